@@ -1,1 +1,3 @@
-fn main(){}
+//! The `rapidclaw` binary: all is in the library.
+
+fn main() {}

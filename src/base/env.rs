@@ -1,0 +1,29 @@
+//! The names of all environment variables that rapidclaw reads, in one place.
+
+/// The server the CLI talks to (CI); a flag or a stored login is what else names it.
+pub const SERVER: &str = "RAPIDCLAW_SERVER";
+/// A token for the control API (CI); stored nowhere.
+pub const TOKEN: &str = "RAPIDCLAW_TOKEN";
+/// The base image of builds, behind the flag and before the manifest.
+pub const BASE_IMAGE: &str = "RAPIDCLAW_BASE_IMAGE";
+/// The server's data folder.
+pub const DATA_DIR: &str = "RAPIDCLAW_DATA_DIR";
+/// Where the CLI keeps its logins.
+pub const CONFIG_DIR: &str = "RAPIDCLAW_CONFIG_DIR";
+/// The folder of replicas' sockets and secrets; best on a tmpfs.
+pub const RUN_DIR: &str = "RAPIDCLAW_RUN_DIR";
+/// Postgres, when the server shall not manage its own.
+pub const DATABASE_URL: &str = "DATABASE_URL";
+/// Where Docker Engine listens.
+pub const DOCKER_HOST: &str = "DOCKER_HOST";
+/// Filter of the server's log (`info`, `rapidclaw=debug`).
+pub const LOG: &str = "RAPIDCLAW_LOG";
+/// Set by CI systems: no colour, no progress bars.
+pub const CI: &str = "CI";
+/// <https://no-color.org>
+pub const NO_COLOR: &str = "NO_COLOR";
+
+/// The variable's value, where it is set, not empty and UTF-8.
+pub fn var(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}

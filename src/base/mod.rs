@@ -1,0 +1,9 @@
+//! Floor 0: identifiers, environment, folders, secrets, shutdown, telemetry. Imports nothing of ours.
+
+pub mod env;
+pub mod http;
+pub mod ids;
+pub mod paths;
+pub mod secret;
+pub mod shutdown;
+pub mod telemetry;

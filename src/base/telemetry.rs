@@ -1,0 +1,15 @@
+//! The server's log: plain lines on stderr, filtered by `RAPIDCLAW_LOG`.
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::FmtSpan;
+
+/// Starts logging. Lines go to stderr; `json` makes each a JSON object. Later calls do nothing.
+pub fn init(filter: Option<&str>, json: bool) {
+    let filter = EnvFilter::try_new(filter.unwrap_or("info")).unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_span_events(FmtSpan::NONE)
+        .with_target(false);
+    let _ = if json { builder.json().try_init() } else { builder.with_ansi(false).try_init() };
+}

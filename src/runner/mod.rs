@@ -1,0 +1,3 @@
+//! The runner: the Python package that executes graphs in a replica, and the typed client of its contract.
+
+pub mod protocol;
