@@ -1,1 +1,7 @@
-//! The api room.
+//! Wire types that server and client share: the control API and the agents' API. No IO.
+
+pub mod chat;
+pub mod control;
+pub mod problem;
+
+pub use problem::Problem;

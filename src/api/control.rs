@@ -1,0 +1,257 @@
+//! The control API under `/v1` on 4120.
+
+use crate::base::secret::{ExposeSecret as _, SecretString};
+use crate::release::state::{AgentState, Phase, RolloutState};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+/// `GET /v1/whoami`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Whoami {
+    /// The token's name.
+    pub name: String,
+    /// What it may do (`admin`).
+    pub role: String,
+    /// The server that knows it.
+    pub server: ServerInfo,
+}
+
+/// What a server is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ServerInfo {
+    /// Random, made at the first start.
+    pub id: Uuid,
+    /// Of the binary.
+    pub version: String,
+    /// Where agents answer.
+    pub agents_url: String,
+    /// The process.
+    pub pid: u32,
+    /// Name of the Docker Engine it runs replicas on.
+    pub engine: Option<EngineInfo>,
+}
+
+/// The engine that runs replicas: a CLI that sees the same `id` shares it and moves no image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EngineInfo {
+    /// Docker's own id of the engine.
+    pub id: String,
+    /// Of the engine.
+    pub version: String,
+    /// `amd64`, `arm64`.
+    pub architecture: String,
+}
+
+/// Names and values of secrets on their way to the server: never shown by `Debug`.
+#[derive(Clone, Default)]
+pub struct SecretMap(pub BTreeMap<String, SecretString>);
+
+impl std::fmt::Debug for SecretMap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl Serialize for SecretMap {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value.expose_secret())))
+    }
+}
+
+impl<'de> Deserialize<'de> for SecretMap {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        BTreeMap::<String, SecretString>::deserialize(deserializer).map(Self)
+    }
+}
+
+/// `POST /v1/agents/NAME/deploys`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DeployRequest {
+    /// The manifest as it was read.
+    pub manifest: serde_json::Value,
+    /// The folder's name, for a manifest that names neither agent nor a single graph.
+    pub folder: String,
+    /// Digest of the image in the server's engine.
+    pub image: String,
+    /// Digest of all that the image was made from.
+    pub inputs_digest: String,
+    /// The values of `.env`; absent: those last deployed stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<SecretMap>,
+    /// The commit that was built.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_revision: Option<String>,
+    /// Seconds that the CLI spent, by phase (`build`, `push`), for the rollout's record.
+    #[serde(default)]
+    pub client_phases: Vec<PhaseTime>,
+}
+
+/// How long a phase took.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PhaseTime {
+    /// Which.
+    pub phase: Phase,
+    /// Seconds.
+    pub seconds: f64,
+}
+
+/// What a deploy led to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeployOutcome {
+    /// A new release is being rolled out.
+    Rollout,
+    /// Only secrets changed: the same release's replicas are replaced.
+    Secrets,
+    /// Nothing changed.
+    Unchanged,
+}
+
+/// Answer to [`DeployRequest`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DeployResponse {
+    /// What it led to.
+    pub outcome: DeployOutcome,
+    /// The release that is rolled out or serves.
+    pub version: i32,
+    /// The rollout to watch.
+    pub rollout: Option<Uuid>,
+    /// The agent's first key, shown this once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Where the agent answers.
+    pub url: String,
+    /// Lines for the user.
+    pub notes: Vec<String>,
+}
+
+/// `GET /v1/rollouts/ID`, `?after=SEQ&wait=SECONDS`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RolloutView {
+    /// Its id.
+    pub id: Uuid,
+    /// Whose.
+    pub agent: String,
+    /// The release that is rolled out.
+    pub version: i32,
+    /// The release that served before.
+    pub from_version: Option<i32>,
+    /// Whether it goes on.
+    pub state: RolloutState,
+    /// Where it stands.
+    pub phase: Phase,
+    /// Seconds by phase.
+    pub phases: Vec<PhaseTime>,
+    /// What happened since `after`.
+    pub events: Vec<RolloutEvent>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<RolloutFailure>,
+}
+
+/// Something that happened in a rollout.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RolloutEvent {
+    /// Counts from 1.
+    pub seq: i32,
+    /// In which phase.
+    pub phase: Phase,
+    /// One line.
+    pub message: String,
+}
+
+/// Why a rollout failed, with the evidence.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RolloutFailure {
+    /// Stable (`replica-exited`, `not-ready`).
+    pub code: String,
+    /// One line.
+    pub message: String,
+    /// The replica's own last lines.
+    #[serde(default)]
+    pub log: Vec<String>,
+    /// What to do next.
+    #[serde(default)]
+    pub hints: Vec<String>,
+}
+
+/// One line of `status`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AgentStatus {
+    /// The agent's name.
+    pub name: String,
+    /// The release that serves, or that is being rolled out first.
+    pub version: i32,
+    /// How it is.
+    pub state: AgentState,
+    /// Ready replicas.
+    pub ready: u32,
+    /// Wanted replicas.
+    pub wanted: u32,
+    /// Of the last hour's runs, acceptance to end, in milliseconds.
+    pub p95_ms: Option<f64>,
+    /// Mean over the last hour's turns, in US dollars; absent when not known.
+    pub cost_per_turn: Option<f64>,
+    /// Runs that ended in the last hour.
+    pub runs: i64,
+    /// Where it answers.
+    pub url: String,
+    /// Digest of the inputs of the release that serves.
+    pub inputs_digest: Option<String>,
+    /// Its image.
+    pub image: Option<String>,
+    /// Why it is not healthy, where it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// A key of an agent, without its value.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct KeyView {
+    /// Its id, for `keys revoke`.
+    pub id: Uuid,
+    /// What it was made for.
+    pub name: String,
+    /// Its first characters.
+    pub prefix: String,
+    /// RFC 3339.
+    pub created_at: String,
+    /// RFC 3339, when it no longer opens anything.
+    pub revoked_at: Option<String>,
+}
+
+/// A new key, shown this once.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct KeyCreated {
+    /// Its id.
+    pub id: Uuid,
+    /// What it was made for.
+    pub name: String,
+    /// The key itself.
+    pub key: String,
+}
+
+/// `POST /v1/agents/NAME/keys`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct KeyRequest {
+    /// What it is made for.
+    #[serde(default)]
+    pub name: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_of_a_deploy_shows_names_of_secrets_and_no_values() {
+        let mut secrets = SecretMap::default();
+        secrets.0.insert("OPENAI_API_KEY".into(), SecretString::from("sk-hidden"));
+        let shown = format!("{secrets:?}");
+        assert!(shown.contains("OPENAI_API_KEY") && !shown.contains("sk-hidden"));
+        let wire = serde_json::to_string(&secrets).unwrap();
+        let back: SecretMap = serde_json::from_str(&wire).unwrap();
+        assert_eq!(back.0["OPENAI_API_KEY"].expose_secret(), "sk-hidden");
+    }
+}

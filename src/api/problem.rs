@@ -1,0 +1,78 @@
+//! Problem JSON: errors on the wire (RFC 9457), with a stable `code`, hints and the ids to find them again by.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The media type of [`Problem`].
+pub const MEDIA_TYPE: &str = "application/problem+json";
+
+/// One error as clients see it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Problem {
+    /// `about:blank#CODE`: what kind of problem, as a URI.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// Stable, for programs to match on (`no-such-agent`).
+    pub code: String,
+    /// One short sentence, the same for each problem of this code.
+    pub title: String,
+    /// What it was this time.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+    /// What to do next, one line each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hints: Vec<String>,
+    /// Names the request in the server's log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<Uuid>,
+    /// The thread, where the problem is a run's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thread_id: Option<String>,
+    /// The run, where the problem is a run's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run_id: Option<Uuid>,
+    /// What failed in the graph, where the problem is a run's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<RunFault>,
+}
+
+/// The failure of a run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunFault {
+    /// The exception's type, or one of ours (`RunTimeout`, `ReplicaLost`).
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Only for the exception types whose text may leave the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+impl Problem {
+    /// A problem with its status, stable code and title.
+    pub fn new(status: u16, code: &str, title: &str) -> Self {
+        Self {
+            kind: format!("about:blank#{code}"),
+            status,
+            code: code.to_owned(),
+            title: title.to_owned(),
+            ..Self::default()
+        }
+    }
+
+    /// Says what it was this time.
+    #[must_use]
+    pub fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = detail.into();
+        self
+    }
+
+    /// Says what to do next.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+}

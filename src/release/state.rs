@@ -1,0 +1,187 @@
+//! The states of agents and rollouts, and the line that `status` prints.
+
+use serde::{Deserialize, Serialize};
+use std::fmt::{self, Display};
+
+/// How an agent is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AgentState {
+    /// Its first release is being rolled out.
+    Starting,
+    /// As many replicas are ready as are wanted.
+    Running,
+    /// Fewer are ready than wanted, one at least.
+    Degraded,
+    /// A release serves, another is being rolled out.
+    Rolling,
+    /// Scaled to nothing until somebody calls.
+    Sleeping,
+    /// Nothing serves and nothing is on its way.
+    Failed,
+    /// Stopped by hand.
+    Stopped,
+}
+
+/// What an agent's state is derived from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AgentFacts {
+    /// Whether a release serves.
+    pub serving: bool,
+    /// Whether a rollout is under way.
+    pub rolling: bool,
+    /// Ready replicas of the release that serves.
+    pub ready: u32,
+    /// Wanted replicas of it.
+    pub wanted: u32,
+}
+
+/// The agent's state.
+pub fn agent_state(facts: AgentFacts) -> AgentState {
+    match facts {
+        AgentFacts { serving: false, rolling: true, .. } => AgentState::Starting,
+        AgentFacts { serving: true, rolling: true, ready: 1.., .. } => AgentState::Rolling,
+        AgentFacts { serving: false, .. } | AgentFacts { ready: 0, .. } => AgentState::Failed,
+        AgentFacts { ready, wanted, .. } if ready < wanted => AgentState::Degraded,
+        AgentFacts { .. } => AgentState::Running,
+    }
+}
+
+impl AgentState {
+    /// Whether `status NAME` exits with 0.
+    pub fn is_healthy(self) -> bool {
+        matches!(self, Self::Running | Self::Rolling | Self::Sleeping | Self::Starting)
+    }
+}
+
+/// The phases of a rollout (DESIGN.md 2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// The CLI makes the image.
+    Build,
+    /// The image goes to where replicas run.
+    Push,
+    /// Replicas are made.
+    Start,
+    /// Replicas load their graphs.
+    Ready,
+    /// Traffic moves.
+    Switch,
+}
+
+/// Whether a rollout goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RolloutState {
+    /// It goes on.
+    Running,
+    /// Traffic has moved.
+    Succeeded,
+    /// What served before still serves.
+    Failed,
+    /// Somebody ended it.
+    Cancelled,
+}
+
+macro_rules! text {
+    ($kind:ty { $($variant:ident = $text:literal),+ $(,)? }) => {
+        impl $kind {
+            /// The word that tables, JSON and the database use.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text),+ }
+            }
+            /// The variant of that word.
+            pub fn parse(text: &str) -> Option<Self> {
+                match text { $($text => Some(Self::$variant),)+ _ => None }
+            }
+        }
+        impl Display for $kind {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+    };
+}
+
+text!(AgentState {
+    Starting = "starting",
+    Running = "running",
+    Degraded = "degraded",
+    Rolling = "rolling",
+    Sleeping = "sleeping",
+    Failed = "failed",
+    Stopped = "stopped",
+});
+text!(Phase { Build = "build", Push = "push", Start = "start", Ready = "ready", Switch = "switch" });
+text!(RolloutState { Running = "running", Succeeded = "succeeded", Failed = "failed", Cancelled = "cancelled" });
+
+/// `850ms`, `1.4s`, `95.0s`; `-` when not known.
+pub fn latency(p95_ms: Option<f64>) -> String {
+    match p95_ms {
+        None => "-".to_owned(),
+        Some(ms) if ms.round() < 1000.0 => format!("{:.0}ms", ms.max(0.0)),
+        Some(ms) => format!("{:.1}s", ms / 1000.0),
+    }
+}
+
+/// US dollars with five decimals; `-` when not known.
+pub fn dollars(cost: Option<f64>) -> String {
+    cost.map_or_else(|| "-".to_owned(), |cost| format!("{cost:.5}"))
+}
+
+/// `1 replica`, `3 replicas`.
+pub fn replicas(ready: u32) -> String {
+    if ready == 1 { "1 replica".to_owned() } else { format!("{ready} replicas") }
+}
+
+/// The stable line of `status` when piped.
+pub fn status_line(
+    name: &str,
+    version: i32,
+    state: AgentState,
+    ready: u32,
+    p95_ms: Option<f64>,
+    cost: Option<f64>,
+) -> String {
+    format!("{name} v{version} {state} {} p95={} ${}/turn", replicas(ready), latency(p95_ms), dollars(cost))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_seeds_line() {
+        let line = status_line("agent", 12, AgentState::Running, 3, Some(1400.0), Some(0.00142));
+        assert_eq!(line, "agent v12 running 3 replicas p95=1.4s $0.00142/turn");
+    }
+
+    #[test]
+    fn what_is_not_known_is_a_dash_and_one_replica_is_one() {
+        let line = status_line("agent", 1, AgentState::Degraded, 1, None, None);
+        assert_eq!(line, "agent v1 degraded 1 replica p95=- $-/turn");
+    }
+
+    #[test]
+    fn latency_changes_its_unit_at_a_second() {
+        assert_eq!(latency(Some(850.2)), "850ms");
+        assert_eq!(latency(Some(999.4)), "999ms");
+        assert_eq!(latency(Some(999.6)), "1.0s");
+        assert_eq!(latency(Some(95_000.0)), "95.0s");
+    }
+
+    #[test]
+    fn the_state_follows_from_the_facts() {
+        let facts = AgentFacts { serving: true, rolling: false, ready: 3, wanted: 3 };
+        assert_eq!(agent_state(facts), AgentState::Running);
+        assert_eq!(agent_state(AgentFacts { ready: 2, ..facts }), AgentState::Degraded);
+        assert_eq!(agent_state(AgentFacts { ready: 0, ..facts }), AgentState::Failed);
+        assert_eq!(agent_state(AgentFacts { rolling: true, ..facts }), AgentState::Rolling);
+        assert_eq!(
+            agent_state(AgentFacts { serving: false, rolling: true, ready: 0, wanted: 3 }),
+            AgentState::Starting
+        );
+        assert_eq!(agent_state(AgentFacts { serving: false, rolling: false, ready: 0, wanted: 3 }), AgentState::Failed);
+    }
+}
