@@ -1,1 +1,86 @@
-//! The store room.
+//! All SQL. One Postgres, one writer: the server. Control tables live in the schema `rapidclaw`, each
+//! agent's checkpoints in a schema of their own.
+
+pub mod agents;
+pub mod checkpoints;
+pub mod keys;
+pub mod postgres;
+pub mod releases;
+pub mod rollouts;
+pub mod runs;
+pub mod secrets;
+pub mod status;
+#[doc(hidden)]
+pub mod test_database;
+
+use sqlx::PgPool;
+use uuid::Uuid;
+
+static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("src/store/migrations");
+
+/// What can go wrong in the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Postgres refused or could not be asked.
+    #[error("asking the database")]
+    Sql(#[from] sqlx::Error),
+    /// The tables could not be brought to this version.
+    #[error("bringing the database's tables to this version")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// A stored document is not what this version writes.
+    #[error("reading a stored {what}")]
+    Stored {
+        /// Which kind.
+        what: &'static str,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// A rollout of the same agent is under way.
+    #[error("a rollout of this agent is under way")]
+    RolloutUnderWay,
+}
+
+/// The store: a small fixed pool of connections. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pool: PgPool,
+}
+
+impl Store {
+    /// Takes a pool whose connections have `search_path` on `rapidclaw`, and migrates.
+    pub async fn open(pool: PgPool) -> Result<Self, StoreError> {
+        let mut connection = pool.acquire().await?;
+        sqlx::query("SELECT pg_advisory_lock(hashtext('rapidclaw.migrate'))").execute(&mut *connection).await?;
+        let migrated = async {
+            sqlx::query("CREATE SCHEMA IF NOT EXISTS rapidclaw").execute(&mut *connection).await?;
+            MIGRATOR.run(&mut *connection).await?;
+            Ok::<_, StoreError>(())
+        }
+        .await;
+        sqlx::query("SELECT pg_advisory_unlock(hashtext('rapidclaw.migrate'))").execute(&mut *connection).await?;
+        drop(connection);
+        migrated.map(|()| Self { pool })
+    }
+
+    /// The pool, for the other files of this room.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// A random id made at the first start; labels of containers bear it.
+    pub async fn server_id(&self) -> Result<Uuid, StoreError> {
+        let fresh = Uuid::now_v7().to_string();
+        sqlx::query("INSERT INTO settings (name, value) VALUES ('server_id', $1) ON CONFLICT (name) DO NOTHING")
+            .bind(&fresh)
+            .execute(&self.pool)
+            .await?;
+        let text: String =
+            sqlx::query_scalar("SELECT value FROM settings WHERE name = 'server_id'").fetch_one(&self.pool).await?;
+        Uuid::parse_str(&text).map_err(|error| sqlx::Error::Decode(error.into()).into())
+    }
+}
+
+/// Whether an error is Postgres's refusal of a second row under the unique index `name`.
+fn violates(error: &sqlx::Error, name: &str) -> bool {
+    error.as_database_error().is_some_and(|error| error.is_unique_violation() && error.constraint() == Some(name))
+}

@@ -1,0 +1,94 @@
+//! Agents: the unit of `status`, keys and secrets.
+
+use super::{Store, StoreError};
+use crate::base::ids;
+use sqlx::FromRow;
+use uuid::Uuid;
+
+/// One agent.
+#[derive(Debug, Clone, FromRow)]
+pub struct Agent {
+    /// Its id.
+    pub id: Uuid,
+    /// Its name.
+    pub name: String,
+    /// The schema of its checkpoints.
+    pub schema_name: String,
+    /// The release that serves.
+    pub serving_release: Option<Uuid>,
+    /// Counts changes of its secrets.
+    pub secrets_generation: i64,
+}
+
+const COLUMNS: &str = "id, name, schema_name, serving_release, secrets_generation";
+
+/// The schema of an agent's checkpoints. Names hold no underscore, so no two agents share one.
+pub fn schema_name(agent: &str) -> String {
+    format!("agent_{}", agent.replace('-', "_"))
+}
+
+impl Store {
+    /// The agent of that name, made when there is none.
+    pub async fn ensure_agent(&self, name: &str) -> Result<Agent, StoreError> {
+        if let Some(agent) = self.find_agent(name).await? {
+            return Ok(agent);
+        }
+        sqlx::query("INSERT INTO agents (id, name, schema_name) VALUES ($1, $2, $3) ON CONFLICT (name) DO NOTHING")
+            .bind(ids::new_id())
+            .bind(name)
+            .bind(schema_name(name))
+            .execute(self.pool())
+            .await?;
+        self.find_agent(name).await?.ok_or_else(|| sqlx::Error::RowNotFound.into())
+    }
+
+    /// The agent of that name.
+    pub async fn find_agent(&self, name: &str) -> Result<Option<Agent>, StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM agents WHERE name = $1 AND destroyed_at IS NULL");
+        Ok(sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(name).fetch_optional(self.pool()).await?)
+    }
+
+    /// All agents, by name.
+    pub async fn list_agents(&self) -> Result<Vec<Agent>, StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM agents WHERE destroyed_at IS NULL ORDER BY name");
+        Ok(sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_all(self.pool()).await?)
+    }
+
+    /// Moves traffic: the release that serves from now on, remembered.
+    pub async fn set_serving(&self, agent: Uuid, release: Uuid) -> Result<(), StoreError> {
+        sqlx::query("UPDATE agents SET serving_release = $2 WHERE id = $1")
+            .bind(agent)
+            .bind(release)
+            .execute(self.pool())
+            .await?;
+        Ok(())
+    }
+
+    /// Marks an agent as gone: nothing finds it any more, its rows go with [`Store::remove_agent`].
+    pub async fn destroy_agent(&self, agent: Uuid) -> Result<(), StoreError> {
+        sqlx::query("UPDATE agents SET destroyed_at = now() WHERE id = $1").bind(agent).execute(self.pool()).await?;
+        Ok(())
+    }
+
+    /// Agents that were marked as gone and whose rows are still there.
+    pub async fn destroyed_agents(&self) -> Result<Vec<Agent>, StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM agents WHERE destroyed_at IS NOT NULL");
+        Ok(sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_all(self.pool()).await?)
+    }
+
+    /// Removes all that is known of an agent: keys, secrets, releases, runs, threads and checkpoints.
+    pub async fn remove_agent(&self, agent: &Agent) -> Result<(), StoreError> {
+        let mut transaction = self.pool().begin().await?;
+        let quoted = agent.schema_name.replace('"', "\"\"");
+        sqlx::query(sqlx::AssertSqlSafe(format!("DROP SCHEMA IF EXISTS \"{quoted}\" CASCADE")))
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query("UPDATE agents SET serving_release = NULL WHERE id = $1")
+            .bind(agent.id)
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query("DELETE FROM agents WHERE id = $1").bind(agent.id).execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,97 @@
+//! Tokens of the control API and keys of agents: stored as hashes.
+
+use super::{Store, StoreError};
+use crate::api::control::KeyView;
+use crate::base::ids;
+use uuid::Uuid;
+
+/// Who presented a token.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct TokenOwner {
+    /// The token's name.
+    pub name: String,
+    /// `admin`.
+    pub role: String,
+}
+
+impl Store {
+    /// Makes `hash` the administrator's token; whatever was it before is revoked.
+    pub async fn set_admin_token(&self, hash: &[u8; 32]) -> Result<(), StoreError> {
+        let mut transaction = self.pool().begin().await?;
+        sqlx::query("UPDATE tokens SET revoked_at = now() WHERE name = 'admin' AND revoked_at IS NULL AND hash <> $1")
+            .bind(hash.as_slice())
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query(
+            "INSERT INTO tokens (id, name, role, hash) VALUES ($1, 'admin', 'admin', $2)
+             ON CONFLICT (hash) DO UPDATE SET revoked_at = NULL",
+        )
+        .bind(ids::new_id())
+        .bind(hash.as_slice())
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Who owns the token of that hash, unless it is revoked.
+    pub async fn find_token(&self, hash: &[u8; 32]) -> Result<Option<TokenOwner>, StoreError> {
+        Ok(sqlx::query_as("SELECT name, role FROM tokens WHERE hash = $1 AND revoked_at IS NULL")
+            .bind(hash.as_slice())
+            .fetch_optional(self.pool())
+            .await?)
+    }
+
+    /// Adds a key to an agent.
+    pub async fn add_key(&self, agent: Uuid, name: &str, prefix: &str, hash: &[u8; 32]) -> Result<Uuid, StoreError> {
+        let id = ids::new_id();
+        sqlx::query("INSERT INTO agent_keys (id, agent_id, name, prefix, hash) VALUES ($1, $2, $3, $4, $5)")
+            .bind(id)
+            .bind(agent)
+            .bind(name)
+            .bind(prefix)
+            .bind(hash.as_slice())
+            .execute(self.pool())
+            .await?;
+        Ok(id)
+    }
+
+    /// All keys of an agent, oldest first, revoked ones included.
+    pub async fn list_keys(&self, agent: Uuid) -> Result<Vec<KeyView>, StoreError> {
+        let rows: Vec<(Uuid, String, String, String, Option<String>)> = sqlx::query_as(
+            r#"SELECT id, name, prefix, to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+                 to_char(revoked_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+               FROM agent_keys WHERE agent_id = $1 ORDER BY id"#,
+        )
+        .bind(agent)
+        .fetch_all(self.pool())
+        .await?;
+        Ok(rows
+            .into_iter()
+            .map(|(id, name, prefix, created_at, revoked_at)| KeyView { id, name, prefix, created_at, revoked_at })
+            .collect())
+    }
+
+    /// Revokes a key. Says whether there was one that still opened something.
+    pub async fn revoke_key(&self, agent: Uuid, key: Uuid) -> Result<bool, StoreError> {
+        let done = sqlx::query(
+            "UPDATE agent_keys SET revoked_at = now() WHERE agent_id = $1 AND id = $2 AND revoked_at IS NULL",
+        )
+        .bind(agent)
+        .bind(key)
+        .execute(self.pool())
+        .await?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// Hashes of all keys that open something, with the agents they open.
+    pub async fn live_keys(&self) -> Result<Vec<([u8; 32], Uuid)>, StoreError> {
+        let rows: Vec<(Vec<u8>, Uuid)> = sqlx::query_as(
+            "SELECT k.hash, k.agent_id FROM agent_keys k JOIN agents a ON a.id = k.agent_id
+             WHERE k.revoked_at IS NULL AND a.destroyed_at IS NULL",
+        )
+        .fetch_all(self.pool())
+        .await?;
+        Ok(rows.into_iter().filter_map(|(hash, agent)| Some((hash.try_into().ok()?, agent))).collect())
+    }
+}

@@ -1,0 +1,96 @@
+//! Releases: immutable, numbered by agent.
+
+use super::{Store, StoreError};
+use sqlx::FromRow;
+use sqlx::types::Json;
+use uuid::Uuid;
+
+/// One release.
+#[derive(Debug, Clone, FromRow)]
+pub struct Release {
+    /// Its id.
+    pub id: Uuid,
+    /// Whose.
+    pub agent_id: Uuid,
+    /// v12 is 12.
+    pub version: i32,
+    /// Digest of its image.
+    pub image: String,
+    /// Digest of what the image was made from.
+    pub inputs_digest: String,
+    /// The manifest as it was deployed.
+    pub manifest: Json<serde_json::Value>,
+    /// Name of the folder it was in.
+    pub folder: String,
+    /// Names of the secrets at that time, never values.
+    pub secret_names: Vec<String>,
+    /// The commit that was built.
+    pub source_revision: Option<String>,
+}
+
+/// What a new release is made from.
+#[derive(Debug, Clone)]
+pub struct NewRelease {
+    /// Digest of its image.
+    pub image: String,
+    /// Digest of what the image was made from.
+    pub inputs_digest: String,
+    /// The manifest as it was read.
+    pub manifest: serde_json::Value,
+    /// Name of the folder it was in.
+    pub folder: String,
+    /// Names of the agent's secrets.
+    pub secret_names: Vec<String>,
+    /// The commit that was built.
+    pub source_revision: Option<String>,
+}
+
+const COLUMNS: &str = "id, agent_id, version, image, inputs_digest, manifest, folder, secret_names, source_revision";
+
+impl Store {
+    /// The release of that id.
+    pub async fn find_release(&self, id: Uuid) -> Result<Option<Release>, StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM releases WHERE id = $1");
+        Ok(sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(id).fetch_optional(self.pool()).await?)
+    }
+
+    /// Keeps what the release's replicas said of their graphs.
+    pub async fn set_describe(&self, release: Uuid, describe: &str) -> Result<(), StoreError> {
+        sqlx::query("UPDATE releases SET describe = $2::jsonb WHERE id = $1")
+            .bind(release)
+            .bind(describe)
+            .execute(self.pool())
+            .await?;
+        Ok(())
+    }
+}
+
+/// Adds the agent's next release inside a transaction. The agent's row is locked by it.
+pub(super) async fn insert(
+    connection: &mut sqlx::PgConnection,
+    id: Uuid,
+    agent: Uuid,
+    new: &NewRelease,
+) -> Result<Release, StoreError> {
+    let version: i32 =
+        sqlx::query_scalar("UPDATE agents SET last_version = last_version + 1 WHERE id = $1 RETURNING last_version")
+            .bind(agent)
+            .fetch_one(&mut *connection)
+            .await?;
+    let sql = format!(
+        "INSERT INTO releases (id, agent_id, version, image, inputs_digest, manifest, folder, secret_names, source_revision)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING {COLUMNS}"
+    );
+    Ok(sqlx::query_as(sqlx::AssertSqlSafe(sql))
+        .bind(id)
+        .bind(agent)
+        .bind(version)
+        .bind(&new.image)
+        .bind(&new.inputs_digest)
+        .bind(Json(&new.manifest))
+        .bind(&new.folder)
+        .bind(&new.secret_names)
+        .bind(&new.source_revision)
+        .fetch_one(connection)
+        .await?)
+}

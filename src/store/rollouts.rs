@@ -1,0 +1,179 @@
+//! Rollouts: persisted in each step, one at a time per agent.
+
+use super::releases::{self, NewRelease, Release};
+use super::{Store, StoreError, violates};
+use crate::api::control::{PhaseTime, RolloutEvent, RolloutFailure, RolloutView};
+use crate::base::ids;
+use crate::release::state::{Phase, RolloutState};
+use sqlx::types::Json;
+use sqlx::{FromRow, PgConnection};
+use uuid::Uuid;
+
+/// A rollout that is under way.
+#[derive(Debug, Clone, FromRow)]
+pub struct Rollout {
+    /// Its id.
+    pub id: Uuid,
+    /// Whose.
+    pub agent_id: Uuid,
+    /// What is rolled out.
+    pub release_id: Uuid,
+    /// What served before.
+    pub from_release_id: Option<Uuid>,
+}
+
+#[derive(FromRow)]
+struct Row {
+    id: Uuid,
+    agent: String,
+    version: i32,
+    from_version: Option<i32>,
+    state: String,
+    phase: String,
+    phases: Json<Vec<PhaseTime>>,
+    failure: Option<Json<RolloutFailure>>,
+}
+
+impl Store {
+    /// Makes the agent's next release and its rollout, in one transaction.
+    pub async fn begin_rollout(
+        &self,
+        agent: Uuid,
+        new: &NewRelease,
+        phases: &[PhaseTime],
+    ) -> Result<(Release, Rollout), StoreError> {
+        let mut transaction = self.pool().begin().await?;
+        let release = releases::insert(&mut transaction, ids::new_id(), agent, new).await?;
+        let rollout = insert(&mut transaction, agent, release.id, phases).await?;
+        transaction.commit().await?;
+        Ok((release, rollout))
+    }
+
+    /// Makes a rollout of a release that is there (its replicas are replaced).
+    pub async fn begin_replacement(&self, agent: Uuid, release: Uuid) -> Result<Rollout, StoreError> {
+        insert(&mut *self.pool().acquire().await?, agent, release, &[]).await
+    }
+
+    /// All rollouts that are under way.
+    pub async fn running_rollouts(&self) -> Result<Vec<Rollout>, StoreError> {
+        let sql = "SELECT id, agent_id, release_id, from_release_id FROM rollouts WHERE state = 'running'";
+        Ok(sqlx::query_as(sql).fetch_all(self.pool()).await?)
+    }
+
+    /// Enters a phase; `ended` is the one that ends with it.
+    pub async fn set_phase(&self, rollout: Uuid, phase: Phase, ended: Option<&PhaseTime>) -> Result<(), StoreError> {
+        sqlx::query("UPDATE rollouts SET phase = $2, phases = phases || $3 WHERE id = $1")
+            .bind(rollout)
+            .bind(phase.as_str())
+            .bind(Json(ended.map(std::slice::from_ref).unwrap_or_default()))
+            .execute(self.pool())
+            .await?;
+        Ok(())
+    }
+
+    /// Adds a line to the rollout's record.
+    pub async fn add_rollout_event(&self, rollout: Uuid, phase: Phase, message: &str) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO rollout_events (rollout_id, seq, phase, message)
+             SELECT $1, coalesce(max(seq), 0) + 1, $2, $3 FROM rollout_events WHERE rollout_id = $1",
+        )
+        .bind(rollout)
+        .bind(phase.as_str())
+        .bind(message)
+        .execute(self.pool())
+        .await?;
+        Ok(())
+    }
+
+    /// Ends a rollout well: the release serves and the rollout has succeeded, in one step.
+    pub async fn finish_rollout(&self, rollout: &Rollout, ended: &PhaseTime) -> Result<(), StoreError> {
+        let mut transaction = self.pool().begin().await?;
+        sqlx::query("UPDATE agents SET serving_release = $2 WHERE id = $1")
+            .bind(rollout.agent_id)
+            .bind(rollout.release_id)
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query(
+            "UPDATE rollouts SET state = 'succeeded', ended_at = now(), phases = phases || $2
+             WHERE id = $1 AND state = 'running'",
+        )
+        .bind(rollout.id)
+        .bind(Json([ended]))
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Ends a rollout otherwise.
+    pub async fn fail_rollout(&self, rollout: Uuid, failure: &RolloutFailure) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE rollouts SET state = 'failed', ended_at = now(), failure = $2 WHERE id = $1 AND state = 'running'",
+        )
+        .bind(rollout)
+        .bind(Json(failure))
+        .execute(self.pool())
+        .await?;
+        Ok(())
+    }
+
+    /// The rollout and its events after `after`.
+    pub async fn view_rollout(&self, id: Uuid, after: i32) -> Result<Option<RolloutView>, StoreError> {
+        let row: Option<Row> = sqlx::query_as(
+            "SELECT o.id, a.name AS agent, r.version, f.version AS from_version, o.state, o.phase, o.phases, o.failure
+             FROM rollouts o JOIN agents a ON a.id = o.agent_id JOIN releases r ON r.id = o.release_id
+             LEFT JOIN releases f ON f.id = o.from_release_id WHERE o.id = $1",
+        )
+        .bind(id)
+        .fetch_optional(self.pool())
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let events: Vec<(i32, String, String)> = sqlx::query_as(
+            "SELECT seq, phase, message FROM rollout_events WHERE rollout_id = $1 AND seq > $2 ORDER BY seq",
+        )
+        .bind(id)
+        .bind(after)
+        .fetch_all(self.pool())
+        .await?;
+        Ok(Some(RolloutView {
+            id: row.id,
+            agent: row.agent,
+            version: row.version,
+            from_version: row.from_version,
+            state: RolloutState::parse(&row.state).unwrap_or(RolloutState::Failed),
+            phase: Phase::parse(&row.phase).unwrap_or(Phase::Start),
+            phases: row.phases.0,
+            events: events
+                .into_iter()
+                .map(|(seq, phase, message)| RolloutEvent {
+                    seq,
+                    phase: Phase::parse(&phase).unwrap_or(Phase::Start),
+                    message,
+                })
+                .collect(),
+            failure: row.failure.map(|failure| failure.0),
+        }))
+    }
+}
+
+async fn insert(
+    connection: &mut PgConnection,
+    agent: Uuid,
+    release: Uuid,
+    phases: &[PhaseTime],
+) -> Result<Rollout, StoreError> {
+    sqlx::query_as(
+        "INSERT INTO rollouts (id, agent_id, release_id, from_release_id, state, phase, phases)
+         SELECT $1, $2, $3, serving_release, 'running', 'start', $4 FROM agents WHERE id = $2
+         RETURNING id, agent_id, release_id, from_release_id",
+    )
+    .bind(ids::new_id())
+    .bind(agent)
+    .bind(release)
+    .bind(Json(phases))
+    .fetch_one(connection)
+    .await
+    .map_err(
+        |error| if violates(&error, "rollouts_one_at_a_time") { StoreError::RolloutUnderWay } else { error.into() },
+    )
+}

@@ -1,0 +1,309 @@
+//! Runs, threads, attempts and leases. A run is a row before it is work; a claim is one short
+//! statement; a run ends in the transaction that commits its last checkpoint.
+
+use super::{Store, StoreError, violates};
+use crate::api::problem::RunFault;
+use serde::{Deserialize, Serialize};
+use sqlx::types::Json;
+use sqlx::{FromRow, PgConnection};
+use uuid::Uuid;
+
+/// What a run was asked to do, as it is kept until it is done.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum RunRequest {
+    /// A turn of `/v1/chat`.
+    Chat {
+        /// What the user said.
+        message: String,
+        /// Whether the answer holds messages and values.
+        full: bool,
+    },
+}
+
+/// A run on its way into the table.
+#[derive(Debug, Clone)]
+pub struct NewRun<'a> {
+    /// Its id.
+    pub id: Uuid,
+    /// Whose.
+    pub agent: Uuid,
+    /// The release that serves.
+    pub release: Uuid,
+    /// Its thread.
+    pub thread: Uuid,
+    /// The thread as the client named it.
+    pub given: &'a str,
+    /// Which graph.
+    pub graph: &'a str,
+    /// What to do.
+    pub request: &'a RunRequest,
+    /// Kept with the run (`user_id`).
+    pub metadata: &'a serde_json::Value,
+}
+
+/// Where an attempt is made.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// The gateway that holds the connection.
+    pub gateway: Uuid,
+    /// The replica.
+    pub replica: Uuid,
+}
+
+/// What became of a new run.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub struct Accepted {
+    /// Whether the thread was made with it.
+    pub created: bool,
+    /// The thread's status before (`interrupted`: the message resumes it).
+    pub thread_status: String,
+    /// Whether attempt 1 has begun; else it waits.
+    pub running: bool,
+}
+
+/// A run that waited and whose turn has come.
+#[derive(Debug, Clone, FromRow)]
+pub struct Claimed {
+    /// Its id.
+    pub id: Uuid,
+    /// Its thread.
+    pub thread_id: Option<Uuid>,
+    /// Which graph.
+    pub graph: String,
+    /// What to do.
+    pub request: Json<RunRequest>,
+    /// Kept with the run.
+    pub metadata: Json<serde_json::Value>,
+    /// The number of the attempt that begins.
+    pub attempt: i32,
+    /// The thread's status.
+    pub thread_status: Option<String>,
+}
+
+/// How runs end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunStatus {
+    /// The graph reached its end.
+    Success,
+    /// It waits for a human; LangGraph counts that as a success of the run.
+    Interrupted,
+    /// It failed.
+    Error,
+    /// It ran out of time.
+    Timeout,
+}
+
+impl RunStatus {
+    fn run(self) -> &'static str {
+        match self {
+            Self::Success | Self::Interrupted => "success",
+            Self::Error => "error",
+            Self::Timeout => "timeout",
+        }
+    }
+
+    fn thread(self) -> &'static str {
+        match self {
+            Self::Success => "idle",
+            Self::Interrupted => "interrupted",
+            Self::Error | Self::Timeout => "error",
+        }
+    }
+}
+
+/// The end of one attempt at a run.
+#[derive(Debug, Clone)]
+pub struct Ending {
+    /// Which run.
+    pub run: Uuid,
+    /// Which attempt; an older one than the run's changes nothing.
+    pub attempt: i32,
+    /// How.
+    pub status: RunStatus,
+    /// What a repeated request gets.
+    pub answer: Option<serde_json::Value>,
+    /// Why it failed.
+    pub fault: Option<RunFault>,
+    /// Tokens in.
+    pub input_tokens: i64,
+    /// Tokens out.
+    pub output_tokens: i64,
+    /// US dollars, where every call has a price.
+    pub cost: Option<f64>,
+}
+
+impl Store {
+    /// Accepts a run: its thread is ensured, and it begins at once at `place` when nothing else runs or
+    /// waits on the thread. Without a place it waits.
+    pub async fn accept_run(&self, new: &NewRun<'_>, place: Option<Place>) -> Result<Accepted, StoreError> {
+        match self.insert_run(new, place).await {
+            // Another run of the thread was accepted in the same moment; now it is there to be seen.
+            Err(error) if violates(&error, "runs_one_on_a_thread") => Ok(self.insert_run(new, place).await?),
+            accepted => Ok(accepted?),
+        }
+    }
+
+    async fn insert_run(&self, new: &NewRun<'_>, place: Option<Place>) -> Result<Accepted, sqlx::Error> {
+        sqlx::query_as(
+            "WITH thread AS (
+               INSERT INTO threads (agent_id, id, given) VALUES ($1, $2, $3)
+               ON CONFLICT (agent_id, id) DO UPDATE SET updated_at = now()
+               RETURNING status, xmax = 0 AS created
+             ), ahead AS (
+               SELECT $9::uuid IS NULL OR EXISTS (
+                 SELECT 1 FROM runs WHERE agent_id = $1 AND thread_id = $2 AND status IN ('pending', 'running')
+               ) AS waits
+             ), run AS (
+               INSERT INTO runs (id, agent_id, release_id, thread_id, graph, turn, request, metadata, status, attempt, started_at)
+               SELECT $4, $1, $5, $2, $6, true, $7, $8, CASE WHEN waits THEN 'pending' ELSE 'running' END,
+                 CASE WHEN waits THEN 0 ELSE 1 END, CASE WHEN NOT waits THEN clock_timestamp() END
+               FROM thread, ahead
+               RETURNING status = 'running' AS running
+             ), attempt AS (
+               INSERT INTO attempts (run_id, number, gateway_id, replica) SELECT $4, 1, $9, $10 FROM run WHERE running
+             )
+             SELECT thread.created, thread.status AS thread_status, run.running FROM thread, run",
+        )
+        .bind(new.agent)
+        .bind(new.thread)
+        .bind(new.given)
+        .bind(new.id)
+        .bind(new.release)
+        .bind(new.graph)
+        .bind(Json(new.request))
+        .bind(Json(new.metadata))
+        .bind(place.map(|place| place.gateway))
+        .bind(place.map(|place| place.replica))
+        .fetch_one(self.pool())
+        .await
+    }
+
+    /// The agent's oldest waiting run whose thread is free, begun at `place`.
+    pub async fn claim_run(&self, agent: Uuid, release: Uuid, place: Place) -> Result<Option<Claimed>, StoreError> {
+        let claimed = sqlx::query_as(
+            "WITH next AS (
+               SELECT id FROM runs r
+               WHERE agent_id = $1 AND status = 'pending' AND NOT EXISTS (
+                 SELECT 1 FROM runs o WHERE o.agent_id = r.agent_id AND o.thread_id = r.thread_id
+                   AND (o.status = 'running' OR o.status = 'pending' AND (o.accepted_at, o.id) < (r.accepted_at, r.id))
+               )
+               ORDER BY accepted_at, id LIMIT 1 FOR UPDATE SKIP LOCKED
+             ), run AS (
+               UPDATE runs SET status = 'running', attempt = attempt + 1, release_id = $2, started_at = clock_timestamp()
+               FROM next WHERE runs.id = next.id
+               RETURNING runs.id, thread_id, graph, request, metadata, attempt
+             ), attempt AS (
+               INSERT INTO attempts (run_id, number, gateway_id, replica) SELECT id, attempt, $3, $4 FROM run
+             )
+             SELECT run.*, threads.status AS thread_status
+             FROM run LEFT JOIN threads ON threads.agent_id = $1 AND threads.id = run.thread_id",
+        )
+        .bind(agent)
+        .bind(release)
+        .bind(place.gateway)
+        .bind(place.replica)
+        .fetch_optional(self.pool())
+        .await;
+        match claimed {
+            // Somebody else's claim on the same thread came first.
+            Err(error) if violates(&error, "runs_one_on_a_thread") => Ok(None),
+            claimed => Ok(claimed?),
+        }
+    }
+
+    /// Agents that have runs waiting.
+    pub async fn agents_with_waiting_runs(&self) -> Result<Vec<Uuid>, StoreError> {
+        Ok(sqlx::query_scalar("SELECT DISTINCT agent_id FROM runs WHERE status = 'pending'")
+            .fetch_all(self.pool())
+            .await?)
+    }
+
+    /// Ends attempts outside of a batch: a replica was lost, a time-out passed. Says which runs ended by it.
+    pub async fn end_runs(&self, endings: &[Ending]) -> Result<Vec<Uuid>, StoreError> {
+        end(&mut *self.pool().acquire().await?, endings).await
+    }
+
+    /// Renews the gateway's lease.
+    pub async fn renew_lease(&self, gateway: Uuid, seconds: f64) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO gateways (id, lease_until) VALUES ($1, clock_timestamp() + make_interval(secs => $2))
+             ON CONFLICT (id) DO UPDATE SET lease_until = EXCLUDED.lease_until",
+        )
+        .bind(gateway)
+        .bind(seconds)
+        .execute(self.pool())
+        .await?;
+        Ok(())
+    }
+
+    /// Ends the lease at once: a gateway that stops in order.
+    pub async fn drop_lease(&self, gateway: Uuid) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM gateways WHERE id = $1").bind(gateway).execute(self.pool()).await?;
+        Ok(())
+    }
+
+    /// Live attempts whose gateway's lease has run out or is gone: run and number.
+    pub async fn orphaned_attempts(&self) -> Result<Vec<(Uuid, i32)>, StoreError> {
+        Ok(sqlx::query_as(
+            "SELECT a.run_id, a.number FROM attempts a LEFT JOIN gateways g ON g.id = a.gateway_id
+             WHERE a.state = 'live' AND (g.id IS NULL OR g.lease_until < clock_timestamp())",
+        )
+        .fetch_all(self.pool())
+        .await?)
+    }
+}
+
+/// Of the attempts given, those that are live; their rows stay locked until the transaction ends, so
+/// that nobody takes the run away meanwhile.
+pub async fn live_attempts(
+    connection: &mut PgConnection,
+    attempts: &[(Uuid, i32)],
+) -> Result<Vec<(Uuid, i32)>, StoreError> {
+    let (runs, numbers): (Vec<Uuid>, Vec<i32>) = attempts.iter().copied().unzip();
+    Ok(sqlx::query_as(
+        "SELECT run_id, number FROM attempts
+         WHERE state = 'live' AND (run_id, number) IN (SELECT * FROM UNNEST($1::uuid[], $2::int[]))
+         ORDER BY run_id, number FOR SHARE",
+    )
+    .bind(runs)
+    .bind(numbers)
+    .fetch_all(connection)
+    .await?)
+}
+
+/// Ends attempts inside the transaction that commits their last checkpoints. Says which runs ended.
+pub async fn end(connection: &mut PgConnection, endings: &[Ending]) -> Result<Vec<Uuid>, StoreError> {
+    let column = |of: fn(&Ending) -> Option<serde_json::Value>| endings.iter().map(of).collect::<Vec<_>>();
+    let answers = column(|end| end.answer.clone());
+    let faults = column(|end| end.fault.as_ref().and_then(|fault| serde_json::to_value(fault).ok()));
+    Ok(sqlx::query_scalar(
+        "WITH ending AS (
+           SELECT * FROM UNNEST($1::uuid[], $2::int[], $3::text[], $4::text[], $5::jsonb[], $6::jsonb[], $7::bigint[], $8::bigint[], $9::float8[])
+             AS e (run, number, status, thread_status, answer, fault, input_tokens, output_tokens, cost)
+         ), attempt AS (
+           UPDATE attempts SET state = 'ended', ended_at = clock_timestamp() FROM ending
+           WHERE run_id = run AND attempts.number = ending.number AND state = 'live'
+         ), run AS (
+           UPDATE runs SET status = e.status, ended_at = clock_timestamp(), answer = e.answer, fault = e.fault,
+             input_tokens = e.input_tokens, output_tokens = e.output_tokens, cost = e.cost
+           FROM ending e WHERE runs.id = e.run AND runs.attempt = e.number AND runs.status = 'running'
+           RETURNING runs.id, agent_id, thread_id, e.thread_status
+         ), thread AS (
+           UPDATE threads SET status = run.thread_status, updated_at = now() FROM run
+           WHERE threads.agent_id = run.agent_id AND threads.id = run.thread_id
+         )
+         SELECT id FROM run",
+    )
+    .bind(endings.iter().map(|end| end.run).collect::<Vec<_>>())
+    .bind(endings.iter().map(|end| end.attempt).collect::<Vec<_>>())
+    .bind(endings.iter().map(|end| end.status.run()).collect::<Vec<_>>())
+    .bind(endings.iter().map(|end| end.status.thread()).collect::<Vec<_>>())
+    .bind(answers)
+    .bind(faults)
+    .bind(endings.iter().map(|end| end.input_tokens).collect::<Vec<_>>())
+    .bind(endings.iter().map(|end| end.output_tokens).collect::<Vec<_>>())
+    .bind(endings.iter().map(|end| end.cost).collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await?)
+}

@@ -1,0 +1,60 @@
+//! What `status` shows: one query for all agents.
+
+use super::{Store, StoreError};
+use sqlx::FromRow;
+use uuid::Uuid;
+
+/// What the database knows of an agent's state.
+#[derive(Debug, Clone, FromRow)]
+pub struct AgentRow {
+    /// Its id.
+    pub id: Uuid,
+    /// Its name.
+    pub name: String,
+    /// The release that serves.
+    pub serving_release: Option<Uuid>,
+    /// Its version, else the newest release's.
+    pub version: Option<i32>,
+    /// Digest of its inputs.
+    pub inputs_digest: Option<String>,
+    /// Its image.
+    pub image: Option<String>,
+    /// Whether a rollout is under way.
+    pub rolling: bool,
+    /// What the last rollout that failed said, if it was the last.
+    pub last_failure: Option<String>,
+    /// Over the last hour's runs, in milliseconds.
+    pub p95_ms: Option<f64>,
+    /// Mean over the last hour's turns; null when one of them has no price or there was none.
+    pub cost_per_turn: Option<f64>,
+    /// Runs that ended in the last hour.
+    pub runs: i64,
+}
+
+impl Store {
+    /// The rows of all agents, or of the one named, by name.
+    pub async fn agent_rows(&self, name: Option<&str>) -> Result<Vec<AgentRow>, StoreError> {
+        Ok(sqlx::query_as(
+            "SELECT a.id, a.name, a.serving_release, coalesce(r.version, nullif(a.last_version, 0)) AS version,
+               r.inputs_digest, r.image, coalesce(o.state = 'running', false) AS rolling,
+               CASE WHEN o.state = 'failed' THEN o.failure ->> 'message' END AS last_failure,
+               h.p95_ms, h.cost_per_turn, coalesce(h.runs, 0) AS runs
+             FROM agents a
+             LEFT JOIN releases r ON r.id = a.serving_release
+             LEFT JOIN LATERAL (
+               SELECT state, failure FROM rollouts WHERE agent_id = a.id ORDER BY created_at DESC, id DESC LIMIT 1
+             ) o ON true
+             LEFT JOIN LATERAL (
+               SELECT percentile_disc(0.95) WITHIN GROUP (ORDER BY extract(epoch FROM ended_at - accepted_at)::float8 * 1000) AS p95_ms,
+                 CASE WHEN count(*) FILTER (WHERE turn AND cost IS NULL) = 0 THEN avg(cost) FILTER (WHERE turn) END AS cost_per_turn,
+                 count(*) AS runs
+               FROM runs WHERE agent_id = a.id AND ended_at > now() - interval '1 hour'
+             ) h ON true
+             WHERE a.destroyed_at IS NULL AND ($1::text IS NULL OR a.name = $1)
+             ORDER BY a.name",
+        )
+        .bind(name)
+        .fetch_all(self.pool())
+        .await?)
+    }
+}
