@@ -1,1 +1,116 @@
-//! The runtime room.
+//! Where replicas run, behind one trait: `docker` now; `kubernetes` and `process` take the same place.
+
+pub mod docker;
+pub mod folders;
+
+use async_trait::async_trait;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+/// What a replica shall be.
+#[derive(Debug, Clone)]
+pub struct ReplicaSpec {
+    /// Its id.
+    pub id: Uuid,
+    /// Its agent's name.
+    pub agent: String,
+    /// Its release.
+    pub release: Uuid,
+    /// Its release's number.
+    pub version: i32,
+    /// Digest of its image.
+    pub image: String,
+    /// Processors.
+    pub cpu: f64,
+    /// Bytes.
+    pub memory_bytes: u64,
+    /// Whether it may reach what it likes: a bridge network of the agent's own. Otherwise it has no network.
+    pub open_network: bool,
+    /// Names on its own loopback.
+    pub hosts: Vec<(String, IpAddr)>,
+    /// What is mounted into it.
+    pub folders: ReplicaFolders,
+}
+
+/// The two folders that are mounted into a replica.
+#[derive(Debug, Clone)]
+pub struct ReplicaFolders {
+    /// Read-only: the server's sockets and `replica.json`.
+    pub server: PathBuf,
+    /// Writable for it: its own socket.
+    pub replica: PathBuf,
+}
+
+/// A replica that the runtime knows of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownReplica {
+    /// Its id.
+    pub id: Uuid,
+    /// Its agent's name.
+    pub agent: String,
+    /// Its release.
+    pub release: Uuid,
+    /// Whether it runs.
+    pub alive: bool,
+}
+
+/// A replica that ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReplicaExit {
+    /// Which.
+    pub id: Uuid,
+    /// The code of its process.
+    pub code: Option<i64>,
+    /// Whether it ran out of memory.
+    pub out_of_memory: bool,
+}
+
+/// What can go wrong in a runtime.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// The image is not where replicas run.
+    #[error("the image {0} is not in the engine")]
+    NoImage(String),
+    /// The engine could not be reached.
+    #[error("Docker Engine cannot be reached")]
+    Unreachable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The engine refused.
+    #[error("{what}")]
+    Refused {
+        /// What was asked.
+        what: &'static str,
+        /// What the engine said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The replica's folders could not be made.
+    #[error("the replica's folder {path}")]
+    Folder {
+        /// Which.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// Where replicas run. All calls may be repeated; each has a time-out of its own.
+#[async_trait]
+pub trait Runtime: Send + Sync {
+    /// Makes and starts a replica.
+    async fn start(&self, spec: &ReplicaSpec) -> Result<(), RuntimeError>;
+    /// Asks a replica to end, kills it after `grace`, removes what is left of it.
+    async fn remove(&self, id: Uuid, grace: std::time::Duration) -> Result<(), RuntimeError>;
+    /// All replicas of this server.
+    async fn list(&self) -> Result<Vec<KnownReplica>, RuntimeError>;
+    /// The last lines that a replica wrote, oldest first; also after it ended.
+    async fn last_lines(&self, id: Uuid, lines: usize) -> Result<Vec<String>, RuntimeError>;
+    /// Whether the image is there.
+    async fn has_image(&self, image: &str) -> Result<bool, RuntimeError>;
+    /// Removes what belongs to an agent as a whole (its network).
+    async fn remove_agent(&self, agent: &str) -> Result<(), RuntimeError>;
+    /// Replicas as they end, from now on.
+    fn exits(&self) -> mpsc::Receiver<ReplicaExit>;
+    /// What the engine is.
+    async fn engine(&self) -> Result<crate::api::control::EngineInfo, RuntimeError>;
+}
