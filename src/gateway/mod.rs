@@ -1,1 +1,151 @@
-//! The gateway room.
+//! The way of a run: key, limits, lock, queue, dispatch, commit, answer.
+//!
+//! A run is a row in Postgres before it is work. The gateway that accepts it holds the connection to the
+//! replica that executes it; what the replica sends is committed in the order it was sent, and the client
+//! is answered when the run's end is committed.
+
+pub mod committer;
+pub mod dispatch;
+pub mod execution;
+pub mod lease;
+pub mod outcome;
+pub mod replica;
+pub mod route;
+pub mod turn;
+
+use crate::base::ids;
+use crate::base::secret::token_hash;
+use crate::base::shutdown::Shutdown;
+use crate::store::{Store, StoreError};
+use committer::Committer;
+use outcome::Outcome;
+use route::Route;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+/// One gateway. Clones are the same one.
+#[derive(Clone)]
+pub struct Gateway(Arc<Inner>);
+
+struct Inner {
+    id: Uuid,
+    store: Store,
+    committer: Committer,
+    routes: RwLock<HashMap<String, Arc<Route>>>,
+    keys: RwLock<HashMap<[u8; 32], Uuid>>,
+    waiting: Mutex<HashMap<Uuid, oneshot::Sender<Outcome>>>,
+    shutdown: Shutdown,
+}
+
+/// Whom a key belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyOwner {
+    /// Nobody.
+    Unknown,
+    /// Another agent.
+    Another,
+    /// The agent that was asked for.
+    This,
+}
+
+impl Gateway {
+    /// A gateway on this store; its tasks end with `shutdown`.
+    pub fn new(store: Store, shutdown: &Shutdown) -> Self {
+        let committer = Committer::start(&store, shutdown);
+        Self(Arc::new(Inner {
+            id: ids::new_id(),
+            store,
+            committer,
+            routes: RwLock::default(),
+            keys: RwLock::default(),
+            waiting: Mutex::default(),
+            shutdown: shutdown.clone(),
+        }))
+    }
+
+    /// Its id: leases and attempts bear it.
+    pub fn id(&self) -> Uuid {
+        self.0.id
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    /// What commits the frames of replicas.
+    pub fn committer(&self) -> &Committer {
+        &self.0.committer
+    }
+
+    /// The way to an agent, where it has one.
+    pub fn route(&self, agent: &str) -> Option<Arc<Route>> {
+        self.0.routes.read().unwrap_or_else(PoisonError::into_inner).get(agent).cloned()
+    }
+
+    /// The way to an agent, made when there is none.
+    pub fn ensure_route(&self, agent: &crate::store::agents::Agent) -> Arc<Route> {
+        let mut routes = self.0.routes.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(route) = routes.get(&agent.name).filter(|route| route.agent == agent.id) {
+            return Arc::clone(route);
+        }
+        let route = Arc::new(Route::new(agent));
+        routes.insert(agent.name.clone(), Arc::clone(&route));
+        self.0.shutdown.spawn_until_cancelled(dispatch::run(self.clone(), Arc::clone(&route)));
+        route
+    }
+
+    /// Closes the way to an agent that is gone.
+    pub fn remove_route(&self, agent: &str) {
+        if let Some(route) = self.0.routes.write().unwrap_or_else(PoisonError::into_inner).remove(agent) {
+            route.close();
+        }
+    }
+
+    /// Reads the keys anew.
+    pub async fn reload_keys(&self) -> Result<(), StoreError> {
+        let keys = self.0.store.live_keys().await?.into_iter().collect();
+        *self.0.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
+        Ok(())
+    }
+
+    /// Whom a presented key belongs to.
+    pub fn key_owner(&self, agent: Uuid, key: &str) -> KeyOwner {
+        // The lookup is by the key's hash: what its timing tells is of no use.
+        match self.0.keys.read().unwrap_or_else(PoisonError::into_inner).get(&token_hash(key)) {
+            None => KeyOwner::Unknown,
+            Some(owner) if *owner == agent => KeyOwner::This,
+            Some(_) => KeyOwner::Another,
+        }
+    }
+
+    /// Spawns a task that belongs to a run: a client that goes away does not stop it.
+    fn spawn<F>(&self, task: F) -> tokio::task::JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.0.shutdown.spawn(task)
+    }
+
+    /// Registers a client that waits for a run which another task will execute.
+    fn wait_for(&self, run: Uuid) -> oneshot::Receiver<Outcome> {
+        let (sender, receiver) = oneshot::channel();
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(run, sender);
+        receiver
+    }
+
+    /// Gives a run's outcome to whoever waits for it.
+    fn deliver(&self, run: Uuid, outcome: Outcome) {
+        let waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
+        if let Some(sender) = waiting {
+            let _ = sender.send(outcome);
+        }
+    }
+
+    fn forget(&self, run: Uuid) {
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
+    }
+}

@@ -1,0 +1,273 @@
+//! Commits what replicas send: many runs' checkpoints, writes and ends in one transaction each time.
+//!
+//! The frames of one run go through one worker in the order they came, so that a run's end is committed
+//! with or after its last checkpoint. In each transaction the attempts are checked first: what an attempt
+//! sends that is no longer live is dropped.
+
+use crate::api::problem::RunFault;
+use crate::base::shutdown::Shutdown;
+use crate::runner::connection::FrameSender;
+use crate::runner::protocol::{Manage, Read, Reply, ToReplica, Tuple};
+use crate::store::checkpoints::{self, Op, Schema};
+use crate::store::runs::{self, Ending, RunStatus};
+use crate::store::{Store, StoreError};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+/// Workers; each holds one database connection while it commits.
+const WORKERS: usize = 4;
+/// Items that wait for a worker; senders wait when there are more.
+const QUEUE: usize = 1024;
+/// Items of one transaction.
+const BATCH: usize = 256;
+/// How often a commit is tried again while the database is away.
+const RETRIES: u32 = 60;
+const RETRY_EVERY: Duration = Duration::from_millis(500);
+
+/// Run and number of an attempt.
+pub type Key = (Uuid, i32);
+
+/// What can be committed, in the order in which it happened.
+pub enum Item {
+    /// A checkpoint or a task's writes.
+    Save { schema: Arc<Schema>, key: Key, op: Op, sender: FrameSender },
+    /// A question, answered when what came before it is committed.
+    Read { schema: Arc<Schema>, key: Key, read: Box<Read>, sender: FrameSender },
+    /// A change of threads as a whole.
+    Manage { schema: Arc<Schema>, key: Key, manage: Manage, sender: FrameSender },
+    /// The run's end.
+    End { schema: Arc<Schema>, ending: Box<Ending>, done: oneshot::Sender<Ended> },
+}
+
+/// What became of a run's end.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It is committed.
+    Committed,
+    /// The attempt was not live any more: somebody else ends the run.
+    Fenced,
+    /// The database did not take what the run sent.
+    Rejected,
+}
+
+/// Hands items to the workers. Clones share them.
+#[derive(Clone)]
+pub struct Committer(Arc<Vec<mpsc::Sender<Item>>>);
+
+impl Committer {
+    /// Starts the workers; they end when all senders are gone, after what was sent is committed.
+    pub fn start(store: &Store, shutdown: &Shutdown) -> Self {
+        let workers = (0..WORKERS).map(|_| {
+            let (sender, receiver) = mpsc::channel(QUEUE);
+            shutdown.spawn_until_cancelled(work(store.clone(), receiver));
+            sender
+        });
+        Self(Arc::new(workers.collect()))
+    }
+
+    /// Queues an item behind all earlier ones of its run.
+    pub async fn submit(&self, item: Item) {
+        let run = item.run();
+        let worker = usize::from(run.as_bytes()[15]) % self.0.len();
+        let _ = self.0[worker].send(item).await;
+    }
+}
+
+impl Item {
+    fn run(&self) -> Uuid {
+        match self {
+            Self::Save { key, .. } | Self::Read { key, .. } | Self::Manage { key, .. } => key.0,
+            Self::End { ending, .. } => ending.run,
+        }
+    }
+
+    fn key(&self) -> Key {
+        match self {
+            Self::Save { key, .. } | Self::Read { key, .. } | Self::Manage { key, .. } => *key,
+            Self::End { ending, .. } => (ending.run, ending.attempt),
+        }
+    }
+
+    fn waits_for_what_came_before(&self) -> bool {
+        matches!(self, Self::Read { .. } | Self::Manage { .. })
+    }
+}
+
+async fn work(store: Store, mut inbox: mpsc::Receiver<Item>) {
+    while let Some(first) = inbox.recv().await {
+        let mut batch = Vec::new();
+        let mut next = Some(first);
+        let mut question = None;
+        while let Some(item) = next.take() {
+            if item.waits_for_what_came_before() {
+                question = Some(item);
+                break;
+            }
+            batch.push(item);
+            if batch.len() < BATCH {
+                next = inbox.try_recv().ok();
+            }
+        }
+        if !batch.is_empty() {
+            commit(&store, batch).await;
+        }
+        if let Some(question) = question {
+            answer(&store, question).await;
+        }
+    }
+}
+
+/// Commits all of a batch; when that fails for what a run sent, each run for itself.
+async fn commit(store: &Store, batch: Vec<Item>) {
+    match persist(store, &batch).await {
+        Ok(done) => tell(batch, &done).await,
+        Err(error) => {
+            let mut by_run: BTreeMap<Uuid, Vec<Item>> = BTreeMap::new();
+            for item in batch {
+                by_run.entry(item.run()).or_default().push(item);
+            }
+            let alone = by_run.len() == 1;
+            for (run, items) in by_run {
+                let done = if alone { Err(None) } else { persist(store, &items).await.map_err(Some) };
+                match done {
+                    Ok(done) => tell(items, &done).await,
+                    Err(own) => {
+                        let error: &dyn std::error::Error = own.as_ref().map_or(&error, |own| own);
+                        tracing::error!(run_id = %run, error = %chain(error), "the database does not take what the run sent");
+                        reject(store, items).await;
+                    }
+                }
+            }
+        }
+    }
+}
+
+struct Done {
+    live: HashSet<Key>,
+    ended: HashSet<Uuid>,
+}
+
+/// One transaction; tried again while the database is away.
+async fn persist(store: &Store, batch: &[Item]) -> Result<Done, StoreError> {
+    let mut tries = 0;
+    loop {
+        match transaction(store, batch).await {
+            Err(StoreError::Sql(error)) if is_passing(&error) && tries < RETRIES => {
+                tries += 1;
+                tracing::warn!(%error, tries, "the database is away; the commit is tried again");
+                tokio::time::sleep(RETRY_EVERY).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+fn is_passing(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_) => true,
+        // Class 57: shut down, starting up. 40: serialisation, deadlock.
+        sqlx::Error::Database(error) => {
+            error.code().is_some_and(|code| code.starts_with("57") || code.starts_with("40"))
+        }
+        _ => false,
+    }
+}
+
+async fn transaction(store: &Store, batch: &[Item]) -> Result<Done, StoreError> {
+    let keys: HashSet<Key> = batch.iter().map(Item::key).collect();
+    let keys: Vec<Key> = keys.into_iter().collect();
+    let mut transaction = store.pool().begin().await?;
+    let live: HashSet<Key> = runs::live_attempts(&mut transaction, &keys).await?.into_iter().collect();
+    let mut by_schema: BTreeMap<&str, (&Schema, Vec<&Op>)> = BTreeMap::new();
+    let mut endings = Vec::new();
+    for item in batch.iter().filter(|item| live.contains(&item.key())) {
+        match item {
+            Item::Save { schema, op, .. } => {
+                by_schema.entry(schema.name()).or_insert_with(|| (schema, Vec::new())).1.push(op);
+            }
+            Item::End { ending, .. } => endings.push((**ending).clone()),
+            Item::Read { .. } | Item::Manage { .. } => {}
+        }
+    }
+    for (schema, ops) in by_schema.into_values() {
+        checkpoints::apply(&mut transaction, schema, &ops).await?;
+    }
+    let ended = if endings.is_empty() { Vec::new() } else { runs::end(&mut transaction, &endings).await? };
+    transaction.commit().await?;
+    Ok(Done { live, ended: ended.into_iter().collect() })
+}
+
+async fn tell(batch: Vec<Item>, done: &Done) {
+    for item in batch {
+        let live = done.live.contains(&item.key());
+        match item {
+            Item::Save { op, sender, .. } => {
+                let error = (!live).then(|| "another attempt has taken the run over".to_owned());
+                acknowledge(&sender, op.id(), error).await;
+            }
+            Item::End { ending, done: tell, .. } => {
+                let ended = if done.ended.contains(&ending.run) { Ended::Committed } else { Ended::Fenced };
+                let _ = tell.send(ended);
+            }
+            Item::Read { .. } | Item::Manage { .. } => {}
+        }
+    }
+}
+
+/// Refuses what one run sent. A run whose end was among it ends as an error.
+async fn reject(store: &Store, items: Vec<Item>) {
+    for item in items {
+        match item {
+            Item::Save { op, sender, .. } => {
+                acknowledge(&sender, op.id(), Some("the database does not take it".to_owned())).await;
+            }
+            Item::End { ending, done, .. } => {
+                let fault = RunFault { kind: "CheckpointRejected".to_owned(), message: None };
+                let failed = Ending { status: RunStatus::Error, answer: None, fault: Some(fault), ..*ending };
+                if let Err(error) = store.end_runs(&[failed]).await {
+                    tracing::error!(error = %chain(&error), "a run could not be ended");
+                }
+                let _ = done.send(Ended::Rejected);
+            }
+            Item::Read { .. } | Item::Manage { .. } => {}
+        }
+    }
+}
+
+async fn acknowledge(sender: &FrameSender, id: u64, error: Option<String>) {
+    if id != 0 {
+        let _ = sender.send(ToReplica::Reply(Reply { id, tuples: vec![], error })).await;
+    }
+}
+
+async fn answer(store: &Store, question: Item) {
+    let (id, sender, result) = match question {
+        Item::Read { schema, read, sender, .. } => {
+            let result = checkpoints::read(store.pool(), &schema, &read).await.map_err(StoreError::from);
+            (read.id, sender, result)
+        }
+        Item::Manage { schema, manage, sender, .. } => {
+            let result: Result<Vec<Tuple>, StoreError> =
+                checkpoints::manage(store.pool(), &schema, &manage).await.map(|()| vec![]).map_err(StoreError::from);
+            (manage.id, sender, result)
+        }
+        Item::Save { .. } | Item::End { .. } => return,
+    };
+    let reply = match result {
+        Ok(tuples) => Reply { id, tuples, error: None },
+        Err(error) => {
+            tracing::error!(error = %chain(&error), "a replica's question could not be answered");
+            Reply { id, tuples: vec![], error: Some("the database could not answer".to_owned()) }
+        }
+    };
+    let _ = sender.send(ToReplica::Reply(reply)).await;
+}
+
+/// An error with its causes, for the log.
+pub fn chain(error: &(dyn std::error::Error + '_)) -> String {
+    std::iter::successors(error.source(), |cause| cause.source())
+        .fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

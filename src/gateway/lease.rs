@@ -1,0 +1,52 @@
+//! The gateway's lease, and runs that nobody holds any more.
+
+use super::Gateway;
+use super::committer::chain;
+use super::outcome::{self, Outcome};
+use crate::store::StoreError;
+use std::time::Duration;
+
+/// How often the lease is renewed, and how long it lasts (DESIGN.md 3).
+const RENEW_EVERY: Duration = Duration::from_secs(1);
+const LEASE_SECONDS: f64 = 4.0;
+/// Every so many renewals, runs without a holder are looked for.
+const SWEEP_EVERY: u32 = 4;
+
+/// Renews the lease for as long as the gateway lives. Runs of gateways that are gone end as errors in this
+/// version; waiting runs that no client of ours waits for begin.
+pub async fn keep(gateway: Gateway) {
+    let mut round = 0_u32;
+    loop {
+        if let Err(error) = gateway.store().renew_lease(gateway.id(), LEASE_SECONDS).await {
+            tracing::warn!(error = %chain(&error), "the gateway's lease could not be renewed");
+        } else if round.is_multiple_of(SWEEP_EVERY)
+            && let Err(error) = sweep(&gateway).await
+        {
+            tracing::warn!(error = %chain(&error), "runs without a holder could not be looked for");
+        }
+        round = round.wrapping_add(1);
+        tokio::time::sleep(RENEW_EVERY).await;
+    }
+}
+
+async fn sweep(gateway: &Gateway) -> Result<(), StoreError> {
+    let lost = Outcome::fault("ServerLost", "the server that held the run is gone");
+    let endings: Vec<_> = gateway
+        .store()
+        .orphaned_attempts()
+        .await?
+        .into_iter()
+        .map(|(run, attempt)| outcome::ending(run, attempt, &lost))
+        .collect();
+    if !endings.is_empty() {
+        let ended = gateway.store().end_runs(&endings).await?;
+        tracing::warn!(runs = ended.len(), "runs of a server that is gone have ended as errors");
+    }
+    let waiting = gateway.store().agents_with_waiting_runs().await?;
+    for route in gateway.0.routes.read().unwrap_or_else(std::sync::PoisonError::into_inner).values() {
+        if waiting.contains(&route.agent) {
+            route.kick.notify_one();
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,130 @@
+//! The way to an agent: the release that serves and its ready replicas, swapped in one step.
+
+use super::replica::{Replica, Slot};
+use crate::run::chat::{ChatInputError, ChatShape, choose_graph};
+use crate::store::agents::Agent;
+use crate::store::checkpoints::Schema;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use uuid::Uuid;
+
+/// The way to one agent.
+pub struct Route {
+    /// The agent's id.
+    pub agent: Uuid,
+    /// The agent's name.
+    pub name: String,
+    /// Where its checkpoints lie.
+    pub schema: Arc<Schema>,
+    serving: watch::Sender<Option<Arc<Serving>>>,
+    /// Woken when a waiting run may begin.
+    pub(super) kick: Notify,
+    /// Runs that wait in this gateway.
+    pub(super) waiting: AtomicUsize,
+    next: AtomicUsize,
+}
+
+/// The release that serves, with its ready replicas.
+pub struct Serving {
+    /// Which release.
+    pub release: Uuid,
+    /// Its number.
+    pub version: i32,
+    /// What its runs may do.
+    pub limits: RunLimits,
+    /// Its graphs, in the manifest's order.
+    pub graphs: Vec<String>,
+    /// How `/v1/chat` talks to each.
+    pub shapes: HashMap<String, Result<ChatShape, String>>,
+    /// Ready ones.
+    pub replicas: Vec<Arc<Replica>>,
+}
+
+/// Ceilings of the manifest.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RunLimits {
+    /// Super-steps of a run.
+    pub recursion_limit: Option<u32>,
+    /// From start to end of a run.
+    pub run_timeout: Option<Duration>,
+    /// Given to graphs that ask for a `tokens_budget`.
+    pub tokens_per_run: Option<u64>,
+}
+
+impl Route {
+    pub(super) fn new(agent: &Agent) -> Self {
+        Self {
+            agent: agent.id,
+            name: agent.name.clone(),
+            schema: Arc::new(Schema::new(&agent.schema_name)),
+            serving: watch::Sender::new(None),
+            kick: Notify::new(),
+            waiting: AtomicUsize::new(0),
+            next: AtomicUsize::new(0),
+        }
+    }
+
+    /// Moves traffic: what comes from now on goes to `serving`.
+    pub fn serve(&self, serving: Option<Serving>) {
+        self.serving.send_replace(serving.map(Arc::new));
+        self.kick.notify_one();
+    }
+
+    pub(super) fn close(&self) {
+        self.serving.send_replace(None);
+    }
+
+    /// What serves now.
+    pub fn serving(&self) -> Option<Arc<Serving>> {
+        self.serving.borrow().clone()
+    }
+
+    /// What serves, once a replica of it is ready; nothing after `patience`.
+    pub async fn ready(&self, patience: Duration) -> Option<Arc<Serving>> {
+        let mut watch = self.serving.subscribe();
+        let ready = watch.wait_for(|serving| serving.as_ref().is_some_and(|serving| serving.is_ready()));
+        let found = tokio::time::timeout(patience, ready).await.ok()?.ok()?.clone();
+        found
+    }
+
+    /// A place on the least busy ready replica; ties go round in turn.
+    pub fn reserve(&self, serving: &Serving) -> Option<Slot> {
+        let count = serving.replicas.len();
+        let first = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut order: Vec<&Arc<Replica>> =
+            (0..count).map(|offset| &serving.replicas[(first + offset) % count]).filter(|one| one.is_alive()).collect();
+        // Stable: of equally busy ones the first in turn stays first.
+        order.sort_by_key(|one| one.in_flight());
+        order.into_iter().find_map(|one| one.reserve())
+    }
+}
+
+impl Serving {
+    fn is_ready(&self) -> bool {
+        self.replicas.iter().any(|one| one.is_alive())
+    }
+
+    /// The graph a turn talks to, and how.
+    pub fn chat_graph(&self, agent: &str, asked: Option<&str>) -> Result<(&str, &ChatShape), ChatGraphError> {
+        let graph = choose_graph(&self.graphs, agent, asked)?;
+        match self.shapes.get(graph) {
+            Some(Ok(shape)) => Ok((graph, shape)),
+            Some(Err(reason)) => Err(ChatGraphError::Shape(reason.clone())),
+            None => Err(ChatGraphError::Shape("the graph described no input".to_owned())),
+        }
+    }
+}
+
+/// Why a turn cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ChatGraphError {
+    /// Which graph is meant is not clear.
+    #[error(transparent)]
+    Choice(#[from] ChatInputError),
+    /// The graph does not take messages.
+    #[error("{0}")]
+    Shape(String),
+}
