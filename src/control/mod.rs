@@ -1,1 +1,267 @@
-//! The control room.
+//! The use cases of the control plane: deploy, status, keys, destroy; and the reconciler that makes what
+//! runs what the database says.
+
+pub mod access;
+pub mod deploy;
+pub mod destroy;
+mod evidence;
+mod fleet;
+mod reconciler;
+mod replica;
+mod replica_files;
+pub mod rollouts;
+mod settings;
+pub mod status;
+
+pub use settings::{AgentSettings, SettingsError};
+
+use crate::base::secret::{MasterKey, SecretError, SecretString};
+use crate::base::shutdown::Shutdown;
+use crate::egress::Resolver;
+use crate::gateway::Gateway;
+use crate::models::{Clients, ProviderOverride};
+use crate::runtime::folders::RunDir;
+use crate::runtime::{ReplicaExit, Runtime, RuntimeError};
+use crate::store::agents::Agent;
+use crate::store::{Store, StoreError};
+use fleet::Snapshot;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, broadcast, watch};
+use uuid::Uuid;
+
+/// The control plane. Clones are the same one.
+#[derive(Clone)]
+pub struct Control(Arc<Inner>);
+
+/// What a control plane is made of.
+pub struct Parts {
+    /// The server's id.
+    pub server: Uuid,
+    /// The store.
+    pub store: Store,
+    /// The gateway of this process.
+    pub gateway: Gateway,
+    /// Where replicas run.
+    pub runtime: Arc<dyn Runtime>,
+    /// Their folders.
+    pub run_dir: RunDir,
+    /// Seals secrets, derives replicas' secrets.
+    pub key: MasterKey,
+    /// `--provider`.
+    pub providers: Vec<ProviderOverride>,
+    /// `--resolve`, and the system's resolver.
+    pub resolver: Arc<Resolver>,
+    /// Base of the agents' URLs, without a slash at its end.
+    pub agents_url: String,
+    /// Ends all tasks.
+    pub shutdown: Shutdown,
+}
+
+struct Inner {
+    parts: Parts,
+    clients: Arc<Clients>,
+    agents: Mutex<HashMap<Uuid, AgentHandle>>,
+    exits: broadcast::Sender<ReplicaExit>,
+    /// Counts changes of rollouts, for those who watch one.
+    changes: watch::Sender<u64>,
+}
+
+/// One agent's reconciler.
+#[derive(Clone)]
+struct AgentHandle {
+    kick: Arc<Notify>,
+    snapshot: watch::Receiver<Snapshot>,
+}
+
+/// What can go wrong in a use case; each variant has its own answer on the wire.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// There is no such agent.
+    #[error("there is no agent {0:?}")]
+    NoSuchAgent(String),
+    /// There is no such rollout.
+    #[error("there is no rollout {0}")]
+    NoSuchRollout(Uuid),
+    /// There is no such key.
+    #[error("agent {agent:?} has no key {key} that still opens anything")]
+    NoSuchKey {
+        /// Whose.
+        agent: String,
+        /// Which.
+        key: Uuid,
+    },
+    /// The deployed manifest is not one that this server accepts.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The image is not where replicas run.
+    #[error("the image {0} is not in the server's Docker Engine")]
+    NoImage(String),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An agent's tables failed.
+    #[error("the agent's checkpoint tables")]
+    Checkpoints(#[from] crate::store::checkpoints::CheckpointError),
+    /// The runtime failed.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// A secret could not be sealed or opened.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// It takes longer than a request may.
+    #[error("{0} goes on, but takes longer than this request may wait")]
+    TakesLonger(&'static str),
+}
+
+/// How often containers are compared with what is known of them.
+const LIST_EVERY: Duration = Duration::from_secs(5);
+
+impl Control {
+    /// The control plane; [`Control::begin`] makes it work.
+    pub fn new(parts: Parts) -> Self {
+        let clients = Arc::new(Clients::new(Arc::clone(&parts.resolver)));
+        Self(Arc::new(Inner {
+            clients,
+            agents: Mutex::default(),
+            exits: broadcast::Sender::new(1024),
+            changes: watch::Sender::new(0),
+            parts,
+        }))
+    }
+
+    /// Starts to reconcile all agents: adopts what runs, removes what nobody wants.
+    pub async fn begin(&self) -> Result<(), ControlError> {
+        self.gateway().reload_keys().await?;
+        self.spawn_exits();
+        let known = self.runtime().list().await?;
+        let agents = self.store().list_agents().await?;
+        self.0.parts.run_dir.discard_all_but(&known.iter().map(|one| one.id).collect::<Vec<_>>());
+        for agent in &agents {
+            let own = known.iter().filter(|one| one.agent == agent.name).cloned().collect();
+            self.ensure_reconciler(agent, own);
+        }
+        for orphan in known.iter().filter(|one| agents.iter().all(|agent| agent.name != one.agent)) {
+            self.runtime().remove(orphan.id, Duration::ZERO).await?;
+            self.0.parts.run_dir.discard(orphan.id);
+        }
+        Ok(())
+    }
+
+    /// Ends all replicas: the server is being stopped. What they ran ends as an error.
+    pub async fn stop_replicas(&self, grace: Duration) -> Result<(), RuntimeError> {
+        let known = self.runtime().list().await?;
+        let mut ending = tokio::task::JoinSet::new();
+        for one in known {
+            let control = self.clone();
+            ending.spawn(async move {
+                let removed = control.runtime().remove(one.id, grace).await;
+                control.0.parts.run_dir.discard(one.id);
+                removed
+            });
+        }
+        while let Some(removed) = ending.join_next().await {
+            if let Ok(Err(error)) = removed {
+                tracing::warn!(error = %crate::gateway::committer::chain(&error), "a replica could not be removed");
+            }
+        }
+        Ok(())
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.0.parts.store
+    }
+
+    /// The gateway.
+    pub fn gateway(&self) -> &Gateway {
+        &self.0.parts.gateway
+    }
+
+    /// The runtime.
+    pub fn runtime(&self) -> &dyn Runtime {
+        self.0.parts.runtime.as_ref()
+    }
+
+    /// The server's id.
+    pub fn server(&self) -> Uuid {
+        self.0.parts.server
+    }
+
+    /// Base of the agents' URLs.
+    pub fn agents_url(&self) -> &str {
+        &self.0.parts.agents_url
+    }
+
+    /// Where an agent answers.
+    pub fn agent_url(&self, agent: &str) -> String {
+        format!("{}/agents/{agent}", self.agents_url())
+    }
+
+    async fn find(&self, name: &str) -> Result<Agent, ControlError> {
+        self.store().find_agent(name).await?.ok_or_else(|| ControlError::NoSuchAgent(name.to_owned()))
+    }
+
+    /// The agent's secrets, opened.
+    async fn secrets(&self, agent: Uuid) -> Result<BTreeMap<String, SecretString>, ControlError> {
+        let sealed = self.store().list_secrets(agent).await?;
+        let open = |one: crate::store::secrets::SealedSecret| {
+            let value = self.0.parts.key.open(&secret_context(agent, &one.name), &one.sealed)?;
+            Ok((one.name, value))
+        };
+        sealed.into_iter().map(open).collect()
+    }
+
+    fn ensure_reconciler(&self, agent: &Agent, known: Vec<crate::runtime::KnownReplica>) -> AgentHandle {
+        let mut agents = self.0.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(handle) = agents.get(&agent.id) {
+            return handle.clone();
+        }
+        let kick = Arc::new(Notify::new());
+        let (publish, snapshot) = watch::channel(Snapshot::default());
+        let handle = AgentHandle { kick: Arc::clone(&kick), snapshot };
+        agents.insert(agent.id, handle.clone());
+        let task = reconciler::run(self.clone(), agent.clone(), known, kick, publish);
+        self.0.parts.shutdown.spawn_until_cancelled(task);
+        handle
+    }
+
+    fn forget_reconciler(&self, agent: Uuid) {
+        self.0.agents.lock().unwrap_or_else(PoisonError::into_inner).remove(&agent);
+    }
+
+    fn snapshot(&self, agent: Uuid) -> Option<Snapshot> {
+        let agents = self.0.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        agents.get(&agent).map(|handle| *handle.snapshot.borrow())
+    }
+
+    fn rollout_changed(&self) {
+        self.0.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Hands the runtime's exits to whoever supervises the replica; what the events missed is found by listing.
+    fn spawn_exits(&self) {
+        let mut from_runtime = self.runtime().exits();
+        let control = self.clone();
+        self.0.parts.shutdown.spawn_until_cancelled(async move {
+            let mut tick = tokio::time::interval(LIST_EVERY);
+            loop {
+                tokio::select! {
+                    Some(exit) = from_runtime.recv() => { let _ = control.0.exits.send(exit); }
+                    _ = tick.tick() => {
+                        for dead in control.runtime().list().await.unwrap_or_default().iter().filter(|one| !one.alive) {
+                            let exit = ReplicaExit { id: dead.id, code: None, out_of_memory: false };
+                            let _ = control.0.exits.send(exit);
+                        }
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// What a sealed secret is bound to.
+fn secret_context(agent: Uuid, name: &str) -> String {
+    format!("{agent}/{name}")
+}

@@ -20,6 +20,8 @@ pub struct ReplicaSpec {
     pub release: Uuid,
     /// Its release's number.
     pub version: i32,
+    /// The rollout that makes it.
+    pub rollout: Uuid,
     /// Digest of its image.
     pub image: String,
     /// Processors.
@@ -50,8 +52,8 @@ pub struct KnownReplica {
     pub id: Uuid,
     /// Its agent's name.
     pub agent: String,
-    /// Its release.
-    pub release: Uuid,
+    /// The rollout that made it.
+    pub rollout: Uuid,
     /// Whether it runs.
     pub alive: bool,
 }

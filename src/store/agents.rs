@@ -16,11 +16,13 @@ pub struct Agent {
     pub schema_name: String,
     /// The release that serves.
     pub serving_release: Option<Uuid>,
-    /// Counts changes of its secrets.
-    pub secrets_generation: i64,
+    /// The rollout that made the replicas that serve.
+    pub serving_rollout: Option<Uuid>,
+    /// Whether it is being destroyed.
+    pub destroyed: bool,
 }
 
-const COLUMNS: &str = "id, name, schema_name, serving_release, secrets_generation";
+const COLUMNS: &str = "id, name, schema_name, serving_release, serving_rollout, destroyed_at IS NOT NULL AS destroyed";
 
 /// The schema of an agent's checkpoints. Names hold no underscore, so no two agents share one.
 pub fn schema_name(agent: &str) -> String {
@@ -48,32 +50,22 @@ impl Store {
         Ok(sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(name).fetch_optional(self.pool()).await?)
     }
 
-    /// All agents, by name.
+    /// All agents, by name, those that are being destroyed included.
     pub async fn list_agents(&self) -> Result<Vec<Agent>, StoreError> {
-        let sql = format!("SELECT {COLUMNS} FROM agents WHERE destroyed_at IS NULL ORDER BY name");
+        let sql = format!("SELECT {COLUMNS} FROM agents ORDER BY name");
         Ok(sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_all(self.pool()).await?)
     }
 
-    /// Moves traffic: the release that serves from now on, remembered.
-    pub async fn set_serving(&self, agent: Uuid, release: Uuid) -> Result<(), StoreError> {
-        sqlx::query("UPDATE agents SET serving_release = $2 WHERE id = $1")
-            .bind(agent)
-            .bind(release)
-            .execute(self.pool())
-            .await?;
-        Ok(())
+    /// The agent of that id, also one that is being destroyed.
+    pub async fn find_agent_by_id(&self, id: Uuid) -> Result<Option<Agent>, StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM agents WHERE id = $1");
+        Ok(sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(id).fetch_optional(self.pool()).await?)
     }
 
     /// Marks an agent as gone: nothing finds it any more, its rows go with [`Store::remove_agent`].
     pub async fn destroy_agent(&self, agent: Uuid) -> Result<(), StoreError> {
         sqlx::query("UPDATE agents SET destroyed_at = now() WHERE id = $1").bind(agent).execute(self.pool()).await?;
         Ok(())
-    }
-
-    /// Agents that were marked as gone and whose rows are still there.
-    pub async fn destroyed_agents(&self) -> Result<Vec<Agent>, StoreError> {
-        let sql = format!("SELECT {COLUMNS} FROM agents WHERE destroyed_at IS NOT NULL");
-        Ok(sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_all(self.pool()).await?)
     }
 
     /// Removes all that is known of an agent: keys, secrets, releases, runs, threads and checkpoints.
@@ -83,7 +75,7 @@ impl Store {
         sqlx::query(sqlx::AssertSqlSafe(format!("DROP SCHEMA IF EXISTS \"{quoted}\" CASCADE")))
             .execute(&mut *transaction)
             .await?;
-        sqlx::query("UPDATE agents SET serving_release = NULL WHERE id = $1")
+        sqlx::query("UPDATE agents SET serving_release = NULL, serving_rollout = NULL WHERE id = $1")
             .bind(agent.id)
             .execute(&mut *transaction)
             .await?;

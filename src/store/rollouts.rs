@@ -54,10 +54,11 @@ impl Store {
         insert(&mut *self.pool().acquire().await?, agent, release, &[]).await
     }
 
-    /// All rollouts that are under way.
-    pub async fn running_rollouts(&self) -> Result<Vec<Rollout>, StoreError> {
-        let sql = "SELECT id, agent_id, release_id, from_release_id FROM rollouts WHERE state = 'running'";
-        Ok(sqlx::query_as(sql).fetch_all(self.pool()).await?)
+    /// The agent's rollout that is under way.
+    pub async fn running_rollout(&self, agent: Uuid) -> Result<Option<Rollout>, StoreError> {
+        let sql = "SELECT id, agent_id, release_id, from_release_id FROM rollouts
+                   WHERE agent_id = $1 AND state = 'running'";
+        Ok(sqlx::query_as(sql).bind(agent).fetch_optional(self.pool()).await?)
     }
 
     /// Enters a phase; `ended` is the one that ends with it.
@@ -88,9 +89,10 @@ impl Store {
     /// Ends a rollout well: the release serves and the rollout has succeeded, in one step.
     pub async fn finish_rollout(&self, rollout: &Rollout, ended: &PhaseTime) -> Result<(), StoreError> {
         let mut transaction = self.pool().begin().await?;
-        sqlx::query("UPDATE agents SET serving_release = $2 WHERE id = $1")
+        sqlx::query("UPDATE agents SET serving_release = $2, serving_rollout = $3 WHERE id = $1")
             .bind(rollout.agent_id)
             .bind(rollout.release_id)
+            .bind(rollout.id)
             .execute(&mut *transaction)
             .await?;
         sqlx::query(

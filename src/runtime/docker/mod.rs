@@ -26,6 +26,7 @@ mod label {
     pub const SERVER: &str = "rapidclaw.server";
     pub const AGENT: &str = "rapidclaw.agent";
     pub const RELEASE: &str = "rapidclaw.release";
+    pub const ROLLOUT: &str = "rapidclaw.rollout";
     pub const REPLICA: &str = "rapidclaw.replica";
     pub const VERSION: &str = "rapidclaw.version";
 }
@@ -134,7 +135,7 @@ impl Runtime for DockerRuntime {
                 Some(KnownReplica {
                     id: labels.get(label::REPLICA)?.parse().ok()?,
                     agent: labels.get(label::AGENT)?.clone(),
-                    release: labels.get(label::RELEASE)?.parse().ok()?,
+                    rollout: labels.get(label::ROLLOUT)?.parse().ok()?,
                     alive: one.state == Some(ContainerSummaryStateEnum::RUNNING),
                 })
             })

@@ -20,8 +20,9 @@ CREATE TABLE agents (
     name text NOT NULL UNIQUE,
     schema_name text NOT NULL UNIQUE,
     serving_release uuid,
+    -- The rollout that made the serving replicas: they are told apart by it, also under one release.
+    serving_rollout uuid,
     last_version integer NOT NULL DEFAULT 0,
-    secrets_generation bigint NOT NULL DEFAULT 0,
     created_at timestamptz NOT NULL DEFAULT now(),
     destroyed_at timestamptz
 );

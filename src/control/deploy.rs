@@ -1,0 +1,121 @@
+//! `POST /v1/agents/NAME/deploys`: a new release, or nothing when nothing changed.
+
+use super::settings::AgentSettings;
+use super::{Control, ControlError, secret_context};
+use crate::api::control::{DeployOutcome, DeployRequest, DeployResponse, SecretMap};
+use crate::base::secret::ExposeSecret as _;
+use crate::manifest::{Egress, Manifest};
+use crate::models::{Inputs, plan};
+use crate::store::StoreError;
+use crate::store::agents::Agent;
+use crate::store::checkpoints::{self, Schema};
+use crate::store::releases::{NewRelease, Release};
+use crate::store::secrets::SealedSecret;
+use std::collections::BTreeMap;
+
+impl Control {
+    /// Accepts a deploy. What it leads to is watched as a rollout.
+    pub async fn deploy(&self, name: &str, request: DeployRequest) -> Result<DeployResponse, ControlError> {
+        let (manifest, settings) = AgentSettings::of(&request.manifest, name)?;
+        if !self.runtime().has_image(&request.image).await? {
+            return Err(ControlError::NoImage(request.image));
+        }
+        let agent = self.store().ensure_agent(name).await?;
+        if self.store().running_rollout(agent.id).await?.is_some() {
+            return Err(StoreError::RolloutUnderWay.into());
+        }
+        let secrets = match &request.secrets {
+            Some(SecretMap(secrets)) => secrets.clone(),
+            None => self.secrets(agent.id).await?,
+        };
+        let mut notes = self.check_models(&settings, &secrets)?;
+        checkpoints::ensure_schema(self.store().pool(), &Schema::new(&agent.schema_name)).await?;
+        let secrets_changed = match &request.secrets {
+            Some(secrets) => self.replace_secrets(&agent, secrets).await?,
+            None => {
+                if !secrets.is_empty() {
+                    notes.push("no .env here: the values last deployed stay".to_owned());
+                }
+                false
+            }
+        };
+        notes.extend(notes_of(&manifest));
+        let key = if self.store().list_keys(agent.id).await?.is_empty() {
+            Some(self.create_key(name, "first deploy").await?.key)
+        } else {
+            None
+        };
+        let serving = match agent.serving_release {
+            Some(release) => self.store().find_release(release).await?,
+            None => None,
+        };
+        let unchanged = serving.as_ref().filter(|serving| is_same(serving, &request));
+        let (outcome, version, rollout) = match unchanged {
+            Some(serving) if !secrets_changed => (DeployOutcome::Unchanged, serving.version, None),
+            Some(serving) => {
+                let rollout = self.store().begin_replacement(agent.id, serving.id).await?;
+                (DeployOutcome::Secrets, serving.version, Some(rollout.id))
+            }
+            None => {
+                let new = NewRelease {
+                    image: request.image,
+                    inputs_digest: request.inputs_digest,
+                    manifest: request.manifest,
+                    folder: request.folder,
+                    secret_names: secrets.keys().cloned().collect(),
+                    source_revision: request.source_revision,
+                };
+                let (release, rollout) =
+                    self.store().begin_rollout(agent.id, &new, &request.client_phases).await?;
+                (DeployOutcome::Rollout, release.version, Some(rollout.id))
+            }
+        };
+        self.ensure_reconciler(&agent, Vec::new()).kick.notify_one();
+        let url = self.agent_url(name);
+        Ok(DeployResponse { outcome, version, rollout, key, url, notes })
+    }
+
+    /// Whether the model gateway can serve these secrets under these egress rules.
+    fn check_models(
+        &self,
+        settings: &AgentSettings,
+        secrets: &BTreeMap<String, crate::base::secret::SecretString>,
+    ) -> Result<Vec<String>, ControlError> {
+        let key = self.0.parts.key.derive("check");
+        let inputs = Inputs {
+            overrides: &self.0.parts.providers,
+            gateway: settings.model_gateway,
+            ..Inputs::new(secrets, &settings.policy, &key)
+        };
+        Ok(plan(inputs).map_err(super::SettingsError::from)?.notes)
+    }
+
+    async fn replace_secrets(&self, agent: &Agent, secrets: &SecretMap) -> Result<bool, ControlError> {
+        let seal = |(name, value): (&String, &crate::base::secret::SecretString)| {
+            let context = secret_context(agent.id, name);
+            let mac = self.0.parts.key.mac(format!("{context}={}", value.expose_secret()).as_bytes());
+            Ok(SealedSecret {
+                name: name.clone(),
+                sealed: self.0.parts.key.seal(&context, value.expose_secret())?,
+                mac: mac.to_vec(),
+            })
+        };
+        let sealed = secrets.0.iter().map(seal).collect::<Result<Vec<_>, ControlError>>()?;
+        Ok(self.store().replace_secrets(agent.id, &sealed).await?)
+    }
+}
+
+fn is_same(serving: &Release, request: &DeployRequest) -> bool {
+    serving.image == request.image
+        && serving.inputs_digest == request.inputs_digest
+        && serving.manifest.0 == request.manifest
+}
+
+fn notes_of(manifest: &Manifest) -> Vec<String> {
+    let mut notes: Vec<String> =
+        manifest.not_enforced().into_iter().map(|key| format!("not enforced yet: {key}")).collect();
+    if manifest.section.security.egress == Egress::Open {
+        notes.push("egress is open: the agent may reach any host (rapidclaw.security.egress)".to_owned());
+    }
+    notes
+}

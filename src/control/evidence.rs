@@ -1,0 +1,81 @@
+//! Why a rollout failed, with the replica's own last lines and without its secrets.
+
+use super::Control;
+use crate::api::control::RolloutFailure;
+use crate::base::secret::{ExposeSecret as _, SecretString};
+use crate::runtime::ReplicaExit;
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+/// How many lines are kept.
+const LINES: usize = 50;
+/// Shorter values are no secrets worth the name, and would blot out half the log.
+const SHORTEST: usize = 6;
+/// The runner's exit code when a graph cannot be loaded (`PROTOCOL.md`).
+const LOAD_FAILED: i64 = 3;
+
+/// What a replica did wrong.
+#[derive(Debug, Clone)]
+pub enum Fault {
+    /// It could not be started.
+    NotStarted(String),
+    /// It ended.
+    Exited(ReplicaExit),
+    /// It refused the connection, or is not what it should be.
+    Refused(String),
+    /// It was not ready in time.
+    NotReady(std::time::Duration),
+}
+
+impl Control {
+    pub(super) async fn failure(&self, replica: Uuid, fault: &Fault, secrets: &BTreeMap<String, SecretString>) -> RolloutFailure {
+        let log = self.runtime().last_lines(replica, LINES).await.unwrap_or_default();
+        let log: Vec<String> = log.into_iter().map(|line| redact(line, secrets)).collect();
+        let (code, message, hint) = match fault {
+            Fault::NotStarted(why) => ("replica-not-started", format!("a replica could not be started: {why}"), None),
+            Fault::Exited(exit) if exit.out_of_memory => (
+                "out-of-memory",
+                "a replica ran out of memory".to_owned(),
+                Some("give it more: \"rapidclaw\": {\"resources\": {\"memory\": \"2GiB\"}}"),
+            ),
+            Fault::Exited(ReplicaExit { code: Some(LOAD_FAILED), .. }) => {
+                let said = log.iter().rev().find_map(|line| line.strip_prefix("rapidclaw: "));
+                let what = said.unwrap_or("a graph could not be loaded").to_owned();
+                ("graph-not-loaded", what, Some("run the graph's module with Python here; what it needs must be in the image"))
+            }
+            Fault::Exited(exit) => {
+                let code = exit.code.map_or_else(String::new, |code| format!(" with code {code}"));
+                ("replica-exited", format!("a replica ended{code} before it was ready"), None)
+            }
+            Fault::Refused(why) => ("replica-refused", format!("a replica cannot be used: {why}"), None),
+            Fault::NotReady(limit) => (
+                "not-ready",
+                format!("a replica was not ready within {} s", limit.as_secs()),
+                Some("if its graphs take longer to load, raise rapidclaw.rollout.ready_timeout"),
+            ),
+        };
+        let hints = hint.map(str::to_owned).into_iter().collect();
+        RolloutFailure { code: code.to_owned(), message: redact(message, secrets), log, hints }
+    }
+}
+
+/// The line with every value of a secret blotted out.
+fn redact(line: String, secrets: &BTreeMap<String, SecretString>) -> String {
+    secrets
+        .values()
+        .map(SecretString::expose_secret)
+        .filter(|value| value.len() >= SHORTEST && line.contains(*value))
+        .fold(line.clone(), |line, value| line.replace(value, "***"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_blotted_out() {
+        let secrets = BTreeMap::from([("KEY".to_owned(), SecretString::from("sk-123456"))]);
+        assert_eq!(redact("bad key sk-123456!".into(), &secrets), "bad key ***!");
+        assert_eq!(redact("fine".into(), &secrets), "fine");
+    }
+}

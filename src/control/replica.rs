@@ -1,0 +1,166 @@
+//! Supervises one replica: its folders and sockets, its container, its connection.
+
+use super::Control;
+use super::evidence::Fault;
+use super::fleet::MemberState;
+use super::replica_files::{EGRESS_SOCKET, Identity, MODELS_SOCKET, replica_files};
+use super::settings::AgentSettings;
+use crate::base::secret::SecretString;
+use crate::egress;
+use crate::gateway::committer::chain;
+use crate::gateway::replica::Replica;
+use crate::models;
+use crate::runner::connection::{ConnectError, Endpoint};
+use crate::runtime::folders::{REPLICA_UID, bind};
+use crate::runtime::{ReplicaFolders, ReplicaSpec};
+use crate::store::checkpoints::Schema;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, broadcast, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// How often a replica that is starting is looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(25);
+/// How often one is that was there and refuses now.
+const RECONNECT_EVERY: Duration = Duration::from_millis(250);
+
+/// What a supervisor needs to know.
+pub struct Charge {
+    /// The replica.
+    pub id: Uuid,
+    /// The agent's name.
+    pub agent: String,
+    /// Its checkpoints.
+    pub schema: Arc<Schema>,
+    /// The release.
+    pub release: Uuid,
+    /// Its number.
+    pub version: i32,
+    /// Its image.
+    pub image: String,
+    /// The rollout that makes the replica.
+    pub rollout: Uuid,
+    /// What the manifest says.
+    pub settings: Arc<AgentSettings>,
+    /// The agent's secrets.
+    pub secrets: Arc<BTreeMap<String, SecretString>>,
+    /// Whether its container runs already: it is adopted.
+    pub adopt: bool,
+}
+
+/// Runs until the replica is over or `end` is cancelled. Each change of `state` wakes `kick`.
+pub async fn supervise(
+    control: Control,
+    charge: Charge,
+    state: watch::Sender<MemberState>,
+    kick: Arc<Notify>,
+    end: CancellationToken,
+) {
+    let mut exits = control.0.exits.subscribe();
+    let tell = |new| {
+        state.send_replace(new);
+        kick.notify_one();
+    };
+    let shutdown = control.0.parts.shutdown.child();
+    let lead = lead(&control, &charge, &shutdown, &tell);
+    let fault = tokio::select! {
+        fault = lead => Some(fault),
+        exit = exit_of(charge.id, &mut exits) => Some(Fault::Exited(exit)),
+        () = end.cancelled() => None,
+    };
+    shutdown.cancel();
+    if let Some(fault) = fault {
+        tracing::warn!(agent = charge.agent, replica = %charge.id, ?fault, "a replica is over");
+        tell(MemberState::Over(fault));
+    }
+}
+
+async fn exit_of(id: Uuid, exits: &mut broadcast::Receiver<crate::runtime::ReplicaExit>) -> crate::runtime::ReplicaExit {
+    loop {
+        match exits.recv().await {
+            Ok(exit) if exit.id == id => return exit,
+            // What was missed is found again by listing.
+            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+        }
+    }
+}
+
+/// Starts the replica and keeps it connected. Returns why it cannot be.
+async fn lead(
+    control: &Control,
+    charge: &Charge,
+    shutdown: &crate::base::shutdown::Shutdown,
+    tell: &(impl Fn(MemberState) + Send + Sync),
+) -> Fault {
+    let endpoint = match prepare(control, charge, shutdown).await {
+        Ok(endpoint) => endpoint,
+        Err(why) => return Fault::NotStarted(why),
+    };
+    let mut was_ready = false;
+    loop {
+        let connection = match endpoint.connect().await {
+            Ok(connection) => connection,
+            Err(ConnectError::NoSocket | ConnectError::TimedOut | ConnectError::Io(_) | ConnectError::Handshake(_)) => {
+                tokio::time::sleep(if was_ready { RECONNECT_EVERY } else { LOOK_EVERY }).await;
+                continue;
+            }
+            Err(refused) => return Fault::Refused(chain(&refused)),
+        };
+        let (ready, described) = oneshot::channel();
+        let (replica, connected) = Replica::attach(
+            charge.id,
+            charge.settings.runs_per_replica,
+            Arc::clone(&charge.schema),
+            control.gateway().committer().clone(),
+            connection,
+            ready,
+        );
+        // Runs in flight end in order even when this supervisor is dropped: the connection has its own task.
+        let task = shutdown.spawn(connected);
+        if let Ok(describe) = described.await {
+            was_ready = true;
+            tell(MemberState::Ready(replica, Arc::new(describe)));
+        }
+        let _ = task.await;
+        tell(MemberState::Starting);
+    }
+}
+
+/// Lays in what the replica needs, serves its sockets, starts its container.
+async fn prepare(
+    control: &Control,
+    charge: &Charge,
+    shutdown: &crate::base::shutdown::Shutdown,
+) -> Result<Endpoint, String> {
+    let parts = &control.0.parts;
+    let identity = Identity { replica: charge.id, agent: &charge.agent, version: charge.version };
+    let files = replica_files(identity, &charge.settings, &charge.secrets, &parts.providers, &parts.key)
+        .map_err(|error| chain(&error))?;
+    let folders: ReplicaFolders = parts.run_dir.prepare(charge.id, &files.json).map_err(|error| chain(&error))?;
+    let egress_socket = bind(&folders, EGRESS_SOCKET).map_err(|error| chain(&error))?;
+    let models_socket = bind(&folders, MODELS_SOCKET).map_err(|error| chain(&error))?;
+    let whose = egress::Replica { agent: charge.agent.clone(), replica: charge.id.to_string() };
+    let policy = Arc::new(charge.settings.policy.clone());
+    egress::serve(egress_socket, whose, policy, Arc::clone(&parts.resolver), shutdown);
+    models::serve(models_socket, Arc::new(files.route), Arc::clone(&control.0.clients), shutdown);
+    if !charge.adopt {
+        let spec = ReplicaSpec {
+            id: charge.id,
+            agent: charge.agent.clone(),
+            release: charge.release,
+            version: charge.version,
+            rollout: charge.rollout,
+            image: charge.image.clone(),
+            cpu: charge.settings.cpu,
+            memory_bytes: charge.settings.memory_bytes,
+            open_network: charge.settings.policy.mode == egress::Mode::Open,
+            hosts: files.hosts,
+            folders: folders.clone(),
+        };
+        control.runtime().start(&spec).await.map_err(|error| chain(&error))?;
+    }
+    Ok(Endpoint { folder: folders.replica, uid: REPLICA_UID, secret: files.secret })
+}

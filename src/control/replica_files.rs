@@ -1,0 +1,114 @@
+//! What a replica is told (`replica.json`) and what serves its sockets, worked out from its release and
+//! the agent's secrets. Pure.
+
+use super::settings::{AgentSettings, SettingsError};
+use crate::base::secret::{ExposeSecret as _, MasterKey, SecretString};
+use crate::egress::Mode;
+use crate::models::{self, Inputs, ProviderOverride, Route, plan};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use uuid::Uuid;
+
+/// Sockets of the server's side.
+pub const MODELS_SOCKET: &str = "models.sock";
+/// The egress proxy's.
+pub const EGRESS_SOCKET: &str = "egress.sock";
+/// Where the relay in the replica listens for the model gateway and for `HTTPS_PROXY`.
+const MODELS_PORT: u16 = 4180;
+const PROXY_PORT: u16 = 4181;
+
+/// What is known of a replica before it starts.
+#[derive(Debug, Clone, Copy)]
+pub struct Identity<'a> {
+    /// Its id.
+    pub replica: Uuid,
+    /// Its agent's name.
+    pub agent: &'a str,
+    /// Its release's number.
+    pub version: i32,
+}
+
+/// All of it.
+#[derive(Debug)]
+pub struct ReplicaFiles {
+    /// `replica.json`.
+    pub json: Vec<u8>,
+    /// Names on the replica's own loopback.
+    pub hosts: Vec<(String, IpAddr)>,
+    /// For the model gateway.
+    pub route: Route,
+    /// Proves the gateway to the replica.
+    pub secret: SecretString,
+}
+
+/// The secret that proves a gateway to a replica; the server can derive it again after a restart.
+pub fn replica_secret(key: &MasterKey, replica: Uuid) -> SecretString {
+    key.derive(&format!("replica/{replica}"))
+}
+
+/// Works it out.
+pub fn replica_files(
+    identity: Identity<'_>,
+    settings: &AgentSettings,
+    secrets: &BTreeMap<String, SecretString>,
+    providers: &[ProviderOverride],
+    key: &MasterKey,
+) -> Result<ReplicaFiles, SettingsError> {
+    let id = identity.replica.to_string();
+    let gateway_key = SecretString::from(format!("rcg_{}", key.derive(&format!("models/{id}")).expose_secret()));
+    let models = plan(Inputs {
+        agent: identity.agent,
+        replica: &id,
+        secrets,
+        overrides: providers,
+        gateway_key: &gateway_key,
+        policy: &settings.policy,
+        gateway: settings.model_gateway,
+        origin: models::Defaults::ORIGIN,
+    })?;
+    let mut env: BTreeMap<&str, &str> =
+        models.env.iter().map(|(name, value)| (name.as_str(), value.expose_secret())).collect();
+    let mut hosts: Vec<(String, IpAddr)> = Vec::new();
+    let mut relay = vec![json!({ "address": "127.0.0.1", "port": MODELS_PORT, "socket": MODELS_SOCKET, "connect": null })];
+    let names: Vec<(&str, u16)> = settings.policy.names().collect();
+    for (name, port) in &names {
+        let address = match hosts.iter().find(|(known, _)| known == name) {
+            Some((_, address)) => *address,
+            None => {
+                let address = loopback(hosts.len());
+                hosts.push(((*name).to_owned(), address));
+                address
+            }
+        };
+        relay.push(json!({
+            "address": address, "port": port, "socket": EGRESS_SOCKET, "connect": format!("{name}:{port}"),
+        }));
+    }
+    let proxy = format!("http://127.0.0.1:{PROXY_PORT}");
+    let direct = ["127.0.0.1", "localhost"].into_iter().chain(names.iter().map(|(name, _)| *name)).collect::<Vec<_>>();
+    let direct = direct.join(",");
+    if settings.policy.mode == Mode::Allowlist && settings.policy.rules.len() > names.len() {
+        // Patterns and addresses have no name to listen for.
+        relay.push(json!({ "address": "127.0.0.1", "port": PROXY_PORT, "socket": EGRESS_SOCKET, "connect": null }));
+        for name in ["HTTPS_PROXY", "https_proxy"] {
+            env.entry(name).or_insert(&proxy);
+        }
+        for name in ["NO_PROXY", "no_proxy"] {
+            env.entry(name).or_insert(&direct);
+        }
+    }
+    let secret = replica_secret(key, identity.replica);
+    let json = json!({
+        "replica": id, "agent": identity.agent, "version": identity.version, "secret": secret.expose_secret(),
+        "env": env, "checkpointer": settings.checkpointer, "concurrency": settings.runs_per_replica,
+        "log_level": settings.log_level, "relay": relay,
+    });
+    Ok(ReplicaFiles { json: json.to_string().into_bytes(), hosts, route: models.route, secret })
+}
+
+/// 127.0.0.2 and on: 127.0.0.1 is the replica's own.
+fn loopback(index: usize) -> IpAddr {
+    let number = u32::try_from(index + 2).unwrap_or(u32::MAX) & 0x00ff_ffff;
+    IpAddr::V4(Ipv4Addr::from(0x7f00_0000 | number))
+}

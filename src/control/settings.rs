@@ -1,0 +1,101 @@
+//! What a release's manifest means for its replicas. Pure.
+
+use crate::egress::{Policy, RuleError};
+use crate::gateway::route::RunLimits;
+use crate::manifest::{Egress, Manifest, render};
+use std::time::Duration;
+
+/// What one release's replicas are to be.
+#[derive(Debug, Clone)]
+pub struct AgentSettings {
+    /// How many.
+    pub replicas: u32,
+    /// Runs at the same time in each.
+    pub runs_per_replica: u32,
+    /// Processors of each.
+    pub cpu: f64,
+    /// Memory of each.
+    pub memory_bytes: u64,
+    /// What they may reach.
+    pub policy: Policy,
+    /// Whether their keys of model providers stay here.
+    pub model_gateway: bool,
+    /// `postgres` or `own`.
+    pub checkpointer: &'static str,
+    /// The runner's log level.
+    pub log_level: String,
+    /// Ceilings of runs.
+    pub limits: RunLimits,
+    /// How long a replica may take to become ready.
+    pub ready_timeout: Duration,
+    /// How long runs of a replaced release may go on.
+    pub drain_timeout: Duration,
+    /// The graphs' ids, in the manifest's order.
+    pub graphs: Vec<String>,
+}
+
+/// Why a manifest cannot be deployed here.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// It has faults.
+    #[error("the manifest has faults:\n{0}")]
+    Manifest(String),
+    /// Its agent has another name.
+    #[error("the manifest's agent is {found:?}, not {asked:?}")]
+    Name {
+        /// In the manifest.
+        found: String,
+        /// In the request.
+        asked: String,
+    },
+    /// An allowed host is none.
+    #[error("rapidclaw.security.allowed_hosts")]
+    Host(#[from] RuleError),
+    /// Its graphs are JavaScript.
+    #[error("the manifest's graphs are JavaScript, which this version does not run yet")]
+    JavaScript,
+    /// The agent's secrets do not fit its egress rules.
+    #[error(transparent)]
+    Models(#[from] crate::models::PlanError),
+}
+
+impl AgentSettings {
+    /// Reads a deployed manifest.
+    pub fn of(raw: &serde_json::Value, agent: &str) -> Result<(Manifest, Self), SettingsError> {
+        let manifest = Manifest::from_json(raw, agent).map_err(|faults| SettingsError::Manifest(render(&faults)))?;
+        if manifest.name != agent {
+            return Err(SettingsError::Name { found: manifest.name, asked: agent.to_owned() });
+        }
+        if manifest.has_javascript() {
+            return Err(SettingsError::JavaScript);
+        }
+        let section = &manifest.section;
+        let policy = match section.security.egress {
+            Egress::Open => Policy::open(),
+            Egress::None => Policy::none(),
+            Egress::Allowlist => {
+                let hosts: Vec<String> = section.security.allowed_hosts.iter().map(ToString::to_string).collect();
+                Policy::allowlist(hosts.iter().map(String::as_str))?
+            }
+        };
+        let settings = Self {
+            replicas: section.min_replicas,
+            runs_per_replica: section.runs_per_replica,
+            cpu: section.resources.cpu,
+            memory_bytes: section.resources.memory_bytes,
+            policy,
+            model_gateway: section.models.gateway,
+            checkpointer: section.checkpointer.as_str(),
+            log_level: section.observability.log_level.clone(),
+            limits: RunLimits {
+                recursion_limit: section.limits.recursion_limit,
+                run_timeout: section.limits.run_timeout,
+                tokens_per_run: section.limits.tokens_per_run,
+            },
+            ready_timeout: section.rollout.ready_timeout,
+            drain_timeout: section.rollout.drain_timeout,
+            graphs: manifest.graphs.iter().map(|graph| graph.id.clone()).collect(),
+        };
+        Ok((manifest, settings))
+    }
+}

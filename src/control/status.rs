@@ -1,0 +1,41 @@
+//! `status`: what the database knows, and what runs.
+
+use super::{Control, ControlError};
+use crate::api::control::AgentStatus;
+use crate::release::state::{AgentFacts, AgentState, agent_state};
+
+impl Control {
+    /// All agents, or the one named, by name.
+    pub async fn status(&self, name: Option<&str>) -> Result<Vec<AgentStatus>, ControlError> {
+        let rows = self.store().agent_rows(name).await?;
+        if let (Some(name), true) = (name, rows.is_empty()) {
+            return Err(ControlError::NoSuchAgent(name.to_owned()));
+        }
+        let status = rows.into_iter().map(|row| {
+            let live = self.snapshot(row.id).unwrap_or_default();
+            let facts = AgentFacts {
+                serving: row.serving_release.is_some(),
+                rolling: row.rolling,
+                ready: live.ready,
+                wanted: live.wanted,
+            };
+            let state = agent_state(facts);
+            let reason = (state == AgentState::Failed).then_some(row.last_failure).flatten();
+            AgentStatus {
+                url: self.agent_url(&row.name),
+                name: row.name,
+                version: row.version.unwrap_or(0),
+                state,
+                ready: live.ready,
+                wanted: live.wanted,
+                p95_ms: row.p95_ms,
+                cost_per_turn: row.cost_per_turn,
+                runs: row.runs,
+                inputs_digest: row.inputs_digest,
+                image: row.image,
+                reason,
+            }
+        });
+        Ok(status.collect())
+    }
+}
