@@ -141,20 +141,18 @@ impl Layout {
         Ok(())
     }
 
-    /// A pid file that a killed Postgres left holds the next one back where its number has gone to
-    /// another process. Then the file gets a number that no process has; its other lines stay, as by
-    /// them Postgres sees whether children of the killed one still use the data.
+    /// The lock files that a killed Postgres left hold the next one back where its number has gone to
+    /// another process, or to a zombie. Then they get a number that no process has; the other lines
+    /// stay, as by them Postgres sees whether children of the killed one still use the data.
     pub fn unblock(&self, account: &Account) -> Result<(), PostgresError> {
-        let path = self.pid_path();
-        let Ok(text) = std::fs::read_to_string(&path) else { return Ok(()) };
-        let Some((process, rest)) = PidFile::parse(&text).zip(text.split_once('\n').map(|(_, rest)| rest)) else {
-            return Ok(());
-        };
-        tracing::warn!(file = %path.display(), "the managed Postgres had not been stopped; it recovers");
-        if process.lives(&self.data) || !process.number_is_taken() {
-            return Ok(());
+        for path in [self.pid_path(), self.socket.join(format!("{SOCKET_NAME}.lock"))] {
+            let Ok(text) = std::fs::read_to_string(&path) else { continue };
+            let Some((process, (_, rest))) = PidFile::parse(&text).zip(text.split_once('\n')) else { continue };
+            if !process.lives(&self.data) && process.number_is_taken() {
+                write_for(account, &path, &format!("{NOBODYS_NUMBER}\n{rest}"))?;
+            }
         }
-        write_for(account, &path, &format!("{NOBODYS_NUMBER}\n{rest}"))
+        Ok(())
     }
 }
 

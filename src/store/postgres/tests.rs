@@ -49,7 +49,8 @@ async fn it_is_made_adopted_killed_stopped_and_keeps_its_data() {
     }
 
     // Killed with an open connection, it comes back with what was committed.
-    run(&one, "CREATE TABLE kept (n int); INSERT INTO kept VALUES (7)").await.unwrap();
+    // (CHECKPOINT, as this one does not wait for the disk at a commit.)
+    run(&one, "CREATE TABLE kept (n int); INSERT INTO kept VALUES (7); CHECKPOINT").await.unwrap();
     let open_one = open(&one.connect_options()).await.unwrap();
     rustix::process::kill_process(rustix::process::Pid::from_raw(first).unwrap(), rustix::process::Signal::KILL).unwrap();
     let again = Managed::ensure(&options).await.unwrap();
@@ -90,6 +91,7 @@ async fn a_private_folder_above_is_named_with_the_remedy() {
         return; // Only root runs Postgres as another user.
     }
     let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
     let error = Managed::ensure(&Options::new(folder.path().join("data"))).await.unwrap_err();
     assert!(matches!(&error, PostgresError::NotEnterable { .. }), "{error}");
     assert!(error.hint().unwrap().starts_with(&format!("`chmod o+x {}`", folder.path().display())));
