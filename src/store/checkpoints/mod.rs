@@ -1,50 +1,68 @@
-//! stub until the branch lands
-use crate::runner::protocol::{Checkpoint, Manage, Read, Tuple, Writes};
-use sqlx::{PgConnection, PgPool};
-pub struct Schema(String);
-impl Schema {
-    pub fn new(name: &str) -> Self {
-        Self(name.into())
-    }
-    pub fn name(&self) -> &str {
-        &self.0
-    }
+//! Checkpoints: the tables of `langgraph-checkpoint-postgres`, one schema an agent.
+//!
+//! LangGraph's own `PostgresSaver` can open them (with the schema in its `search_path`), so that
+//! anyone can leave; what each function does to them is what that saver does. Which attempt may write
+//! is the caller's affair: everything that writes takes his connection, to run in his transaction.
+
+mod batch;
+mod manage;
+mod read;
+mod schema;
+#[cfg(test)]
+mod tests;
+
+pub use batch::{Op, apply};
+pub use manage::{Strategy, copy_thread, delete_for_runs, delete_thread, prune};
+pub use read::{Filter, get, list};
+pub use schema::{Schema, ensure_schema};
+
+/// Why checkpoints could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The name cannot be a schema's.
+    #[error("{0:?} cannot name a schema of Postgres: 1 to 63 bytes, without NUL, not beginning with pg_")]
+    SchemaName(String),
+    /// What shall be stored as JSON is not even text.
+    #[error("the {part} of checkpoint {checkpoint_id} is not UTF-8")]
+    NotText {
+        /// Checkpoint or metadata.
+        part: &'static str,
+        /// Which one.
+        checkpoint_id: String,
+    },
+    /// The filter is not UTF-8.
+    #[error("the filter of a read is not UTF-8")]
+    Filter,
+    /// Threads whose newest state is spread over older checkpoints, which would lose it.
+    #[error("threads with a DeltaChannel cannot be cut to their latest checkpoint: {}", .0.join(", "))]
+    DeltaChannel(Vec<String>),
+    /// Postgres refused a statement, or did not answer.
+    #[error("could not {action}")]
+    Database {
+        /// What was tried.
+        action: &'static str,
+        /// Why.
+        source: sqlx::Error,
+    },
 }
-#[derive(Debug)]
-pub enum Op {
-    Checkpoint(Box<Checkpoint>),
-    Writes(Writes),
-}
-impl From<Checkpoint> for Op {
-    fn from(c: Checkpoint) -> Self {
-        Self::Checkpoint(Box::new(c))
-    }
-}
-impl From<Writes> for Op {
-    fn from(c: Writes) -> Self {
-        Self::Writes(c)
-    }
-}
-impl Op {
-    pub fn id(&self) -> u64 {
+
+impl CheckpointError {
+    /// Whether what was to be stored is at fault (JSON that jsonb cannot hold, a NUL in a text, a key
+    /// too long for an index): repeating it is in vain, and in a batch of several runs' operations the
+    /// others succeed without it.
+    pub fn is_fault_of_data(&self) -> bool {
         match self {
-            Self::Checkpoint(c) => c.id,
-            Self::Writes(w) => w.id,
+            Self::NotText { .. } | Self::Filter | Self::DeltaChannel(_) | Self::SchemaName(_) => true,
+            // Classes: data exception, program limit exceeded, integrity constraint.
+            Self::Database { source, .. } => source
+                .as_database_error()
+                .and_then(sqlx::error::DatabaseError::code)
+                .is_some_and(|code| ["22", "54", "23"].iter().any(|class| code.starts_with(class))),
         }
     }
 }
-pub async fn apply(_: &mut PgConnection, _: &Schema, _: &[&Op]) -> Result<(), sqlx::Error> {
-    Ok(())
-}
-pub async fn get(_: &PgPool, _: &Schema, _: &str, _: &str, _: Option<&str>) -> Result<Option<Tuple>, sqlx::Error> {
-    Ok(None)
-}
-pub async fn read(_: &PgPool, _: &Schema, _: &Read) -> Result<Vec<Tuple>, sqlx::Error> {
-    Ok(vec![])
-}
-pub async fn manage(_: &PgPool, _: &Schema, _: &Manage) -> Result<(), sqlx::Error> {
-    Ok(())
-}
-pub async fn ensure_schema(_: &PgPool, _: &Schema) -> Result<(), sqlx::Error> {
-    Ok(())
+
+/// For `map_err`: names what was tried.
+fn failed(action: &'static str) -> impl FnOnce(sqlx::Error) -> CheckpointError {
+    move |source| CheckpointError::Database { action, source }
 }

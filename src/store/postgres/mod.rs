@@ -1,1 +1,362 @@
-//! postgres
+//! Postgres: the one that the server manages in its data folder, and one that is given by a URL.
+//!
+//! The managed Postgres outlives the server: it is started detached, a server that comes back adopts
+//! it, and only [`Managed::stop`] ends it. Nobody else reaches it: no TCP, a socket in a private
+//! folder, and peer authentication that maps the server's user (and root) onto its only role.
+
+mod account;
+mod binaries;
+mod cluster;
+mod error;
+mod external;
+pub mod limits;
+mod pool;
+#[cfg(test)]
+mod tests;
+
+use account::Account;
+use binaries::Binaries;
+use cluster::{Layout, Seen};
+pub use error::PostgresError;
+pub use external::connect;
+pub use pool::pool;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The managed Postgres' only role, and the database of the server in it.
+const ROLE: &str = "rapidclaw";
+/// The oldest version that we work with.
+const MIN_MAJOR: u32 = 13;
+
+/// What a managed Postgres shall be.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The server's data folder; Postgres' own lies in it.
+    pub data_dir: PathBuf,
+    /// How many connections Postgres takes.
+    pub max_connections: u16,
+    /// Whether a commit survives a power cut. Off in tests alone.
+    pub durable: bool,
+}
+
+impl Options {
+    /// The defaults of a server.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self { data_dir: data_dir.into(), max_connections: 50, durable: true }
+    }
+}
+
+/// A Postgres that runs.
+#[derive(Debug, Clone)]
+pub struct Managed {
+    layout: Layout,
+    /// The folder of the socket it listens on.
+    socket: PathBuf,
+}
+
+impl Managed {
+    /// The Postgres of this data folder: the one that runs, else one that is made, as far as it is
+    /// not there yet, and started. Safe to call from several processes at once.
+    pub async fn ensure(options: &Options) -> Result<Self, PostgresError> {
+        let layout = Layout::new(&options.data_dir)?;
+        if let Some(running) = Self::adopt(&layout).await? {
+            return running.with_database().await;
+        }
+        let seen = look(&layout).await?;
+        let account = Account::for_data(seen.owner).await?;
+        if let Some(owner) = seen.owner.filter(|owner| *owner != account.uid) {
+            let we = rustix::process::geteuid().as_raw();
+            return Err(PostgresError::ForeignOwner { path: layout.data, owner, we });
+        }
+        blocking({
+            let (layout, account) = (layout.clone(), account.clone());
+            move || layout.make_folders(&account)
+        })
+        .await?;
+        let _lock = lock(&layout.lock).await?;
+        // Another server may have started it meanwhile.
+        if let Some(running) = Self::adopt(&layout).await? {
+            return running.with_database().await;
+        }
+        let version = look(&layout).await?.version;
+        let binaries = Binaries::find(&account, version, &layout.data).await?;
+        if version.is_none() {
+            init(&layout, &binaries, &account, options).await?;
+        }
+        start(&layout, &binaries, &account, options).await?;
+        match Self::adopt(&layout).await? {
+            Some(running) => running.with_database().await,
+            None => Err(PostgresError::Start { log: tail(&layout).await }),
+        }
+    }
+
+    /// The Postgres of this data folder, if it runs.
+    pub async fn find(data_dir: &Path) -> Result<Option<Self>, PostgresError> {
+        Self::adopt(&Layout::new(data_dir)?).await
+    }
+
+    /// The folder of its socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// How to connect to the server's database in it.
+    pub fn connect_options(&self) -> PgConnectOptions {
+        self.options_for(ROLE)
+    }
+
+    /// How to connect to another database in it.
+    pub fn options_for(&self, database: &str) -> PgConnectOptions {
+        pool::bounded(
+            PgConnectOptions::new_without_pgpass()
+                .socket(&self.socket)
+                .port(5432)
+                .username(ROLE)
+                .password("")
+                .database(database)
+                .ssl_mode(sqlx::postgres::PgSslMode::Disable),
+        )
+    }
+
+    /// Ends it: its clients' transactions are rolled back, its data written. What does not end in
+    /// time is stopped at once and recovers at the next start.
+    pub async fn stop(self) -> Result<(), PostgresError> {
+        use rustix::process::{Pid, Signal, kill_process};
+        for (signal, limit) in [(Signal::INT, limits::STOP), (Signal::QUIT, limits::STOP_NOW)] {
+            let Seen { process: Some(process), lives: true, .. } = look(&self.layout).await? else { return Ok(()) };
+            if let Some(pid) = Pid::from_raw(process.pid)
+                && let Err(error) = kill_process(pid, signal)
+                && error != rustix::io::Errno::SRCH
+            {
+                return Err(PostgresError::Program { program: format!("kill {}", process.pid), source: error.into() });
+            }
+            let deadline = Instant::now() + limit;
+            while Instant::now() < deadline {
+                let now = look(&self.layout).await?;
+                if !now.lives || now.process.is_none_or(|now| now.pid != process.pid) {
+                    return Ok(());
+                }
+                tokio::time::sleep(limits::POLL).await;
+            }
+            tracing::warn!(seconds = limit.as_secs(), "the managed Postgres did not stop in time");
+        }
+        Err(timed_out("the stop of Postgres", limits::STOP + limits::STOP_NOW, &self.layout).await)
+    }
+
+    /// The one that runs. Waits for one that still starts or recovers.
+    async fn adopt(layout: &Layout) -> Result<Option<Self>, PostgresError> {
+        let deadline = Instant::now() + limits::RECOVERY;
+        loop {
+            let Seen { process, lives, .. } = look(layout).await?;
+            let socket = process.and_then(|process| process.socket).unwrap_or_else(|| layout.socket.clone());
+            let managed = Self { layout: layout.clone(), socket };
+            // The connection decides, not the process: in another container it cannot be seen.
+            match open(&managed.options_for("postgres")).await {
+                Ok(connection) => {
+                    let _ = connection.close().await;
+                    return Ok(Some(managed));
+                }
+                Err(error) if is_starting(&error) || (lives && is_absent(&error)) => {
+                    if Instant::now() > deadline {
+                        return Err(timed_out("the start of Postgres", limits::RECOVERY, layout).await);
+                    }
+                    tokio::time::sleep(limits::POLL).await;
+                }
+                Err(error) if is_absent(&error) => return Ok(None),
+                Err(source) => return Err(PostgresError::Refused { socket: managed.socket, source }),
+            }
+        }
+    }
+
+    /// Makes the server's database where it is not there yet.
+    async fn with_database(self) -> Result<Self, PostgresError> {
+        let failed = |source| PostgresError::Statement { action: "make the server's database", source };
+        let source = match open(&self.connect_options()).await {
+            Ok(connection) => {
+                let _ = connection.close().await;
+                return Ok(self);
+            }
+            Err(source) => source,
+        };
+        if code(&source).as_deref() != Some("3D000") {
+            return Err(PostgresError::Refused { socket: self.socket, source });
+        }
+        let mut connection = open(&self.options_for("postgres")).await.map_err(failed)?;
+        match sqlx::raw_sql("CREATE DATABASE rapidclaw").execute(&mut connection).await {
+            Ok(_) => {}
+            // Another server made it at the same time: 42P04, or 23505 on pg_database's own key.
+            Err(error) if matches!(code(&error).as_deref(), Some("42P04" | "23505")) => {}
+            Err(error) => return Err(failed(error)),
+        }
+        let _ = connection.close().await;
+        Ok(self)
+    }
+}
+
+/// One connection, within its time.
+async fn open(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
+    tokio::time::timeout(limits::CONNECT, options.connect())
+        .await
+        .unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
+}
+
+/// The SQLSTATE that Postgres answered with.
+fn code(error: &sqlx::Error) -> Option<String> {
+    error.as_database_error()?.code().map(std::borrow::Cow::into_owned)
+}
+
+/// It lives and does not take connections yet, or not any more.
+fn is_starting(error: &sqlx::Error) -> bool {
+    matches!(code(error).as_deref(), Some("57P03" | "57P01" | "57P02"))
+}
+
+/// Nobody listens on the socket.
+fn is_absent(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Io(_))
+}
+
+async fn timed_out(what: &'static str, limit: Duration, layout: &Layout) -> PostgresError {
+    PostgresError::TimedOut { what, seconds: limit.as_secs(), log: tail(layout).await }
+}
+
+async fn look(layout: &Layout) -> Result<Seen, PostgresError> {
+    let layout = layout.clone();
+    blocking(move || Ok(layout.look())).await
+}
+
+/// The log's last lines.
+async fn tail(layout: &Layout) -> String {
+    let layout = layout.clone();
+    blocking(move || Ok(layout.log_tail())).await.unwrap_or_default()
+}
+
+/// Work on files, off the runtime's threads.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, PostgresError> + Send + 'static,
+) -> Result<T, PostgresError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+        Err(PostgresError::Program { program: "a thread for files".into(), source: std::io::Error::other(error) })
+    })
+}
+
+/// Held while the cluster is made and started; ends with the process that holds it.
+async fn lock(path: &Path) -> Result<std::fs::File, PostgresError> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let failed = |source| PostgresError::Folder { path: path.to_owned(), source };
+    let file = std::fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(failed)?;
+    let deadline = Instant::now() + limits::BUSY;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(std::fs::TryLockError::WouldBlock) if Instant::now() < deadline => {
+                tokio::time::sleep(limits::POLL).await;
+            }
+            Err(std::fs::TryLockError::WouldBlock) => {
+                return Err(PostgresError::TimedOut {
+                    what: "another process, which starts the same Postgres,",
+                    seconds: limits::BUSY.as_secs(),
+                    log: String::new(),
+                });
+            }
+            Err(std::fs::TryLockError::Error(source)) => return Err(failed(source)),
+        }
+    }
+}
+
+/// Makes the cluster beside its place and moves it there whole: what a kill leaves is thrown away.
+async fn init(
+    layout: &Layout,
+    binaries: &Binaries,
+    account: &Account,
+    options: &Options,
+) -> Result<(), PostgresError> {
+    let draft = layout.root.join("data.new");
+    let program = binaries.program("initdb");
+    tracing::info!(folder = %layout.data.display(), version = binaries.major, "making the managed Postgres");
+    // Plain byte order, which is fastest and never changes with the system; letters of all languages,
+    // where the system knows them.
+    let mut outcome = Ok(String::new());
+    for letters in ["C.UTF-8", "C"] {
+        remove(&draft).await?;
+        let (folder, letters) = (draft.display().to_string(), format!("--lc-ctype={letters}"));
+        let mut args = vec!["-D", &folder, "-U", ROLE, "-E", "UTF8", "--locale=C", &letters, "--data-checksums"];
+        args.push("--auth=peer");
+        if !options.durable {
+            args.push("--no-sync");
+        }
+        outcome = account.run(&program, &args, &layout.root, limits::INIT).await;
+        if !matches!(&outcome, Err(PostgresError::Failed { said, .. }) if said.contains("locale")) {
+            break;
+        }
+    }
+    outcome?;
+    let names = account.mapped_names().await;
+    let (layout, account, options) = (layout.clone(), account.clone(), options.clone());
+    blocking(move || {
+        layout.configure(&draft, &options, &account, &names)?;
+        std::fs::rename(&draft, &layout.data)
+            .map_err(|source| PostgresError::Folder { path: layout.data.clone(), source })
+    })
+    .await
+}
+
+async fn remove(folder: &Path) -> Result<(), PostgresError> {
+    match tokio::fs::remove_dir_all(folder).await {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(PostgresError::Folder { path: folder.to_owned(), source: error })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Starts the cluster. `pg_ctl` puts Postgres into a session of its own: it survives the server and
+/// a Ctrl-C in its terminal.
+async fn start(
+    layout: &Layout,
+    binaries: &Binaries,
+    account: &Account,
+    options: &Options,
+) -> Result<(), PostgresError> {
+    let names = account.mapped_names().await;
+    blocking({
+        let (layout, account, options) = (layout.clone(), account.clone(), options.clone());
+        move || {
+            layout.configure(&layout.data, &options, &account, &names)?;
+            layout.unblock(&account)
+        }
+    })
+    .await?;
+    let (data, log) = (layout.data.display().to_string(), layout.start_log().display().to_string());
+    let seconds = limits::START.as_secs().to_string();
+    let args = ["-D", &data, "-l", &log, "-w", "-s", "-t", &seconds, "start"];
+    let deadline = Instant::now() + limits::ORPHANS;
+    loop {
+        let _ = tokio::fs::remove_file(layout.start_log()).await;
+        let limit = limits::START + limits::QUESTION;
+        let outcome = account.run(&binaries.program("pg_ctl"), &args, &layout.root, limit).await;
+        match outcome {
+            Ok(_) => return Ok(()),
+            // It lives: it recovers, and `adopt` waits for it.
+            Err(_) if look(layout).await?.lives => return Ok(()),
+            Err(PostgresError::Failed { said, .. }) => {
+                let log = tail(layout).await;
+                // Children of a killed Postgres see its end and go; until then the data are theirs.
+                if log.contains("is still in use") && Instant::now() < deadline {
+                    tokio::time::sleep(limits::POLL).await;
+                    continue;
+                }
+                return Err(PostgresError::Start { log: if log.is_empty() { said } else { log } });
+            }
+            Err(other) => return Err(other),
+        }
+    }
+}

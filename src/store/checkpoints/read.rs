@@ -1,0 +1,158 @@
+//! Reading: a checkpoint, or the history of a thread, each with one statement.
+
+use super::{CheckpointError, Schema, failed};
+use crate::runner::protocol::{Json, Tuple};
+use serde_bytes::ByteBuf;
+use sqlx::postgres::{PgExecutor, PgRow};
+use sqlx::{Row as _, SqlStr};
+
+/// What [`list`] shall find; every part that is given narrows.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Of this thread alone.
+    pub thread_id: Option<String>,
+    /// Of this namespace alone; the root graph's is empty.
+    pub ns: Option<String>,
+    /// This checkpoint alone.
+    pub checkpoint_id: Option<String>,
+    /// Older than this checkpoint.
+    pub before: Option<String>,
+    /// A JSON object that the metadata contain.
+    pub metadata: Option<Json>,
+    /// At most so many; none: all.
+    pub limit: Option<u64>,
+}
+
+/// A checkpoint with the blobs of the versions that it names, and with its writes in the order in
+/// which LangGraph applies them: by code point, whatever the database's collation. `picked` chooses
+/// rows and their order before anything is looked up for them.
+fn select(picked: &str) -> String {
+    format!(
+        "SELECT c.thread_id, c.checkpoint_ns, c.checkpoint_id, c.parent_checkpoint_id,
+    c.checkpoint::text, c.metadata::text,
+    b.channels, b.types, b.blobs, w.tasks, w.channels, w.types, w.blobs, w.paths, w.idxs
+FROM ({picked}) AS c
+CROSS JOIN LATERAL (
+    SELECT array_agg(l.channel) AS channels, array_agg(l.type) AS types, array_agg(l.blob) AS blobs
+    FROM jsonb_each_text(c.checkpoint -> 'channel_versions') AS v
+    JOIN {{s}}.checkpoint_blobs AS l
+        ON l.thread_id = c.thread_id AND l.checkpoint_ns = c.checkpoint_ns
+        AND l.channel = v.key AND l.version = v.value
+) AS b
+CROSS JOIN LATERAL (
+    SELECT array_agg(o.task_id) AS tasks, array_agg(o.channel) AS channels,
+        array_agg(coalesce(o.type, '')) AS types, array_agg(o.blob) AS blobs,
+        array_agg(o.task_path) AS paths, array_agg(o.idx) AS idxs
+    FROM (
+        SELECT * FROM {{s}}.checkpoint_writes AS r
+        WHERE r.thread_id = c.thread_id AND r.checkpoint_ns = c.checkpoint_ns
+            AND r.checkpoint_id = c.checkpoint_id
+        ORDER BY r.task_path COLLATE \"C\", r.task_id COLLATE \"C\", r.idx
+    ) AS o
+) AS w"
+    )
+}
+
+/// The statement of [`get`].
+pub(super) fn get_sql(by_id: bool) -> String {
+    let which = if by_id { "AND checkpoint_id = $3" } else { "ORDER BY checkpoint_id DESC LIMIT 1" };
+    select(&format!("SELECT * FROM {{s}}.checkpoints WHERE thread_id = $1 AND checkpoint_ns = $2 {which}"))
+}
+
+/// The checkpoint of this id, or the newest of thread and namespace.
+pub async fn get(
+    executor: impl PgExecutor<'_>,
+    schema: &Schema,
+    thread_id: &str,
+    ns: &str,
+    checkpoint_id: Option<&str>,
+) -> Result<Option<Tuple>, CheckpointError> {
+    let statements = schema.statements();
+    let query = match checkpoint_id {
+        Some(id) => sqlx::query(statements.get.clone()).bind(thread_id).bind(ns).bind(id),
+        None => sqlx::query(statements.get_newest.clone()).bind(thread_id).bind(ns),
+    };
+    let row = query.fetch_optional(executor).await.map_err(failed("read a checkpoint"))?;
+    row.map(|row| tuple(&row)).transpose().map_err(failed("read a checkpoint"))
+}
+
+/// The checkpoints that the filter lets pass, newest first.
+pub async fn list(
+    executor: impl PgExecutor<'_>,
+    schema: &Schema,
+    filter: &Filter,
+) -> Result<Vec<Tuple>, CheckpointError> {
+    let metadata = filter.metadata.as_ref().map(|json| std::str::from_utf8(json)).transpose();
+    let metadata = metadata.map_err(|_| CheckpointError::Filter)?;
+    let texts = [
+        filter.thread_id.as_deref(),
+        filter.ns.as_deref(),
+        filter.checkpoint_id.as_deref(),
+        filter.before.as_deref(),
+        metadata,
+    ];
+    let mut query = sqlx::query(list_sql(schema, texts.map(|text| text.is_some()), filter.limit.is_some()));
+    for text in texts.into_iter().flatten() {
+        query = query.bind(text);
+    }
+    if let Some(limit) = filter.limit {
+        query = query.bind(i64::try_from(limit).unwrap_or(i64::MAX));
+    }
+    let rows = query.fetch_all(executor).await.map_err(failed("list checkpoints"))?;
+    rows.iter().map(tuple).collect::<Result<_, _>>().map_err(failed("list checkpoints"))
+}
+
+/// One statement for each set of conditions, so that each has a plan that fits it.
+fn list_sql(schema: &Schema, given: [bool; 5], limited: bool) -> SqlStr {
+    const CONDITIONS: [&str; 5] =
+        ["thread_id = ", "checkpoint_ns = ", "checkpoint_id = ", "checkpoint_id < ", "metadata @> "];
+    let mut picked = String::from("SELECT * FROM {s}.checkpoints");
+    let mut number = 0;
+    for (index, condition) in CONDITIONS.iter().enumerate().filter(|(index, _)| given[*index]) {
+        number += 1;
+        picked.push_str(if number == 1 { " WHERE " } else { " AND " });
+        picked.push_str(condition);
+        picked.push('$');
+        picked.push_str(&number.to_string());
+        if index == 4 {
+            picked.push_str("::text::jsonb");
+        }
+    }
+    picked.push_str(" ORDER BY checkpoint_id DESC");
+    if limited {
+        picked.push_str(" LIMIT $");
+        picked.push_str(&(number + 1).to_string());
+    }
+    schema.sql(&format!("{} ORDER BY c.checkpoint_id DESC", select(&picked)))
+}
+
+fn tuple(row: &PgRow) -> Result<Tuple, sqlx::Error> {
+    let json = |index: usize| row.try_get::<String, _>(index).map(|text| ByteBuf::from(text.into_bytes()));
+    let texts = |index: usize| row.try_get::<Option<Vec<String>>, _>(index).map(Option::unwrap_or_default);
+    let blobs: Vec<Option<Vec<u8>>> = row.try_get::<Option<_>, _>(8)?.unwrap_or_default();
+    let writes: Vec<Vec<u8>> = row.try_get::<Option<_>, _>(12)?.unwrap_or_default();
+    let idxs: Vec<i32> = row.try_get::<Option<_>, _>(14)?.unwrap_or_default();
+    Ok(Tuple {
+        thread_id: row.try_get(0)?,
+        ns: row.try_get(1)?,
+        checkpoint_id: row.try_get(2)?,
+        parent_id: row.try_get(3)?,
+        checkpoint: json(4)?,
+        metadata: json(5)?,
+        blobs: texts(6)?
+            .into_iter()
+            .zip(texts(7)?)
+            .zip(blobs)
+            .map(|((channel, kind), blob)| (channel, kind, blob.map(ByteBuf::from)))
+            .collect(),
+        writes: texts(9)?
+            .into_iter()
+            .zip(texts(10)?)
+            .zip(texts(11)?)
+            .zip(writes)
+            .zip(texts(13)?)
+            .zip(idxs)
+            .map(|(((((task, channel), kind), blob), path), idx)| (task, channel, kind, ByteBuf::from(blob), path, idx))
+            .collect(),
+    })
+}

@@ -1,0 +1,41 @@
+//! Every time-out and bound of the way to Postgres, in one table.
+
+use std::time::Duration;
+
+/// To open one connection, greeting and authentication included.
+pub const CONNECT: Duration = Duration::from_secs(5);
+/// To get a connection from a pool.
+pub const ACQUIRE: Duration = Duration::from_secs(10);
+/// One statement, on the server's side.
+pub const STATEMENT: Duration = Duration::from_secs(30);
+/// To wait for a row's or table's lock.
+pub const LOCK: Duration = Duration::from_secs(10);
+/// A transaction in which nothing happens; no transaction stays open during a run.
+pub const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(30);
+/// A pooled connection that was idle for longer is asked whether it lives before it is used.
+pub const PING_AFTER_IDLE: Duration = Duration::from_secs(5);
+/// A pooled connection that was idle for longer is closed.
+pub const IDLE: Duration = Duration::from_mins(10);
+/// A pooled connection lives no longer: what Postgres keeps per connection is given back.
+pub const LIFETIME: Duration = Duration::from_mins(60);
+/// Prepared statements that one connection keeps (each agent's schema has its own).
+pub const STATEMENT_CACHE: usize = 256;
+
+/// A new Postgres accepts connections.
+pub const START: Duration = Duration::from_secs(60);
+/// A Postgres that lives but still recovers from a crash accepts connections.
+pub const RECOVERY: Duration = Duration::from_mins(10);
+/// Children of a killed Postgres end.
+pub const ORPHANS: Duration = Duration::from_secs(20);
+/// A fast shutdown, its last checkpoint included; then it is stopped at once.
+pub const STOP: Duration = Duration::from_secs(60);
+/// After an immediate stop.
+pub const STOP_NOW: Duration = Duration::from_secs(10);
+/// `initdb`.
+pub const INIT: Duration = Duration::from_mins(3);
+/// `postgres --version`, `pg_config --bindir`, `id`.
+pub const QUESTION: Duration = Duration::from_secs(10);
+/// Another process of ours starts the same Postgres.
+pub const BUSY: Duration = Duration::from_mins(5);
+/// Between two looks at something that is awaited.
+pub const POLL: Duration = Duration::from_millis(20);
