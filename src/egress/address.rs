@@ -100,10 +100,12 @@ fn embedded(address: Ipv6Addr) -> [Option<Ipv4Addr>; 2] {
         [0, 0, 0, 0, 0, 0 | 0xffff, high, low]
         | [0, 0, 0, 0, 0xffff, 0, high, low]
         | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => [v4(high, low), None],
-        // NAT64's local prefix 64:ff9b:1::/48 (RFC 8215): /96 and /48 forms of RFC 6052 2.2.
+        // NAT64's local prefix 64:ff9b:1::/48 (RFC 8215), in the /96 and /48 forms of RFC 6052 2.2; a form whose
+        // place is empty is not the one meant.
         [0x64, 0xff9b, 1, first, second, third, high, low] => {
             let around_u = v4(first, (second << 8) | (third >> 8));
-            [v4(high, low), around_u]
+            let given = |inner: Option<Ipv4Addr>| inner.filter(|inner| !inner.is_unspecified());
+            [given(v4(high, low)), given(around_u)]
         }
         // 6to4 2002:AABB:CCDD::/48 (RFC 3056).
         [0x2002, high, low, ..] => [v4(high, low), None],
@@ -180,6 +182,8 @@ mod tests {
             "100.64.0.1",
             "fd12::7",
             "2606:4700::1111",
+            "64:ff9b:1::8.8.8.8",
+            "64:ff9b:1:808:8:800::",
             "2002:808:808::",
         ] {
             assert_eq!(judged(text), Ok(()), "{text}");
