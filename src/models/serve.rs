@@ -1,0 +1,197 @@
+//! The server side of one replica's `models.sock`.
+
+use crate::base::shutdown::Shutdown;
+use crate::models::Defaults;
+use crate::models::clients::Clients;
+use crate::models::headers;
+use crate::models::provider::Provider;
+use crate::models::refusal::Refusal;
+use crate::models::route::{Credential, Route, Way};
+use crate::models::upstream::Upstream;
+use axum::Router;
+use axum::body::{Body, HttpBody as _};
+use axum::extract::{Request, State};
+use axum::http::header::CONTENT_LENGTH;
+use axum::http::{HeaderMap, Method, Response, StatusCode};
+use axum::serve::Listener;
+use http_body_util::{BodyDataStream, Limited};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{UnixListener, UnixStream, unix};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
+
+#[derive(Clone)]
+struct Gateway {
+    route: Arc<Route>,
+    clients: Arc<Clients>,
+}
+
+/// Serves one replica's socket until `shutdown` is cancelled (give it a [`Shutdown::child`] that ends with
+/// the replica); then no request is taken any more, and those under way are answered to their end.
+pub fn serve(
+    listener: UnixListener,
+    route: Arc<Route>,
+    clients: Arc<Clients>,
+    shutdown: &Shutdown,
+) -> JoinHandle<io::Result<()>> {
+    let app = Router::new().fallback(answer).with_state(Gateway { route, clients });
+    let listener = Bounded { listener, permits: Arc::new(Semaphore::new(Defaults::CONNECTIONS)) };
+    let end = shutdown.token().clone().cancelled_owned();
+    shutdown.spawn(async move { axum::serve(listener, app).with_graceful_shutdown(end).await })
+}
+
+async fn answer(State(gateway): State<Gateway>, request: Request) -> Response<Body> {
+    let Some((provider, rest)) = called(request.uri().path()) else {
+        let message = "the model gateway serves /openai/v1/... and /anthropic/...";
+        return Refusal::new(StatusCode::NOT_FOUND, "no_such_provider", message).problem();
+    };
+    let rest = rest.to_owned();
+    match pass(&gateway, provider, &rest, request).await {
+        Ok(response) => response,
+        Err(refusal) => {
+            if refusal.status.is_server_error() {
+                let Route { agent, replica, .. } = &*gateway.route;
+                tracing::warn!(agent, replica, %provider, reason = refusal.message, "model call failed");
+            }
+            refusal.response(provider)
+        }
+    }
+}
+
+/// The provider that a path names, and what stands after its prefix.
+fn called(path: &str) -> Option<(Provider, &str)> {
+    Provider::ALL.into_iter().find_map(|provider| {
+        let rest = path.strip_prefix(provider.path())?;
+        (rest.is_empty() || rest.starts_with('/')).then_some((provider, rest))
+    })
+}
+
+async fn pass(gateway: &Gateway, provider: Provider, rest: &str, request: Request) -> Result<Response<Body>, Refusal> {
+    let (upstream, credential) = match gateway.route.way(provider) {
+        Way::Open { upstream, credential } => (upstream, credential),
+        Way::Closed(hint) => return Err(Refusal::new(StatusCode::UNAUTHORIZED, "no_key", hint.as_str())),
+    };
+    if !gateway.route.admits(request.headers()) {
+        let message = format!("not this replica's key: {} in the environment is the one to use", provider.key_name());
+        return Err(Refusal::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message));
+    }
+    let outgoing = outgoing(upstream, credential, rest, request, &gateway.clients)?;
+    match outgoing.send().await {
+        Ok(response) => Ok(incoming(response)),
+        Err(error) => Err(Refusal::upstream(&error, &upstream.host().to_string())),
+    }
+}
+
+fn outgoing(
+    upstream: &Upstream,
+    credential: &Credential,
+    rest: &str,
+    request: Request,
+    clients: &Clients,
+) -> Result<reqwest::RequestBuilder, Refusal> {
+    let (head, body) = request.into_parts();
+    if head.method == Method::CONNECT || head.method == Method::TRACE {
+        let message = format!("{} is not passed on", head.method);
+        return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message));
+    }
+    let Some(url) = upstream.join(rest, head.uri.query()) else {
+        let message = "the path leaves the provider's base URL";
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, "bad_path", message));
+    };
+    if declared_bytes(&head.headers) > Defaults::BODY_BYTES {
+        return Err(Refusal::too_large());
+    }
+    let internal = |message| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "gateway", message);
+    let mut fields = headers::upstream(head.headers);
+    if !credential.apply(&mut fields) {
+        return Err(internal("the provider's key cannot stand in a header"));
+    }
+    let client = clients.client(upstream).map_err(|_| internal("no HTTP client can be made"))?;
+    let outgoing = client.request(head.method, url).headers(fields);
+    if body.is_end_stream() {
+        return Ok(outgoing);
+    }
+    // The Content-Length among the headers frames it; a body without one goes out chunked.
+    let limit = usize::try_from(Defaults::BODY_BYTES).unwrap_or(usize::MAX);
+    Ok(outgoing.body(reqwest::Body::wrap_stream(BodyDataStream::new(Limited::new(body, limit)))))
+}
+
+fn declared_bytes(headers: &HeaderMap) -> u64 {
+    let text = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    text.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// The upstream's answer as it comes, piece by piece. Dropped by a client that goes away, it ends the upstream's
+/// connection with it.
+fn incoming(mut answer: reqwest::Response) -> Response<Body> {
+    let status = answer.status();
+    let mut fields = std::mem::take(answer.headers_mut());
+    headers::remove_hop_by_hop(&mut fields);
+    let mut response = Response::new(Body::from_stream(answer.bytes_stream()));
+    *response.status_mut() = status;
+    *response.headers_mut() = fields;
+    response
+}
+
+/// A listener that leaves further connections in the backlog while [`Defaults::CONNECTIONS`] are open.
+struct Bounded {
+    listener: UnixListener,
+    permits: Arc<Semaphore>,
+}
+
+impl Listener for Bounded {
+    type Io = Permitted;
+    type Addr = unix::SocketAddr;
+
+    async fn accept(&mut self) -> (Permitted, unix::SocketAddr) {
+        let permit = self.permits.clone().acquire_owned().await.ok();
+        let (stream, address) = Listener::accept(&mut self.listener).await;
+        (Permitted { stream, _permit: permit }, address)
+    }
+
+    fn local_addr(&self) -> io::Result<unix::SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+/// A connection and its place among the open ones.
+struct Permitted {
+    stream: UnixStream,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl AsyncRead for Permitted {
+    fn poll_read(mut self: Pin<&mut Self>, task: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(task, into)
+    }
+}
+
+impl AsyncWrite for Permitted {
+    fn poll_write(mut self: Pin<&mut Self>, task: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(task, from)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(task)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(task)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        task: &mut Context<'_>,
+        from: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(task, from)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
