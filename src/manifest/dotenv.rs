@@ -108,9 +108,10 @@ type Values = BTreeMap<String, SecretString>;
 
 fn assignment<'t>(text: &'t str, values: &Values) -> Result<(Option<(String, SecretString)>, &'t str), Problem> {
     let (line, after_line) = text.split_once('\n').unwrap_or((text, ""));
-    let body = line.strip_prefix("export").filter(|rest| rest.starts_with([' ', '\t'])).map_or(text, |_| {
-        text["export".len()..].trim_start_matches([' ', '\t'])
-    });
+    let body = line
+        .strip_prefix("export")
+        .filter(|rest| rest.starts_with([' ', '\t']))
+        .map_or(text, |_| text["export".len()..].trim_start_matches([' ', '\t']));
     let (name, rest) = take_name(body)?;
     let rest = rest.trim_start_matches([' ', '\t']);
     let Some(rest) = rest.strip_prefix('=') else {
@@ -174,9 +175,9 @@ fn quoted(text: &str, quote: char) -> Option<(String, &str)> {
 
 /// The line up to a comment (a `#` behind a blank), trimmed.
 fn unquoted(line: &str) -> &str {
-    let comment = line.char_indices().find(|(at, character)| {
-        *character == '#' && (*at == 0 || line[..*at].ends_with([' ', '\t']))
-    });
+    let comment = line
+        .char_indices()
+        .find(|(at, character)| *character == '#' && (*at == 0 || line[..*at].ends_with([' ', '\t'])));
     comment.map_or(line, |(at, _)| &line[..at]).trim()
 }
 
@@ -216,8 +217,17 @@ mod tests {
                     G=pa$word#1\nH=${A}-${NONE:-d}\nI\nA=last\n  J=\"x\" # c\nexport=1\nK=a=b==\n";
         let got = plain(text);
         let want = [
-            ("A", "last"), ("B", "two"), ("C", "s p # $x ${A} \\n"), ("D", "l1\nl2"), ("E", ""), ("F", "a\nb"),
-            ("G", "pa$word#1"), ("H", "1-d"), ("J", "x"), ("K", "a=b=="), ("export", "1"),
+            ("A", "last"),
+            ("B", "two"),
+            ("C", "s p # $x ${A} \\n"),
+            ("D", "l1\nl2"),
+            ("E", ""),
+            ("F", "a\nb"),
+            ("G", "pa$word#1"),
+            ("H", "1-d"),
+            ("J", "x"),
+            ("K", "a=b=="),
+            ("export", "1"),
         ];
         assert_eq!(got, want.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
         assert!(plain("").is_empty());
@@ -235,9 +245,12 @@ mod tests {
     fn errors_name_the_line_and_not_the_value() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(".env");
-        for (text, line) in
-            [("A=1\nsk-secret secret\n", 2), ("A=\"sk-secret\n", 1), ("\n\nA='x' sk-secret", 3), ("A=1\nB=sk-secret\0\n", 2)]
-        {
+        for (text, line) in [
+            ("A=1\nsk-secret secret\n", 2),
+            ("A=\"sk-secret\n", 1),
+            ("\n\nA='x' sk-secret", 3),
+            ("A=1\nB=sk-secret\0\n", 2),
+        ] {
             std::fs::write(&path, text).unwrap();
             let error = read(&path).unwrap_err();
             assert!(matches!(error, DotenvError::Line { line: found, .. } if found == line), "{error}");

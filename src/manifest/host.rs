@@ -142,10 +142,30 @@ mod tests {
     #[test]
     fn what_is_no_host() {
         for text in [
-            "", "https://api.example.com/v1", "api.example.com/v1", "user@example.com", "a b", "*", "*.com", "a.*.com",
-            "127.0.0.1", "127.0.0.1:80", "[::1]:443", "::ffff:127.0.0.1", "169.254.169.254", "0.0.0.0", "localhost",
-            "x.localhost:80", "example.com:0", "example.com:99999", "example.com:", "example.com:+80", "-a.com",
-            "a..com", "1.2.3", "exämple.com",
+            "",
+            "https://api.example.com/v1",
+            "api.example.com/v1",
+            "user@example.com",
+            "a b",
+            "*",
+            "*.com",
+            "a.*.com",
+            "127.0.0.1",
+            "127.0.0.1:80",
+            "[::1]:443",
+            "::ffff:127.0.0.1",
+            "169.254.169.254",
+            "0.0.0.0",
+            "localhost",
+            "x.localhost:80",
+            "example.com:0",
+            "example.com:99999",
+            "example.com:",
+            "example.com:+80",
+            "-a.com",
+            "a..com",
+            "1.2.3",
+            "exämple.com",
         ] {
             assert!(text.parse::<AllowedHost>().is_err(), "{text} passed");
         }

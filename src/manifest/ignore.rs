@@ -90,9 +90,7 @@ impl IgnoreRules {
             return Some(Excluded::Always);
         }
         match &self.kind {
-            Kind::Docker(patterns) => {
-                docker_excludes(patterns, relative).then_some(Excluded::Dockerignore)
-            }
+            Kind::Docker(patterns) => docker_excludes(patterns, relative).then_some(Excluded::Dockerignore),
             Kind::Git(list) => {
                 // The deepest file that has an opinion decides.
                 let decision = list
@@ -266,16 +264,37 @@ mod tests {
     #[test]
     fn dockerignore_means_what_docker_means() {
         for (text, path) in [
-            ("secret.txt", "secret.txt"), ("/secret.txt", "secret.txt"), ("dir", "dir/a/b"), ("dir/", "dir/a"),
-            ("*.md", "a.md"), ("*/temp*", "x/temp1"), ("**/*.log", "a/b/c.log"), ("**/*.log", "c.log"),
-            ("a/**", "a/b"), ("te?t", "test"), ("[a-c]x", "bx"), ("[^a]x", "bx"), ("./a", "a"), ("a/../b", "b"),
-            ("*\n!keep\nkeep/no", "keep/no"), ("a\\*", "a*"), ("*", ".hidden"),
+            ("secret.txt", "secret.txt"),
+            ("/secret.txt", "secret.txt"),
+            ("dir", "dir/a/b"),
+            ("dir/", "dir/a"),
+            ("*.md", "a.md"),
+            ("*/temp*", "x/temp1"),
+            ("**/*.log", "a/b/c.log"),
+            ("**/*.log", "c.log"),
+            ("a/**", "a/b"),
+            ("te?t", "test"),
+            ("[a-c]x", "bx"),
+            ("[^a]x", "bx"),
+            ("./a", "a"),
+            ("a/../b", "b"),
+            ("*\n!keep\nkeep/no", "keep/no"),
+            ("a\\*", "a*"),
+            ("*", ".hidden"),
         ] {
             assert!(docker(text, path), "{text:?} should exclude {path}");
         }
         for (text, path) in [
-            ("secret.txt", "dir/secret.txt"), ("*.md", "dir/a.md"), ("*/temp*", "temp1"), ("*\n!keep", "keep/a"),
-            ("dir\n!dir/keep", "dir/keep"), ("a/**", "a"), ("# a", "a"), (" #a", "a"), ("", "a"), ("a\\*", "ab"),
+            ("secret.txt", "dir/secret.txt"),
+            ("*.md", "dir/a.md"),
+            ("*/temp*", "temp1"),
+            ("*\n!keep", "keep/a"),
+            ("dir\n!dir/keep", "dir/keep"),
+            ("a/**", "a"),
+            ("# a", "a"),
+            (" #a", "a"),
+            ("", "a"),
+            ("a\\*", "ab"),
         ] {
             assert!(!docker(text, path), "{text:?} should not exclude {path}");
         }
@@ -311,8 +330,15 @@ mod tests {
         std::fs::write(root.join(".dockerignore"), "!.env\n!**/.env\n").unwrap();
         let mut rules = IgnoreRules::load(root, Some(Path::new("./config/prod.env"))).unwrap();
         for path in [
-            ".env", "sub/.env", ".env.local", ".git/config", "a/__pycache__/x.pyc", "node_modules/x/y.js",
-            "myenv/lib/x.py", "config/prod.env", "x.pyc",
+            ".env",
+            "sub/.env",
+            ".env.local",
+            ".git/config",
+            "a/__pycache__/x.pyc",
+            "node_modules/x/y.js",
+            "myenv/lib/x.py",
+            "config/prod.env",
+            "x.pyc",
         ] {
             assert_eq!(rules.excludes_file(Path::new(path)), Some(Excluded::Always), "{path}");
         }

@@ -243,8 +243,26 @@ mod tests {
     #[test]
     fn what_is_not_plain_json_is_refused_with_its_position() {
         for text in [
-            "", "{", "{\"a\":1,}", "[1 2]", "{'a':1}", "[0x1]", "[+1]", "[01]", "[.5]", "[1.]", "// c\n{}", "{} {}",
-            "{a:1}", "[\"a\nb\"]", "[\"\\x41\"]", "[1,]", "[tru]", "]", "{\"a\" 1}", "\"\\ud800\"",
+            "",
+            "{",
+            "{\"a\":1,}",
+            "[1 2]",
+            "{'a':1}",
+            "[0x1]",
+            "[+1]",
+            "[01]",
+            "[.5]",
+            "[1.]",
+            "// c\n{}",
+            "{} {}",
+            "{a:1}",
+            "[\"a\nb\"]",
+            "[\"\\x41\"]",
+            "[1,]",
+            "[tru]",
+            "]",
+            "{\"a\" 1}",
+            "\"\\ud800\"",
         ] {
             let (node, faults) = read(text);
             assert!(node.is_none() && faults.iter().any(Diagnostic::is_error), "{text:?} passed");

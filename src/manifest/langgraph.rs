@@ -13,10 +13,32 @@ use std::collections::BTreeMap;
 
 /// The keys that LangGraph knows (`_KNOWN_CONFIG_KEYS`), and ours.
 const KNOWN: [&str; 26] = [
-    "python_version", "node_version", "api_version", "base_image", "image_distro", "pip_config_file",
-    "pip_installer", "source", "dependencies", "dockerfile_lines", "graphs", "env", "store", "auth", "encryption",
-    "priority", "http", "webhooks", "checkpointer", "ui", "ui_config", "keep_pkg_tools", "_INTERNAL_docker_tag",
-    "project_root", "package", "rapidclaw",
+    "python_version",
+    "node_version",
+    "api_version",
+    "base_image",
+    "image_distro",
+    "pip_config_file",
+    "pip_installer",
+    "source",
+    "dependencies",
+    "dockerfile_lines",
+    "graphs",
+    "env",
+    "store",
+    "auth",
+    "encryption",
+    "priority",
+    "http",
+    "webhooks",
+    "checkpointer",
+    "ui",
+    "ui_config",
+    "keep_pkg_tools",
+    "_INTERNAL_docker_tag",
+    "project_root",
+    "package",
+    "rapidclaw",
 ];
 /// Keys of LangGraph's server that ask for what we do not carry out yet.
 const LATER: [&str; 10] =
@@ -62,7 +84,8 @@ pub(super) fn read(
     faults: &mut Vec<Diagnostic>,
 ) -> Option<(Manifest, Places)> {
     hide_secrets(root, source);
-    let mut reader = Reader { root, faults: Faults { source, list: std::mem::take(faults) }, places: Places::default() };
+    let mut reader =
+        Reader { root, faults: Faults { source, list: std::mem::take(faults) }, places: Places::default() };
     let manifest = reader.manifest(folder);
     let broken = reader.faults.has_errors();
     let (list, places) = (reader.faults.list, reader.places);
@@ -86,7 +109,8 @@ fn hide_secrets(root: &Node, source: &mut Source) {
 pub(super) fn has_credentials(text: &str) -> bool {
     let lower = text.to_lowercase();
     let authority_has_user = |rest: &str| {
-        let end = rest.find(|character: char| character == '/' || character.is_whitespace() || "\"'".contains(character));
+        let end =
+            rest.find(|character: char| character == '/' || character.is_whitespace() || "\"'".contains(character));
         rest[..end.unwrap_or(rest.len())].contains('@')
     };
     ["git+https://", "git+http://"]
@@ -125,7 +149,8 @@ impl Reader<'_> {
         let graphs = self.graphs();
         let some_python = graphs.iter().any(|graph| !graph.is_javascript()) || graphs.is_empty();
         let uv = self.uv_source(some_python);
-        let dependencies = self.dependencies(uv.is_some() || root.get("source").is_some_and(|node| !node.is_null()), some_python);
+        let dependencies =
+            self.dependencies(uv.is_some() || root.get("source").is_some_and(|node| !node.is_null()), some_python);
         let python_version = self.python_version();
         self.check_legacy();
         self.check_api_version();
@@ -207,9 +232,14 @@ impl Reader<'_> {
                     self.places.graphs.push(path.span.clone());
                 }
                 None => {
-                    let message = format!("`{name}` must be \"FILE:ATTRIBUTE\" or \"MODULE:ATTRIBUTE\", it is \"{text}\"");
+                    let message =
+                        format!("`{name}` must be \"FILE:ATTRIBUTE\" or \"MODULE:ATTRIBUTE\", it is \"{text}\"");
                     let file = text.trim_end_matches(':');
-                    let fix = if file.is_empty() { None } else { Some(format!("name the graph's variable, such as \"{file}:graph\"")) };
+                    let fix = if file.is_empty() {
+                        None
+                    } else {
+                        Some(format!("name the graph's variable, such as \"{file}:graph\""))
+                    };
                     self.faults.error("graph-path", &path.span, message, fix);
                 }
             }
@@ -289,7 +319,11 @@ impl Reader<'_> {
                 return None;
             }
         };
-        let package = match node.get("package").filter(|node| !node.is_null()).map(|package| (package, package.as_str())) {
+        let package = match node
+            .get("package")
+            .filter(|node| !node.is_null())
+            .map(|package| (package, package.as_str()))
+        {
             None => None,
             Some((_, Some(text))) if !text.trim().is_empty() => Some(text.to_owned()),
             Some((package, _)) => {
@@ -416,7 +450,12 @@ impl Reader<'_> {
                     self.faults.error("import-path", &node.span, message, Some(format!("write \"{text}:NAME\"")));
                 }
                 Some(text) if key == "priority" && is_javascript(text.split(':').next().unwrap_or_default()) => {
-                    self.faults.error("import-path", &node.span, "`priority.path` must be a Python file or module", None);
+                    self.faults.error(
+                        "import-path",
+                        &node.span,
+                        "`priority.path` must be a Python file or module",
+                        None,
+                    );
                 }
                 Some(_) => {}
             }
@@ -451,7 +490,8 @@ impl Reader<'_> {
                 EnvSource::Inline(values)
             }
             _ => {
-                let message = format!("`env` should be a file's path or an object, it is {}; it is left out", node.kind_name());
+                let message =
+                    format!("`env` should be a file's path or an object, it is {}; it is left out", node.kind_name());
                 self.faults.warn("wrong-type", &node.span, message, None);
                 EnvSource::None
             }
@@ -561,9 +601,8 @@ mod tests {
 
     #[test]
     fn targets_are_files_or_modules() {
-        let file = |path: &str, attribute: &str| {
-            Some(GraphTarget::File { path: path.into(), attribute: attribute.into() })
-        };
+        let file =
+            |path: &str, attribute: &str| Some(GraphTarget::File { path: path.into(), attribute: attribute.into() });
         assert_eq!(parse_target("./a/b.py:graph"), file("./a/b.py", "graph"));
         assert_eq!(parse_target(".\\a\\b.py:graph"), file("./a/b.py", "graph"));
         assert_eq!(parse_target("agent.py:graph"), file("agent.py", "graph"));
@@ -586,14 +625,12 @@ mod tests {
 
     #[test]
     fn credentials_in_git_urls() {
-        for text in [
-            "git+https://token@github.com/a/b.git", "x @ GIT+HTTPS://u:p@h/x", "a\ngit = \"https://u@h/x\"",
-        ] {
+        for text in ["git+https://token@github.com/a/b.git", "x @ GIT+HTTPS://u:p@h/x", "a\ngit = \"https://u@h/x\""] {
             assert!(has_credentials(text), "{text}");
         }
-        for text in [
-            "git+https://github.com/a/b.git@main", "git+ssh://git@github.com/a/b.git", "digit = \"https://u@h/x\"",
-        ] {
+        for text in
+            ["git+https://github.com/a/b.git@main", "git+ssh://git@github.com/a/b.git", "digit = \"https://u@h/x\""]
+        {
             assert!(!has_credentials(text), "{text}");
         }
     }

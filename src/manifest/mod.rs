@@ -193,8 +193,12 @@ impl ManifestError {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Missing(_) => Some("go to the project's folder, name the file with --manifest, or run `rapidclaw init`".into()),
-            Self::Directory(path) => Some(format!("name the file: --manifest {}", path.join("langgraph.json").display())),
+            Self::Missing(_) => {
+                Some("go to the project's folder, name the file with --manifest, or run `rapidclaw init`".into())
+            }
+            Self::Directory(path) => {
+                Some(format!("name the file: --manifest {}", path.join("langgraph.json").display()))
+            }
             Self::Encoding { .. } => Some("save the file as UTF-8 without a byte order mark".into()),
             Self::Unreadable { .. } | Self::TooLarge(_) | Self::Invalid(_) => None,
         }
@@ -285,7 +289,9 @@ impl Manifest {
     pub fn not_enforced(&self) -> Vec<String> {
         let mut names = self.section.unenforced();
         names.extend(langgraph::not_enforced(&self.raw));
-        names.extend(self.graphs.iter().filter(|graph| graph.is_javascript()).map(|graph| format!("graphs.{}", graph.id)));
+        names.extend(
+            self.graphs.iter().filter(|graph| graph.is_javascript()).map(|graph| format!("graphs.{}", graph.id)),
+        );
         names
     }
 

@@ -243,8 +243,21 @@ impl Section {
     pub(crate) fn read(faults: &mut Faults<'_>, node: &Node) -> Self {
         let mut section = Self { max_replicas: MAX_REPLICAS, ..Self::default() };
         let known = [
-            "name", "checkpointer", "database", "min_replicas", "max_replicas", "scaling_metric", "target_value",
-            "runs_per_replica", "observability", "security", "limits", "models", "checkpoints", "resources", "rollout",
+            "name",
+            "checkpointer",
+            "database",
+            "min_replicas",
+            "max_replicas",
+            "scaling_metric",
+            "target_value",
+            "runs_per_replica",
+            "observability",
+            "security",
+            "limits",
+            "models",
+            "checkpoints",
+            "resources",
+            "rollout",
         ];
         let fields = Fields::of(faults, "rapidclaw", Some(node), &known);
         section.read_agent(faults, &fields);
@@ -333,15 +346,24 @@ impl Section {
             }
         }
         if self.security.egress != Egress::Allowlist && !items.is_empty() {
-            let message = format!("`allowed_hosts` says nothing with \"egress\": \"{}\"", self.security.egress.as_str());
+            let message =
+                format!("`allowed_hosts` says nothing with \"egress\": \"{}\"", self.security.egress.as_str());
             faults.warn("unused-hosts", &list.span, message, Some("write \"egress\": \"allowlist\"".into()));
         }
     }
 
     fn read_limits(&mut self, faults: &mut Faults<'_>, node: Option<&Node>) {
         let known = [
-            "recursion_limit", "run_timeout", "tokens_per_run", "cost_per_run", "cost_per_day", "state_bytes",
-            "messages", "queue", "rate", "tools",
+            "recursion_limit",
+            "run_timeout",
+            "tokens_per_run",
+            "cost_per_run",
+            "cost_per_day",
+            "state_bytes",
+            "messages",
+            "queue",
+            "rate",
+            "tools",
         ];
         let fields = Fields::of(faults, "rapidclaw.limits", node, &known);
         let limits = &mut self.limits;
@@ -415,4 +437,3 @@ fn asks(node: &Node) -> bool {
         _ => true,
     }
 }
-

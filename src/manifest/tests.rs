@@ -47,8 +47,15 @@ fn the_section_of_the_design_is_read_whole() {
     assert_eq!(
         given.unenforced(),
         [
-            "limits.queue", "limits.state_bytes", "max_replicas", "observability.log_level", "observability.otel",
-            "rollout.drain_timeout", "rollout.rehearse_threads", "scaling_metric", "target_value",
+            "limits.queue",
+            "limits.state_bytes",
+            "max_replicas",
+            "observability.log_level",
+            "observability.otel",
+            "rollout.drain_timeout",
+            "rollout.rehearse_threads",
+            "scaling_metric",
+            "target_value",
         ]
     );
 }
@@ -91,15 +98,25 @@ fn every_fault_is_said_at_once_with_its_place() {
 #[test]
 fn cross_checks_and_bounds() {
     for section in [
-        r#"{"min_replicas": 3, "max_replicas": 2}"#, r#"{"target_value": 0}"#, r#"{"resources": {"cpu": 0}}"#,
-        r#"{"resources": {"cpu": -1}}"#, r#"{"resources": {"memory": "32MiB"}}"#, r#"{"name": "My Agent"}"#,
-        r#"{"checkpointer": "redis"}"#, r#"{"scaling_metric": "cpu"}"#, r#"{"limits": {"recursion_limit": 0}}"#,
-        r#"{"limits": {"run_timeout": 0}}"#, r#"{"limits": {"cost_per_run": 0}}"#, r#"{"max_replicas": 1.5}"#,
+        r#"{"min_replicas": 3, "max_replicas": 2}"#,
+        r#"{"target_value": 0}"#,
+        r#"{"resources": {"cpu": 0}}"#,
+        r#"{"resources": {"cpu": -1}}"#,
+        r#"{"resources": {"memory": "32MiB"}}"#,
+        r#"{"name": "My Agent"}"#,
+        r#"{"checkpointer": "redis"}"#,
+        r#"{"scaling_metric": "cpu"}"#,
+        r#"{"limits": {"recursion_limit": 0}}"#,
+        r#"{"limits": {"run_timeout": 0}}"#,
+        r#"{"limits": {"cost_per_run": 0}}"#,
+        r#"{"max_replicas": 1.5}"#,
         r#"{"observability": {"otlp_endpoint": "collector"}}"#,
     ] {
         assert_eq!(fault_codes(section), ["invalid-value"], "{section}");
     }
-    for section in [r#"{"min_replicas": "2"}"#, r#"{"database": 1}"#, r#"{"limits": []}"#, r#"{"limits": {"rate": 3}}"#, "[]"] {
+    for section in
+        [r#"{"min_replicas": "2"}"#, r#"{"database": 1}"#, r#"{"limits": []}"#, r#"{"limits": {"rate": 3}}"#, "[]"]
+    {
         assert_eq!(fault_codes(section), ["wrong-type"], "{section}");
     }
     let sleeping = with_section(r#"{"min_replicas": 0}"#).unwrap().manifest;
@@ -110,7 +127,8 @@ fn cross_checks_and_bounds() {
 
 #[test]
 fn values_of_env_are_kept_apart_and_never_shown() {
-    let text = r#"{"dependencies": ["."], "graphs": {"a": "./a.py:g"}, "env": {"KEY": "sk-1234", "N": 5}, "grpahs": 1}"#;
+    let text =
+        r#"{"dependencies": ["."], "graphs": {"a": "./a.py:g"}, "env": {"KEY": "sk-1234", "N": 5}, "grpahs": 1}"#;
     let loaded = parse(text, "langgraph.json", "x").unwrap();
     let EnvSource::Inline(values) = &loaded.manifest.env else { panic!("not inline") };
     assert_eq!(values["KEY"].expose_secret(), "sk-1234");
@@ -131,7 +149,8 @@ fn the_name_is_the_sections_or_the_only_graphs_or_the_folders() {
 
 #[test]
 fn what_the_cli_sends_the_server_reads() {
-    let sent = parse(r#"{"dependencies": ["."], "graphs": {"a": "x:y", "b": "x:z"}, "env": {"K": "v"}}"#, "f", "Dir").unwrap();
+    let sent =
+        parse(r#"{"dependencies": ["."], "graphs": {"a": "x:y", "b": "x:z"}, "env": {"K": "v"}}"#, "f", "Dir").unwrap();
     let got = Manifest::from_json(&sent.manifest.raw, &sent.manifest.name).unwrap();
     assert_eq!(got.name, "dir");
     assert_eq!(got.raw, sent.manifest.raw);

@@ -75,9 +75,15 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (text, seconds) in
-            [("120s", 120.0), ("15m", 900.0), ("1h30m", 5400.0), ("30", 30.0), ("500ms", 0.5), ("1.5h", 5400.0), ("7d", 604_800.0)]
-        {
+        for (text, seconds) in [
+            ("120s", 120.0),
+            ("15m", 900.0),
+            ("1h30m", 5400.0),
+            ("30", 30.0),
+            ("500ms", 0.5),
+            ("1.5h", 5400.0),
+            ("7d", 604_800.0),
+        ] {
             assert_eq!(parse_duration(text), Some(Duration::from_secs_f64(seconds)), "{text}");
         }
         for text in ["", "s", "1x", "-5s", "1m1h", "1m1m", "1.", "0s", "1e5s", "99999999999999999999w"] {
@@ -89,9 +95,14 @@ mod tests {
 
     #[test]
     fn sizes() {
-        for (text, bytes) in
-            [("4MiB", 4 << 20), ("1GiB", 1 << 30), ("512", 512), ("10 MB", 10_000_000), ("1.5KiB", 1536), ("256Mi", 256 << 20)]
-        {
+        for (text, bytes) in [
+            ("4MiB", 4 << 20),
+            ("1GiB", 1 << 30),
+            ("512", 512),
+            ("10 MB", 10_000_000),
+            ("1.5KiB", 1536),
+            ("256Mi", 256 << 20),
+        ] {
             assert_eq!(parse_size(text), Some(bytes), "{text}");
         }
         for text in ["", "MiB", "1Zb", "-1", "1.2.3MiB", "0.3B", "99999999TiB"] {
