@@ -1,1 +1,305 @@
-//! The manifest room.
+//! Floor 1: langgraph.json. Parses it with positions, says every fault at once, and checks the
+//! project behind it. LangGraph's own keys mean what `langgraph-cli` means by them: a manifest
+//! that it accepts and can build, this accepts.
+
+mod diagnostic;
+pub mod dotenv;
+mod host;
+pub mod ignore;
+mod json;
+mod langgraph;
+mod name;
+pub mod project;
+mod reader;
+mod section;
+pub mod units;
+
+pub use diagnostic::{Diagnostic, Severity, Source, Span, render};
+pub use host::{AllowedHost, HostError};
+pub use name::{is_name, to_name};
+pub use section::{
+    Checkpointer, Checkpoints, Egress, Limits, MIN_MEMORY_BYTES, Models, Observability, Resources, Rollout,
+    ScalingMetric, Section, Security,
+};
+
+use crate::base::secret::SecretString;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The largest manifest that is read.
+pub const MAX_BYTES: u64 = 1 << 20;
+
+/// `python_version` where the manifest has none (langgraph-cli 0.4.40).
+pub const DEFAULT_PYTHON: &str = "3.11";
+
+/// A manifest that has no errors.
+#[derive(Debug, Clone)]
+pub struct Manifest {
+    /// The agent's name: `rapidclaw.name`, else the only graph's, else the folder's.
+    pub name: String,
+    /// In the order of the file; never empty, ids are unique.
+    pub graphs: Vec<Graph>,
+    /// Folders (they start with `.`) and requirements, as written.
+    pub dependencies: Vec<String>,
+    /// Where the agent's environment comes from.
+    pub env: EnvSource,
+    /// `major.minor`, without a suffix such as `-slim`.
+    pub python_version: String,
+    /// `base_image`.
+    pub base_image: Option<String>,
+    /// `image_distro`, where it is given.
+    pub image_distro: Option<String>,
+    /// Lines of the Dockerfile right behind `FROM`.
+    pub dockerfile_lines: Vec<String>,
+    /// A pip.conf for the installation.
+    pub pip_config_file: Option<String>,
+    /// Which of pip, setuptools and wheel stay in the image.
+    pub keep_pkg_tools: Vec<String>,
+    /// `source`: the dependencies are those of a `uv.lock`.
+    pub source: Option<UvSource>,
+    /// `node_version`, where it is given.
+    pub node_version: Option<String>,
+    /// The `rapidclaw` section, or its defaults.
+    pub section: Section,
+    /// Whether there is a section.
+    pub has_section: bool,
+    /// The manifest as it is written, but with the values of an inline `env` taken out.
+    pub raw: Value,
+}
+
+/// One entry of `graphs`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Graph {
+    /// Its key.
+    pub id: String,
+    /// Where it is.
+    pub target: GraphTarget,
+    /// What it says of itself.
+    pub description: Option<String>,
+}
+
+/// What the part before the colon names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GraphTarget {
+    /// A file, relative to the manifest, with forward slashes.
+    File {
+        /// `./agent/graph.py`
+        path: String,
+        /// What in it.
+        attribute: String,
+    },
+    /// A module that Python imports.
+    Module {
+        /// `package.module`
+        module: String,
+        /// What in it.
+        attribute: String,
+    },
+}
+
+impl Graph {
+    /// Whether it is JavaScript or TypeScript (by its file's extension, as langgraph-cli decides).
+    pub fn is_javascript(&self) -> bool {
+        matches!(&self.target, GraphTarget::File { path, .. } if langgraph::is_javascript(path))
+    }
+}
+
+/// Where an agent's environment comes from.
+#[derive(Debug, Clone)]
+pub enum EnvSource {
+    /// The manifest names none.
+    None,
+    /// A dotenv file, relative to the manifest.
+    File(String),
+    /// Values in the manifest itself.
+    Inline(BTreeMap<String, SecretString>),
+}
+
+/// `source` of kind `uv`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UvSource {
+    /// The folder of `uv.lock`, relative to the manifest.
+    pub root: String,
+    /// The package of the workspace.
+    pub package: Option<String>,
+}
+
+/// Where in the text the values are that the checks of the project may blame.
+#[derive(Debug, Clone, Default)]
+pub struct Places {
+    /// One for each of [`Manifest::graphs`].
+    pub graphs: Vec<Span>,
+    /// One for each of [`Manifest::dependencies`].
+    pub dependencies: Vec<Span>,
+    /// The value of `env`.
+    pub env: Option<Span>,
+    /// The value of `pip_config_file`.
+    pub pip_config_file: Option<Span>,
+    /// The value of `source`.
+    pub source: Option<Span>,
+    /// The value of `node_version`.
+    pub node_version: Option<Span>,
+}
+
+/// A manifest with its text.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// What it says.
+    pub manifest: Manifest,
+    /// Faults that are no errors.
+    pub warnings: Vec<Diagnostic>,
+    /// Its text.
+    pub source: Source,
+    /// Where its values are.
+    pub places: Places,
+}
+
+/// Why there is no manifest.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// No such file.
+    #[error("there is no {}", .0.display())]
+    Missing(PathBuf),
+    /// A folder, where the file in it is meant.
+    #[error("{} is a folder", .0.display())]
+    Directory(PathBuf),
+    /// It cannot be read.
+    #[error("{} cannot be read", path.display())]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is larger than [`MAX_BYTES`].
+    #[error("{} is larger than 1 MiB", .0.display())]
+    TooLarge(PathBuf),
+    /// It is not UTF-8 text without a byte order mark.
+    #[error("{} is not UTF-8 text without a byte order mark ({found})", path.display())]
+    Encoding {
+        /// Which file.
+        path: PathBuf,
+        /// What was found.
+        found: String,
+    },
+    /// It has faults, warnings among them.
+    #[error("{} in the manifest", count(.0))]
+    Invalid(Vec<Diagnostic>),
+}
+
+impl ManifestError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Missing(_) => {
+                Some("go to the project's folder, name the file with --manifest, or run `rapidclaw init`".into())
+            }
+            Self::Directory(path) => {
+                Some(format!("name the file: --manifest {}", path.join("langgraph.json").display()))
+            }
+            Self::Encoding { .. } => Some("save the file as UTF-8 without a byte order mark".into()),
+            Self::Unreadable { .. } | Self::TooLarge(_) | Self::Invalid(_) => None,
+        }
+    }
+
+    /// The faults of an invalid manifest.
+    pub fn diagnostics(&self) -> &[Diagnostic] {
+        match self {
+            Self::Invalid(faults) => faults,
+            _ => &[],
+        }
+    }
+}
+
+fn count(faults: &[Diagnostic]) -> String {
+    match faults.iter().filter(|fault| fault.is_error()).count() {
+        1 => "1 error".into(),
+        errors => format!("{errors} errors"),
+    }
+}
+
+/// Reads and parses the manifest at `path`.
+pub fn load(path: &Path) -> Result<Loaded, ManifestError> {
+    let unreadable = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => ManifestError::Missing(path.to_owned()),
+        _ => ManifestError::Unreadable { path: path.to_owned(), source },
+    };
+    let meta = std::fs::metadata(path).map_err(unreadable)?;
+    if meta.is_dir() {
+        return Err(ManifestError::Directory(path.to_owned()));
+    }
+    if !meta.is_file() {
+        let source = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
+        return Err(ManifestError::Unreadable { path: path.to_owned(), source });
+    }
+    if meta.len() > MAX_BYTES {
+        return Err(ManifestError::TooLarge(path.to_owned()));
+    }
+    let bytes = std::fs::read(path).map_err(unreadable)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(ManifestError::TooLarge(path.to_owned()));
+    }
+    let text = decode(&bytes).map_err(|found| ManifestError::Encoding { path: path.to_owned(), found })?;
+    let folder = std::path::absolute(path).ok().and_then(|path| std::fs::canonicalize(path.parent()?).ok());
+    let folder = folder.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+    parse(text, &path.display().to_string(), &folder.unwrap_or_default()).map_err(ManifestError::Invalid)
+}
+
+fn decode(bytes: &[u8]) -> Result<&str, String> {
+    match bytes {
+        [0xEF, 0xBB, 0xBF, ..] => Err("it begins with a byte order mark".into()),
+        [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] | [0, _, ..] | [_, 0, ..] => Err("it looks like UTF-16".into()),
+        _ => std::str::from_utf8(bytes).map_err(|error| format!("byte {} is not UTF-8", error.valid_up_to() + 1)),
+    }
+}
+
+/// Parses a manifest. `file_name` is what faults name, `folder_name` the last resort for the agent's
+/// name. All faults at once, in the order of the text.
+pub fn parse(text: &str, file_name: &str, folder_name: &str) -> Result<Loaded, Vec<Diagnostic>> {
+    let mut source = Source::new(file_name, text);
+    let mut faults = Vec::new();
+    let root = json::parse(&mut source, &mut faults);
+    let read = root.and_then(|root| langgraph::read(&root, &mut source, folder_name, &mut faults));
+    faults.sort_by_key(|fault| (fault.line, fault.column));
+    match read {
+        Some((manifest, places)) if !faults.iter().any(Diagnostic::is_error) => {
+            Ok(Loaded { manifest, warnings: faults, source, places })
+        }
+        _ => Err(faults),
+    }
+}
+
+impl Manifest {
+    /// Reads what [`Manifest::raw`] holds, as a server gets it. `name` is the name that the sender
+    /// resolved; it counts where the manifest itself names none.
+    pub fn from_json(raw: &Value, name: &str) -> Result<Self, Vec<Diagnostic>> {
+        let text = serde_json::to_string_pretty(raw).unwrap_or_default();
+        let mut manifest = parse(&text, "langgraph.json", name)?.manifest;
+        if manifest.section.name.is_none() && is_name(name) {
+            name.clone_into(&mut manifest.name);
+        }
+        Ok(manifest)
+    }
+
+    /// What the manifest asks for and this version does not carry out yet: dotted keys of the section
+    /// (`max_replicas`, `observability.otel`) and LangGraph's own keys (`store`). `deploy` prints a
+    /// line for each: nothing is passed over in silence.
+    pub fn not_enforced(&self) -> Vec<String> {
+        let mut names = self.section.unenforced();
+        names.extend(langgraph::not_enforced(&self.raw));
+        names.extend(
+            self.graphs.iter().filter(|graph| graph.is_javascript()).map(|graph| format!("graphs.{}", graph.id)),
+        );
+        names
+    }
+
+    /// Whether any graph is JavaScript.
+    pub fn has_javascript(&self) -> bool {
+        self.graphs.iter().any(Graph::is_javascript)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,349 @@
+//! Which files of a project never enter an image.
+//!
+//! `.dockerignore` with Docker's own meaning (moby/patternmatcher: last match wins, `!` takes back
+//! even below an excluded folder), else `.gitignore` with Git's. On top of both, always: `.env` and
+//! `.env.*` (but examples), `.git`, virtual environments, bytecode, `node_modules`.
+
+use ignore::Match;
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+/// The rules for one folder that is copied into an image.
+#[derive(Debug)]
+pub struct IgnoreRules {
+    root: PathBuf,
+    kind: Kind,
+    env_file: Option<PathBuf>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Docker(Vec<Pattern>),
+    /// From the repository's root to the folder; those further down are added by [`IgnoreRules::descend`].
+    Git(Vec<Gitignore>),
+}
+
+/// Why a path is left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Excluded {
+    /// By `.dockerignore`.
+    Dockerignore,
+    /// By a `.gitignore`.
+    Gitignore,
+    /// By our own list.
+    Always,
+}
+
+impl Excluded {
+    /// What excludes it, as a message names it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dockerignore => ".dockerignore",
+            Self::Gitignore => ".gitignore",
+            Self::Always => "rapidclaw (it may hold secrets or belongs to this machine)",
+        }
+    }
+}
+
+impl IgnoreRules {
+    /// Reads the rules of `root`. `env_file` (the manifest's, relative or absolute) is left out too.
+    pub fn load(root: &Path, env_file: Option<&Path>) -> io::Result<Self> {
+        let env_file = env_file.map(|path| normalize(&root.join(path)));
+        let kind = match std::fs::read_to_string(root.join(".dockerignore")) {
+            Ok(text) => Kind::Docker(parse_dockerignore(&text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Kind::Git(gitignores(root)),
+            Err(error) => return Err(error),
+        };
+        Ok(Self { root: root.to_owned(), kind, env_file })
+    }
+
+    /// Takes in the `.gitignore` of a folder below the root, where there is one and it counts.
+    pub fn descend(&mut self, folder: &Path) {
+        if let Kind::Git(list) = &mut self.kind
+            && folder != self.root
+            && folder.join(".gitignore").is_file()
+            && !list.iter().any(|known| known.path() == folder)
+        {
+            list.push(Gitignore::new(folder.join(".gitignore")).0);
+        }
+    }
+
+    /// Whether a folder that is left out need not be entered: nothing below it can be taken back.
+    pub fn prunes(&self, why: Excluded) -> bool {
+        match (&self.kind, why) {
+            (_, Excluded::Always) => true,
+            (Kind::Docker(patterns), _) => !patterns.iter().any(|pattern| pattern.negated),
+            (Kind::Git(_), _) => true,
+        }
+    }
+
+    /// Whether `path` (below the root, or relative to it) itself is left out. Of its parents only
+    /// Docker's patterns and our own list are looked at: the walk does not enter what it left out.
+    pub fn excludes(&self, path: &Path, is_dir: bool) -> Option<Excluded> {
+        let relative = path.strip_prefix(&self.root).unwrap_or(path);
+        let full = self.root.join(relative);
+        if always(relative) || self.env_file.as_deref() == Some(&normalize(&full)) {
+            return Some(Excluded::Always);
+        }
+        if is_dir && full.join("pyvenv.cfg").is_file() {
+            return Some(Excluded::Always);
+        }
+        match &self.kind {
+            Kind::Docker(patterns) => docker_excludes(patterns, relative).then_some(Excluded::Dockerignore),
+            Kind::Git(list) => {
+                // The deepest file that has an opinion decides.
+                let decision = list
+                    .iter()
+                    .rev()
+                    .filter(|rules| full.starts_with(rules.path()))
+                    .map(|rules| rules.matched(&full, is_dir))
+                    .find(|found| !found.is_none());
+                matches!(decision, Some(Match::Ignore(_))).then_some(Excluded::Gitignore)
+            }
+        }
+    }
+
+    /// Whether the file at `path` would not be copied, looking at all its parents as the walk does.
+    pub fn excludes_file(&mut self, path: &Path) -> Option<Excluded> {
+        let relative = path.strip_prefix(&self.root).unwrap_or(path).to_owned();
+        let mut folder = self.root.clone();
+        let parts: Vec<Component<'_>> = relative.components().collect();
+        for part in &parts[..parts.len().saturating_sub(1)] {
+            folder.push(part);
+            if let Some(why) = self.excludes(&folder, true)
+                && self.prunes(why)
+            {
+                return Some(why);
+            }
+            self.descend(&folder);
+        }
+        self.excludes(&relative, false)
+    }
+}
+
+/// What is left out whatever the files say.
+fn always(relative: &Path) -> bool {
+    relative.components().any(|part| {
+        let name = part.as_os_str().to_string_lossy();
+        matches!(&*name, ".git" | "__pycache__" | "node_modules") || is_env_file(&name)
+    }) || relative.extension().is_some_and(|extension| extension == "pyc")
+}
+
+/// `.env` and `.env.*`, but not the examples that are meant to be shared.
+fn is_env_file(name: &str) -> bool {
+    let Some(rest) = name.strip_prefix(".env") else { return false };
+    let shared = [".example", ".sample", ".template", ".dist"].iter().any(|end| rest.ends_with(end));
+    rest.is_empty() || (rest.starts_with('.') && !shared)
+}
+
+/// `path` without `.` and `..`, not asking the disk.
+pub(crate) fn normalize(path: &Path) -> PathBuf {
+    let mut clean = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                clean.pop();
+            }
+            part => clean.push(part),
+        }
+    }
+    clean
+}
+
+/// The `.gitignore` files from the repository's root down to `root`.
+fn gitignores(root: &Path) -> Vec<Gitignore> {
+    let mut folders: Vec<&Path> = Vec::new();
+    for folder in root.ancestors() {
+        folders.push(folder);
+        if folder.join(".git").exists() {
+            break;
+        }
+    }
+    if !folders.last().is_some_and(|top| top.join(".git").exists()) {
+        folders.truncate(1);
+    }
+    let mut list = Vec::new();
+    for folder in folders.into_iter().rev() {
+        let mut builder = GitignoreBuilder::new(folder);
+        if folder.join(".git").is_dir() {
+            builder.add(folder.join(".git/info/exclude"));
+        }
+        if folder.join(".gitignore").is_file() {
+            builder.add(folder.join(".gitignore"));
+        }
+        if let Ok(rules) = builder.build()
+            && !rules.is_empty()
+        {
+            list.push(rules);
+        }
+    }
+    list
+}
+
+/// One line of `.dockerignore`.
+#[derive(Debug, PartialEq, Eq)]
+struct Pattern {
+    parts: Vec<String>,
+    negated: bool,
+}
+
+fn parse_dockerignore(text: &str) -> Vec<Pattern> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let lines = text.lines().filter(|line| !line.starts_with('#')).map(str::trim).filter(|line| !line.is_empty());
+    lines
+        .filter_map(|line| {
+            let (negated, line) = line.strip_prefix('!').map_or((false, line), |rest| (true, rest.trim()));
+            let clean = normalize(Path::new(line.trim_start_matches('/')));
+            let parts: Vec<String> =
+                clean.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
+            (!parts.is_empty()).then_some(Pattern { parts, negated })
+        })
+        .collect()
+}
+
+fn docker_excludes(patterns: &[Pattern], relative: &Path) -> bool {
+    let parts: Vec<String> =
+        relative.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
+    patterns.iter().fold(false, |excluded, pattern| {
+        let matches = (1..=parts.len()).any(|length| matches_parts(&pattern.parts, &parts[..length]));
+        if matches { !pattern.negated } else { excluded }
+    })
+}
+
+fn matches_parts(pattern: &[String], path: &[String]) -> bool {
+    match pattern.split_first() {
+        None => path.is_empty(),
+        Some((first, rest)) if first == "**" => {
+            // A last `**` wants something below; others match no folder as well.
+            let least = usize::from(rest.is_empty());
+            (least..=path.len()).any(|skipped| matches_parts(rest, &path[skipped..]))
+        }
+        Some((first, rest)) => path.split_first().is_some_and(|(name, below)| {
+            let glob: Vec<char> = first.chars().collect();
+            let name: Vec<char> = name.chars().collect();
+            matches_glob(&glob, &name) && matches_parts(rest, below)
+        }),
+    }
+}
+
+/// Go's `filepath.Match` within one name: `*`, `?`, `[a-z]`, `[^a]`, `\x`.
+fn matches_glob(glob: &[char], name: &[char]) -> bool {
+    match glob.split_first() {
+        None => name.is_empty(),
+        Some(('*', rest)) => (0..=name.len()).any(|skipped| matches_glob(rest, &name[skipped..])),
+        Some(('?', rest)) => !name.is_empty() && matches_glob(rest, &name[1..]),
+        Some(('\\', [escaped, rest @ ..])) => name.first() == Some(escaped) && matches_glob(rest, &name[1..]),
+        Some(('[', rest)) => {
+            let Some(close) = rest.iter().skip(1).position(|one| *one == ']').map(|at| at + 1) else { return false };
+            let (class, rest) = (&rest[..close], &rest[close + 1..]);
+            let (negated, class) = class.strip_prefix(&['^']).map_or((false, class), |class| (true, class));
+            name.first().is_some_and(|one| in_class(class, *one) != negated) && matches_glob(rest, &name[1..])
+        }
+        Some((literal, rest)) => name.first() == Some(literal) && matches_glob(rest, &name[1..]),
+    }
+}
+
+fn in_class(class: &[char], wanted: char) -> bool {
+    match class {
+        [low, '-', high, rest @ ..] => (*low..=*high).contains(&wanted) || in_class(rest, wanted),
+        [one, rest @ ..] => *one == wanted || in_class(rest, wanted),
+        [] => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn docker(text: &str, path: &str) -> bool {
+        docker_excludes(&parse_dockerignore(text), Path::new(path))
+    }
+
+    #[test]
+    fn dockerignore_means_what_docker_means() {
+        for (text, path) in [
+            ("secret.txt", "secret.txt"),
+            ("/secret.txt", "secret.txt"),
+            ("dir", "dir/a/b"),
+            ("dir/", "dir/a"),
+            ("*.md", "a.md"),
+            ("*/temp*", "x/temp1"),
+            ("**/*.log", "a/b/c.log"),
+            ("**/*.log", "c.log"),
+            ("a/**", "a/b"),
+            ("te?t", "test"),
+            ("[a-c]x", "bx"),
+            ("[^a]x", "bx"),
+            ("./a", "a"),
+            ("a/../b", "b"),
+            ("*\n!keep\nkeep/no", "keep/no"),
+            ("a\\*", "a*"),
+            ("*", ".hidden"),
+        ] {
+            assert!(docker(text, path), "{text:?} should exclude {path}");
+        }
+        for (text, path) in [
+            ("secret.txt", "dir/secret.txt"),
+            ("*.md", "dir/a.md"),
+            ("*/temp*", "temp1"),
+            ("*\n!keep", "keep/a"),
+            ("dir\n!dir/keep", "dir/keep"),
+            ("a/**", "a"),
+            ("# a", "a"),
+            (" #a", "a"),
+            ("", "a"),
+            ("a\\*", "ab"),
+        ] {
+            assert!(!docker(text, path), "{text:?} should not exclude {path}");
+        }
+    }
+
+    #[test]
+    fn gitignore_counts_where_there_is_no_dockerignore() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        std::fs::create_dir_all(root.join(".git")).unwrap();
+        std::fs::create_dir_all(root.join("app/sub")).unwrap();
+        std::fs::write(root.join(".gitignore"), "*.db\nbuild/\n").unwrap();
+        std::fs::write(root.join("app/sub/.gitignore"), "!keep.db\nlocal.py\n").unwrap();
+        let mut rules = IgnoreRules::load(&root.join("app"), None).unwrap();
+        let mut excluded = |path: &str| rules.excludes_file(Path::new(path));
+        assert_eq!(excluded("x.db"), Some(Excluded::Gitignore));
+        assert_eq!(excluded("build/x.py"), Some(Excluded::Gitignore));
+        assert_eq!(excluded("sub/local.py"), Some(Excluded::Gitignore));
+        assert_eq!(excluded("sub/keep.db"), None);
+        assert_eq!(excluded("local.py"), None);
+        std::fs::write(root.join("app/.dockerignore"), "local.py\n").unwrap();
+        let mut rules = IgnoreRules::load(&root.join("app"), None).unwrap();
+        assert_eq!(rules.excludes_file(Path::new("local.py")), Some(Excluded::Dockerignore));
+        assert_eq!(rules.excludes_file(Path::new("x.db")), None);
+    }
+
+    #[test]
+    fn secrets_and_machines_own_files_are_always_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        std::fs::create_dir_all(root.join("myenv/lib")).unwrap();
+        std::fs::write(root.join("myenv/pyvenv.cfg"), "").unwrap();
+        std::fs::write(root.join(".dockerignore"), "!.env\n!**/.env\n").unwrap();
+        let mut rules = IgnoreRules::load(root, Some(Path::new("./config/prod.env"))).unwrap();
+        for path in [
+            ".env",
+            "sub/.env",
+            ".env.local",
+            ".git/config",
+            "a/__pycache__/x.pyc",
+            "node_modules/x/y.js",
+            "myenv/lib/x.py",
+            "config/prod.env",
+            "x.pyc",
+        ] {
+            assert_eq!(rules.excludes_file(Path::new(path)), Some(Excluded::Always), "{path}");
+        }
+        for path in [".env.example", ".envrc", "environment.py", ".gitignore", "src/env.py"] {
+            assert_eq!(rules.excludes_file(Path::new(path)), None, "{path}");
+        }
+    }
+}
