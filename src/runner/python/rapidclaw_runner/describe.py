@@ -1,0 +1,96 @@
+"""What a replica says about its graphs: schemas, channels, nodes, versions."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Callable
+from typing import Any
+
+from langgraph.pregel import Pregel
+from pydantic import TypeAdapter
+
+from . import __version__, wire
+
+VERSIONS = ("langgraph", "langgraph-checkpoint", "langgraph-prebuilt", "langchain-core", "langchain")
+
+try:
+    from langgraph.runtime import RunControl
+except ImportError:  # before 1.2
+    RunControl = None  # type: ignore[assignment,misc]
+
+
+def describe(graphs: dict[str, Pregel | None], notes: list[str]) -> dict[str, Any]:
+    """A schema that cannot be made is null, with a note: it must not fail the load."""
+    described = {name: _graph(name, graph, notes) for name, graph in graphs.items()}
+    return {
+        "protocol": wire.PROTOCOL,
+        "runner": __version__,
+        "python": platform.python_version(),
+        "framework": "langgraph",
+        "versions": _versions(),
+        "drain": RunControl is not None,
+        "notes": list(dict.fromkeys(notes)),
+        "graphs": described,
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in VERSIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _graph(name: str, graph: Pregel | None, notes: list[str]) -> dict[str, Any]:
+    if graph is None:
+        return dict.fromkeys(("input", "output", "state", "context")) | {"nodes": [], "channels": {}}
+
+    def schema(what: str, make: Callable[[], Any]) -> Any:
+        try:
+            return make()
+        except Exception as error:  # noqa: BLE001 - pydantic and the project's own types
+            notes.append(f"graph {name}: its {what} schema could not be made: {type(error).__name__}")
+            return None
+
+    return {
+        "input": schema("input", lambda: graph.get_input_jsonschema()),
+        "output": schema("output", lambda: graph.get_output_jsonschema()),
+        "state": schema("state", lambda: _state_schema(graph)),
+        "context": schema("context", lambda: _context_schema(graph)),
+        "nodes": [node for node in graph.nodes if not node.startswith("__")],
+        "channels": _channels(graph),
+        "recursion_limit": (graph.config or {}).get("recursion_limit"),
+    }
+
+
+def _state_schema(graph: Pregel) -> Any:
+    builder = getattr(graph, "builder", None)
+    declared = getattr(builder, "state_schema", None) or getattr(builder, "schema", None)
+    if declared is None:
+        return graph.get_output_jsonschema()
+    return TypeAdapter(declared).json_schema()
+
+
+def _context_schema(graph: Pregel) -> Any:
+    make = getattr(graph, "get_context_jsonschema", None)
+    return make() if make is not None and getattr(graph, "context_schema", None) is not None else None
+
+
+def _channels(graph: Pregel) -> dict[str, Any]:
+    builder = getattr(graph, "builder", None)
+    names = getattr(builder, "channels", None)
+    if names is None:
+        names = [name for name in graph.channels if not name.startswith(("__", "branch:"))]
+    described = {}
+    for name in names:
+        channel = graph.channels.get(name)
+        if channel is None or str(name).startswith("__"):
+            continue
+        reducer = getattr(channel, "operator", None) or getattr(channel, "reducer", None)
+        label = getattr(reducer, "__name__", None) or (type(reducer).__name__ if reducer else None)
+        described[name] = {"type": type(channel).__name__, "reducer": label}
+    return described
