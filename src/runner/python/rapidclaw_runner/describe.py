@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any, NotRequired, Required, get_args, get_origin, get_type_hints
 
 from langgraph.pregel import Pregel
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, create_model
+from pydantic.errors import PydanticUserError
 
 from . import __version__, wire
 
@@ -57,9 +58,9 @@ def _graph(name: str, graph: Pregel | None, notes: list[str]) -> dict[str, Any]:
             return None
 
     return {
-        "input": schema("input", lambda: graph.get_input_jsonschema()),
-        "output": schema("output", lambda: graph.get_output_jsonschema()),
-        "state": schema("state", lambda: _state_schema(graph)),
+        "input": schema("input", lambda: _declared_schema(graph, "input", graph.get_input_jsonschema)),
+        "output": schema("output", lambda: _declared_schema(graph, "output", graph.get_output_jsonschema)),
+        "state": schema("state", lambda: _declared_schema(graph, "state", graph.get_output_jsonschema)),
         "context": schema("context", lambda: _context_schema(graph)),
         "nodes": [node for node in graph.nodes if not node.startswith("__")],
         "channels": _channels(graph),
@@ -67,12 +68,32 @@ def _graph(name: str, graph: Pregel | None, notes: list[str]) -> dict[str, Any]:
     }
 
 
-def _state_schema(graph: Pregel) -> Any:
+def _declared_schema(graph: Pregel, what: str, derive: Callable[[], Any]) -> Any:
+    """The schema of the type that the builder was given; LangGraph's own where there is none.
+
+    Before Python 3.12 pydantic refuses `typing.TypedDict`: then the keys are taken one by one.
+    """
     builder = getattr(graph, "builder", None)
-    declared = getattr(builder, "state_schema", None) or getattr(builder, "schema", None)
+    declared = getattr(builder, f"{what}_schema", None)
     if declared is None:
-        return graph.get_output_jsonschema()
-    return TypeAdapter(declared).json_schema()
+        return derive()
+    try:
+        return TypeAdapter(declared).json_schema()
+    except PydanticUserError:
+        hints = get_type_hints(declared, include_extras=True)
+        required = getattr(declared, "__required_keys__", frozenset(hints))
+        fields = {
+            name: (hint if name in required else hint | None, ... if name in required else None)
+            for name, hint in ((name, _bare(hint)) for name, hint in hints.items())
+        }
+        return create_model(declared.__name__, **fields).model_json_schema()
+
+
+def _bare(hint: Any) -> Any:
+    """A key's type without reducer and without (Not)Required."""
+    while get_origin(hint) in (Annotated, Required, NotRequired):
+        hint = get_args(hint)[0]
+    return hint
 
 
 def _context_schema(graph: Pregel) -> Any:
@@ -92,5 +113,5 @@ def _channels(graph: Pregel) -> dict[str, Any]:
             continue
         reducer = getattr(channel, "operator", None) or getattr(channel, "reducer", None)
         label = getattr(reducer, "__name__", None) or (type(reducer).__name__ if reducer else None)
-        described[name] = {"type": type(channel).__name__, "reducer": label}
+        described[name] = {"type": type(channel).__name__, "reducer": label and label.lstrip("_")}
     return described
