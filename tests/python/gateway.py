@@ -61,12 +61,19 @@ class Gateway:
         ) as self.ws:  # fmt: skip
             ready = asyncio.get_running_loop().create_future()
             reader = asyncio.create_task(self._read(ready))
+            self.pinger = asyncio.create_task(self._ping())
             if wait:
                 await asyncio.wait_for(ready, 30)
             try:
                 yield self
             finally:
                 reader.cancel()
+                self.pinger.cancel()
+
+    async def _ping(self) -> None:
+        while True:
+            await self.send("ping", n=0)
+            await asyncio.sleep(1)
 
     async def send(self, kind: str, **fields: Any) -> None:
         await self.ws.send(ormsgpack.packb({kind: fields}))
@@ -78,7 +85,8 @@ class Gateway:
                 self.describe = json.loads(f["describe"])
                 ready.set_result(None)
             elif kind == "pong":
-                self.pongs.put_nowait(f)
+                if f["n"]:
+                    self.pongs.put_nowait(f)
             else:
                 await self._run_frame(kind, f)
 

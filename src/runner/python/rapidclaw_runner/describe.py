@@ -58,25 +58,25 @@ def _graph(name: str, graph: Pregel | None, notes: list[str]) -> dict[str, Any]:
             return None
 
     return {
-        "input": schema("input", lambda: _declared_schema(graph, "input", graph.get_input_jsonschema)),
-        "output": schema("output", lambda: _declared_schema(graph, "output", graph.get_output_jsonschema)),
-        "state": schema("state", lambda: _declared_schema(graph, "state", graph.get_output_jsonschema)),
-        "context": schema("context", lambda: _context_schema(graph)),
+        "input": schema("input", lambda: _schema(graph, "input") or graph.get_input_jsonschema()),
+        "output": schema("output", lambda: _schema(graph, "output") or graph.get_output_jsonschema()),
+        "state": schema("state", lambda: _schema(graph, "state") or graph.get_output_jsonschema()),
+        "context": schema("context", lambda: _of_type(getattr(graph, "context_schema", None))),
         "nodes": [node for node in graph.nodes if not node.startswith("__")],
         "channels": _channels(graph),
         "recursion_limit": (graph.config or {}).get("recursion_limit"),
     }
 
 
-def _declared_schema(graph: Pregel, what: str, derive: Callable[[], Any]) -> Any:
-    """The schema of the type that the builder was given; LangGraph's own where there is none.
+def _schema(graph: Pregel, what: str) -> Any:
+    """The schema of the type that the builder was given; none where there is no such type."""
+    return _of_type(getattr(getattr(graph, "builder", None), f"{what}_schema", None))
 
-    Before Python 3.12 pydantic refuses `typing.TypedDict`: then the keys are taken one by one.
-    """
-    builder = getattr(graph, "builder", None)
-    declared = getattr(builder, f"{what}_schema", None)
+
+def _of_type(declared: Any) -> Any:
+    """Before Python 3.12 pydantic refuses `typing.TypedDict`: then the keys are taken one by one."""
     if declared is None:
-        return derive()
+        return None
     try:
         return TypeAdapter(declared).json_schema()
     except PydanticUserError:
@@ -94,11 +94,6 @@ def _bare(hint: Any) -> Any:
     while get_origin(hint) in (Annotated, Required, NotRequired):
         hint = get_args(hint)[0]
     return hint
-
-
-def _context_schema(graph: Pregel) -> Any:
-    make = getattr(graph, "get_context_jsonschema", None)
-    return make() if make is not None and getattr(graph, "context_schema", None) is not None else None
 
 
 def _channels(graph: Pregel) -> dict[str, Any]:

@@ -46,7 +46,8 @@ def _from_project(trace: TracebackType | None, paths: Sequence[str]) -> Tracebac
     roots = tuple(os.path.join(os.path.realpath(path), "") for path in paths)
     found = trace
     while found is not None:
-        if roots and os.path.realpath(found.tb_frame.f_code.co_filename).startswith(roots):
+        file = found.tb_frame.f_code.co_filename
+        if roots and not file.startswith("<") and os.path.realpath(file).startswith(roots):
             return found
         found = found.tb_next
     own = os.path.dirname(os.path.abspath(__file__))

@@ -1,8 +1,8 @@
 """Checkpoints as frames: the layout of `langgraph-checkpoint-postgres`, which its savers can read.
 
 Primitive channel values stand inline in the checkpoint's JSON, everything else in blobs, one per
-channel and version. What jsonb cannot hold (NUL characters, lone surrogates, NaN, infinity, numbers
-beyond 64 bits) is a blob as well: a reader takes a channel's value from wherever it finds it.
+channel and version. What jsonb cannot hold (NUL characters, lone surrogates, NaN, infinity) is a
+blob as well: a reader takes a channel's value from wherever it finds it.
 """
 
 from __future__ import annotations
@@ -38,8 +38,6 @@ from . import jsonable
 PENDING_SENDS_VERSION = 4
 """Checkpoints older than this keep the sends of a step as writes of their parent."""
 
-_INT64_MIN, _UINT64_MAX = -(1 << 63), (1 << 64) - 1
-
 
 def is_inline(value: Any) -> bool:
     kind = type(value)
@@ -49,9 +47,7 @@ def is_inline(value: Any) -> bool:
         if value.isascii():
             return "\x00" not in value
         return "\x00" not in value and not any("\ud800" <= char <= "\udfff" for char in value)
-    if kind is int:
-        return _INT64_MIN <= value <= _UINT64_MAX
-    return kind is float and math.isfinite(value)
+    return kind is int or (kind is float and math.isfinite(value))
 
 
 def dump_checkpoint(
