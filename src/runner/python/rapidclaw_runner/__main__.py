@@ -1,0 +1,150 @@
+"""The runner's process: `python rapidclaw_runner/__main__.py`.
+
+The socket is served first, from a thread of its own; then the graphs are loaded in the main thread
+and run on its loop. Exit codes: 0 after SIGTERM or SIGINT, 1 for a fault of the set-up, 3 for a
+graph that cannot be loaded.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+if __package__ in (None, ""):
+    # Run by path. This folder must not be on sys.path: its modules have plain names.
+    _here = os.path.dirname(os.path.abspath(__file__))
+    sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or ".") != _here]
+    sys.path.append(os.path.dirname(_here))
+    __package__ = "rapidclaw_runner"
+
+import atexit
+import json
+import logging
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NoReturn
+
+from rapidclaw_runner import settings as settings_module
+
+EXIT_SET_UP, EXIT_LOAD = 1, 3
+ATEXIT_SECONDS = 2.0
+
+
+def leave(code: int) -> NoReturn:
+    """Ends the process without the interpreter's teardown, which costs half a second.
+
+    The project's `atexit` functions (exporters that flush) get a moment, then the streams are flushed.
+    """
+    functions = threading.Thread(target=atexit._run_exitfuncs, daemon=True)
+    functions.start()
+    functions.join(ATEXIT_SECONDS)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            pass
+    os._exit(code)
+
+
+def main() -> NoReturn:
+    try:
+        settings = settings_module.read()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        sys.stderr.write(f"rapidclaw: the replica's settings cannot be read: {error}\n")
+        leave(EXIT_SET_UP)
+    os.environ.update(settings.env)
+    sys.path.append(settings.site_dir)
+
+    from rapidclaw_runner import logs
+    from rapidclaw_runner.runs import Runs
+    from rapidclaw_runner.server import Server
+
+    logs.set_up(settings.log_level)
+    runs = Runs(settings.orphan_seconds)
+    try:
+        server = Server(
+            settings.socket_path,
+            settings.secret,
+            runs,
+            on_drained=lambda: leave(0),
+            on_abandoned=lambda: os._exit(1),
+            lifeline=settings.lifeline,
+        )
+    except OSError as error:
+        sys.stderr.write(f"rapidclaw: {settings.socket_path} cannot be served: {error}\n")
+        leave(EXIT_SET_UP)
+    server.start()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: server.shut_down(settings.grace_seconds))
+
+    sys.path[:0] = [path for path in settings.paths if path not in sys.path]
+    if settings.workdir:
+        os.chdir(settings.workdir)
+    _run_graphs(settings, runs, server)
+
+
+def _run_graphs(settings: settings_module.Settings, runs: Any, server: Any) -> NoReturn:
+    from rapidclaw_runner import failures
+
+    current = ", ".join(settings.graphs)
+    try:
+        from rapidclaw_runner.loader import Entry, LoadError, load_target
+        from rapidclaw_runner.saver import RemoteSaver
+
+        saver = None if settings.own_checkpointer else RemoteSaver(runs)
+        notes: list[str] = []
+        entries: dict[str, Entry] = {}
+        # Modules are imported before there is a running loop: some call asyncio.run themselves.
+        for current, spec in settings.graphs.items():
+            entries[current] = Entry(current, load_target(spec, settings.paths, current), saver, notes)
+    except BaseException as error:  # noqa: BLE001 - sys.exit in a project's module as well
+        failures.report_load(current, error, settings.paths)
+        leave(EXIT_LOAD)
+
+    async def serve() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(
+            ThreadPoolExecutor(max(32, settings.concurrency * 4), thread_name_prefix="node")
+        )
+        graphs: dict[str, Any] = {}
+        for name, entry in entries.items():
+            try:
+                graphs[name] = await entry.load()
+            except BaseException as error:
+                raise LoadError(name, error) from error
+        described = describe(graphs, notes)
+        for note in described["notes"]:
+            logging.getLogger("rapidclaw").info("%s", note)
+        execute = executor(entries, runs)
+        server.loaded(json.dumps(described, default=str).encode(), lambda run: run.begin(loop, execute))
+        await asyncio.Event().wait()
+
+    import asyncio
+
+    from rapidclaw_runner.describe import describe
+    from rapidclaw_runner.execute import executor
+
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.get_loop()
+            runner.run(serve())
+    except LoadError as error:
+        failures.report_load(error.graph, error.cause or error, settings.paths)
+        leave(EXIT_LOAD)
+    except BaseException:
+        logging.getLogger("rapidclaw").exception("the graph loop ended")
+        leave(EXIT_SET_UP)
+    leave(0)
+
+
+def _loop_factory() -> Any:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,237 @@
+"""The project's graphs: finding them, and making what was found runnable with our checkpointer.
+
+A graph is `FILE.py:ATTR` or `pkg.module:ATTR`. ATTR may be a compiled graph, a builder, or a factory:
+a function (sync or async, without arguments, or taking a config or LangGraph's server runtime), a
+generator or a context manager that yields one. A factory without arguments that returns a graph is
+called once; all others are called anew for each run, and what they open is closed after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from types import ModuleType
+from typing import Any
+
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.pregel import Pregel
+
+from . import failures
+
+
+class LoadError(Exception):
+    """A graph could not be loaded; `cause` says why."""
+
+    def __init__(self, graph: str, cause: BaseException) -> None:
+        super().__init__(f"graph {graph}: {cause}")
+        self.graph = graph
+        self.cause = cause
+
+
+class NotAGraph(TypeError):
+    """What the manifest names is no graph."""
+
+
+class Entry:
+    """One graph of the project. `open` yields it ready to run."""
+
+    def __init__(self, name: str, target: Any, saver: BaseCheckpointSaver | None, notes: list[str]) -> None:
+        self.name = name
+        self._target = target
+        self._saver = saver
+        self._notes = notes
+        self._graph: Pregel | None = None
+        self.needs_config = callable(target) and bool(_parameters(target))
+
+    async def load(self) -> Pregel | None:
+        """Builds the graph once, to see that it can be built; none where only a run's config can."""
+        async with AsyncExitStack() as stack:
+            try:
+                graph = await self._build({"configurable": {}}, stack, self._notes)
+            except Exception as error:
+                if not self.needs_config:
+                    raise
+                told = failures.one_line(error)
+                self._notes.append(f"graph {self.name}: its factory could not be called without a run's config: {told}")
+                return None
+            if not self.needs_config and not _has_exits(stack):
+                self._graph = graph
+            return graph
+
+    @asynccontextmanager
+    async def open(self, config: dict[str, Any]) -> AsyncIterator[Pregel]:
+        if self._graph is not None:
+            yield self._graph
+            return
+        async with AsyncExitStack() as stack:
+            yield await self._build(config, stack, [])
+
+    @property
+    def static(self) -> Pregel | None:
+        """The graph where every run uses the same one: spares `open`'s cost."""
+        return self._graph
+
+    async def _build(self, config: dict[str, Any], stack: AsyncExitStack, notes: list[str]) -> Pregel:
+        value = self._target
+        if _is_factory(value):
+            arguments = _arguments(value, config)
+            if inspect.isasyncgenfunction(value):
+                value = asynccontextmanager(value)(**arguments)
+            elif inspect.isgeneratorfunction(value):
+                value = contextmanager(value)(**arguments)
+            elif inspect.iscoroutinefunction(value) or not self.needs_config:
+                value = value(**arguments)
+            else:
+                value = await asyncio.to_thread(value, **arguments)
+        while not isinstance(value, Pregel):
+            if inspect.isawaitable(value):
+                value = await value
+            elif hasattr(value, "__aenter__"):
+                value = await stack.enter_async_context(value)
+            elif hasattr(value, "__enter__"):
+                value = stack.enter_context(value)
+            elif callable(getattr(value, "compile", None)) and hasattr(value, "nodes"):
+                value = value.compile()
+            else:
+                raise NotAGraph(f"{type(value).__name__} is no graph: a compiled graph, a builder or a factory of one is")
+        prepare(self.name, value, self._saver, notes)
+        return value
+
+
+def prepare(name: str, graph: Pregel, saver: BaseCheckpointSaver | None, notes: list[str]) -> None:
+    """Gives a graph, and the subgraphs that hold a saver of their own, our saver.
+
+    LangGraph lends a subgraph its parent's saver; the subgraph's own one counts where project code
+    calls the subgraph or reads its state without the parent's config. `checkpointer=False` and
+    `True` on a subgraph stay as they are.
+    """
+    if getattr(graph, "store", None) is not None:
+        notes.append(f"graph {name} has a long-term store of its own; it stays")
+    if saver is None:
+        return
+    if graph.checkpointer is False:
+        notes.append(f"graph {name} was compiled with checkpointer=False; its state is not kept")
+    else:
+        if isinstance(graph.checkpointer, BaseCheckpointSaver) and graph.checkpointer is not saver:
+            notes.append(f"graph {name} was compiled with a checkpointer of its own; ours is used")
+        graph.checkpointer = saver
+    for path, subgraph in _subgraphs(graph):
+        own = getattr(subgraph, "checkpointer", None)
+        if isinstance(own, BaseCheckpointSaver) and own is not saver:
+            subgraph.checkpointer = saver
+            notes.append(f"graph {name}: subgraph {path} has a checkpointer of its own; ours is used")
+
+
+def _subgraphs(graph: Pregel) -> list[tuple[str, Pregel]]:
+    found: dict[int, tuple[str, Pregel]] = {}
+
+    def walk(parent: Pregel, prefix: str) -> None:
+        for node_name, node in parent.nodes.items():
+            candidates = list(getattr(node, "subgraphs", None) or ())
+            candidates += [candidate for _, candidate in _direct(parent, node_name)]
+            for candidate in candidates:
+                if isinstance(candidate, Pregel) and id(candidate) not in found and candidate is not graph:
+                    path = f"{prefix}{node_name}"
+                    found[id(candidate)] = (path, candidate)
+                    walk(candidate, f"{path}|")
+
+    walk(graph, "")
+    return list(found.values())
+
+
+def _direct(parent: Pregel, node_name: str) -> list[tuple[str, Any]]:
+    try:
+        return list(parent.get_subgraphs(namespace=node_name))
+    except Exception:  # noqa: BLE001 - looks into the project's functions
+        return []
+
+
+def load_target(spec: str, paths: Sequence[str], name: str) -> Any:
+    location, separator, attribute = spec.rpartition(":")
+    if not separator or not location or not attribute:
+        raise ValueError(f"{spec} is not PATH:ATTRIBUTE")
+    is_file = location.endswith(".py") or "/" in location
+    module = _import_file(location, paths, name) if is_file else importlib.import_module(location)
+    try:
+        value: Any = module
+        for part in attribute.split("."):
+            value = getattr(value, part)
+        return value
+    except AttributeError:
+        raise AttributeError(f"{location} has no attribute {attribute}") from None
+
+
+def _import_file(path: str, paths: Sequence[str], name: str) -> ModuleType:
+    """Imports a file under the name that the project's own imports know it by, where it has one:
+    states hold classes by their module's name, and a module must not be loaded twice."""
+    path = os.path.realpath(path)
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"no such file: {path}")
+    roots = sorted((os.path.realpath(root) for root in paths), key=len, reverse=True)
+    for root in roots:
+        relative = os.path.relpath(path, root)
+        dotted = relative.removesuffix(".py").replace(os.sep, ".")
+        if relative.startswith("..") or dotted.count(".") != relative.removesuffix(".py").count(os.sep):
+            continue
+        dotted = dotted.removesuffix(".__init__")
+        try:
+            spec = importlib.util.find_spec(dotted)
+        except (ImportError, AttributeError, ValueError):
+            spec = None
+        if spec is not None and spec.origin and os.path.realpath(spec.origin) == path:
+            return importlib.import_module(dotted)
+    spec = importlib.util.spec_from_file_location(f"rapidclaw_graph_{name}", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _is_factory(value: Any) -> bool:
+    return callable(value) and not isinstance(value, Pregel) and not hasattr(value, "compile")
+
+
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    if not _is_factory(function):
+        return []
+    skipped = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    found = [p for p in inspect.signature(function).parameters.values() if p.kind not in skipped]
+    return [p for p in found if p.default is p.empty or _is_config(p) or _is_runtime(p)]
+
+
+def _is_config(parameter: inspect.Parameter) -> bool:
+    return parameter.name == "config" or "RunnableConfig" in str(parameter.annotation)
+
+
+def _is_runtime(parameter: inspect.Parameter) -> bool:
+    return parameter.name == "runtime" or "Runtime" in str(parameter.annotation)
+
+
+def _arguments(function: Callable[..., Any], config: dict[str, Any]) -> dict[str, Any]:
+    """Arguments by name: the config, or for a parameter that says so the server runtime."""
+    arguments: dict[str, Any] = {}
+    for parameter in _parameters(function):
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            raise NotAGraph("a factory's parameters must have names")
+        arguments[parameter.name] = _runtime() if _is_runtime(parameter) else config
+    return arguments
+
+
+def _runtime() -> Any:
+    try:
+        from langgraph_sdk.runtime import _ExecutionRuntime
+    except ImportError:
+        raise NotAGraph("this langgraph_sdk has no server runtime; let the factory take a config") from None
+    return _ExecutionRuntime(access_context="threads.create_run", user=None, store=None, context=None)
+
+
+def _has_exits(stack: AsyncExitStack) -> bool:
+    return bool(stack._exit_callbacks)  # noqa: SLF001 - no public way to ask

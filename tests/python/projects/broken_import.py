@@ -1,0 +1,5 @@
+def make():
+    raise RuntimeError("two\nlines")
+
+
+graph = make()
