@@ -29,7 +29,7 @@ impl Control {
             None => self.secrets(agent.id).await?,
         };
         let mut notes = self.check_models(&settings, &secrets)?;
-        checkpoints::ensure_schema(self.store().pool(), &Schema::new(&agent.schema_name)).await?;
+        checkpoints::ensure_schema(self.store().pool(), &Schema::new(&agent.schema_name)?).await?;
         let secrets_changed = match &request.secrets {
             Some(secrets) => self.replace_secrets(&agent, secrets).await?,
             None => {
@@ -65,8 +65,7 @@ impl Control {
                     secret_names: secrets.keys().cloned().collect(),
                     source_revision: request.source_revision,
                 };
-                let (release, rollout) =
-                    self.store().begin_rollout(agent.id, &new, &request.client_phases).await?;
+                let (release, rollout) = self.store().begin_rollout(agent.id, &new, &request.client_phases).await?;
                 (DeployOutcome::Rollout, release.version, Some(rollout.id))
             }
         };

@@ -28,7 +28,12 @@ pub enum Fault {
 }
 
 impl Control {
-    pub(super) async fn failure(&self, replica: Uuid, fault: &Fault, secrets: &BTreeMap<String, SecretString>) -> RolloutFailure {
+    pub(super) async fn failure(
+        &self,
+        replica: Uuid,
+        fault: &Fault,
+        secrets: &BTreeMap<String, SecretString>,
+    ) -> RolloutFailure {
         let log = self.runtime().last_lines(replica, LINES).await.unwrap_or_default();
         let log: Vec<String> = log.into_iter().map(|line| redact(line, secrets)).collect();
         let (code, message, hint) = match fault {
@@ -41,7 +46,11 @@ impl Control {
             Fault::Exited(ReplicaExit { code: Some(LOAD_FAILED), .. }) => {
                 let said = log.iter().rev().find_map(|line| line.strip_prefix("rapidclaw: "));
                 let what = said.unwrap_or("a graph could not be loaded").to_owned();
-                ("graph-not-loaded", what, Some("run the graph's module with Python here; what it needs must be in the image"))
+                (
+                    "graph-not-loaded",
+                    what,
+                    Some("run the graph's module with Python here; what it needs must be in the image"),
+                )
             }
             Fault::Exited(exit) => {
                 let code = exit.code.map_or_else(String::new, |code| format!(" with code {code}"));

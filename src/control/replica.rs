@@ -77,7 +77,10 @@ pub async fn supervise(
     }
 }
 
-async fn exit_of(id: Uuid, exits: &mut broadcast::Receiver<crate::runtime::ReplicaExit>) -> crate::runtime::ReplicaExit {
+async fn exit_of(
+    id: Uuid,
+    exits: &mut broadcast::Receiver<crate::runtime::ReplicaExit>,
+) -> crate::runtime::ReplicaExit {
     loop {
         match exits.recv().await {
             Ok(exit) if exit.id == id => return exit,

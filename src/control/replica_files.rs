@@ -70,7 +70,8 @@ pub fn replica_files(
     let mut env: BTreeMap<&str, &str> =
         models.env.iter().map(|(name, value)| (name.as_str(), value.expose_secret())).collect();
     let mut hosts: Vec<(String, IpAddr)> = Vec::new();
-    let mut relay = vec![json!({ "address": "127.0.0.1", "port": MODELS_PORT, "socket": MODELS_SOCKET, "connect": null })];
+    let mut relay =
+        vec![json!({ "address": "127.0.0.1", "port": MODELS_PORT, "socket": MODELS_SOCKET, "connect": null })];
     let names: Vec<(&str, u16)> = settings.policy.names().collect();
     for (name, port) in &names {
         let address = match hosts.iter().find(|(known, _)| known == name) {

@@ -2,7 +2,7 @@
 
 use crate::egress::{Policy, RuleError};
 use crate::gateway::route::RunLimits;
-use crate::manifest::{Egress, Manifest, render};
+use crate::manifest::{Checkpointer, Egress, Manifest, render};
 use std::time::Duration;
 
 /// What one release's replicas are to be.
@@ -85,7 +85,10 @@ impl AgentSettings {
             memory_bytes: section.resources.memory_bytes,
             policy,
             model_gateway: section.models.gateway,
-            checkpointer: section.checkpointer.as_str(),
+            checkpointer: match section.checkpointer {
+                Checkpointer::Postgres => "postgres",
+                Checkpointer::Own => "own",
+            },
             log_level: section.observability.log_level.clone(),
             limits: RunLimits {
                 recursion_limit: section.limits.recursion_limit,

@@ -7,8 +7,8 @@
 use crate::api::problem::RunFault;
 use crate::base::shutdown::Shutdown;
 use crate::runner::connection::FrameSender;
-use crate::runner::protocol::{Manage, Read, Reply, ToReplica, Tuple};
-use crate::store::checkpoints::{self, Op, Schema};
+use crate::runner::protocol::{Read, Reply, ToReplica, Tuple};
+use crate::store::checkpoints::{self, Change, CheckpointError, Op, Schema};
 use crate::store::runs::{self, Ending, RunStatus};
 use crate::store::{Store, StoreError};
 use std::collections::{BTreeMap, HashSet};
@@ -37,7 +37,7 @@ pub enum Item {
     /// A question, answered when what came before it is committed.
     Read { schema: Arc<Schema>, key: Key, read: Box<Read>, sender: FrameSender },
     /// A change of threads as a whole.
-    Manage { schema: Arc<Schema>, key: Key, manage: Manage, sender: FrameSender },
+    Change { schema: Arc<Schema>, key: Key, id: u64, change: Change, only: Option<String>, sender: FrameSender },
     /// The run's end.
     End { schema: Arc<Schema>, ending: Box<Ending>, done: oneshot::Sender<Ended> },
 }
@@ -79,20 +79,20 @@ impl Committer {
 impl Item {
     fn run(&self) -> Uuid {
         match self {
-            Self::Save { key, .. } | Self::Read { key, .. } | Self::Manage { key, .. } => key.0,
+            Self::Save { key, .. } | Self::Read { key, .. } | Self::Change { key, .. } => key.0,
             Self::End { ending, .. } => ending.run,
         }
     }
 
     fn key(&self) -> Key {
         match self {
-            Self::Save { key, .. } | Self::Read { key, .. } | Self::Manage { key, .. } => *key,
+            Self::Save { key, .. } | Self::Read { key, .. } | Self::Change { key, .. } => *key,
             Self::End { ending, .. } => (ending.run, ending.attempt),
         }
     }
 
     fn waits_for_what_came_before(&self) -> bool {
-        matches!(self, Self::Read { .. } | Self::Manage { .. })
+        matches!(self, Self::Read { .. } | Self::Change { .. })
     }
 }
 
@@ -155,9 +155,9 @@ async fn persist(store: &Store, batch: &[Item]) -> Result<Done, StoreError> {
     let mut tries = 0;
     loop {
         match transaction(store, batch).await {
-            Err(StoreError::Sql(error)) if is_passing(&error) && tries < RETRIES => {
+            Err(error) if is_passing(&error) && tries < RETRIES => {
                 tries += 1;
-                tracing::warn!(%error, tries, "the database is away; the commit is tried again");
+                tracing::warn!(error = %chain(&error), tries, "the database is away; the commit is tried again");
                 tokio::time::sleep(RETRY_EVERY).await;
             }
             other => return other,
@@ -165,7 +165,11 @@ async fn persist(store: &Store, batch: &[Item]) -> Result<Done, StoreError> {
     }
 }
 
-fn is_passing(error: &sqlx::Error) -> bool {
+fn is_passing(error: &StoreError) -> bool {
+    let (StoreError::Sql(error) | StoreError::Checkpoints(CheckpointError::Database { source: error, .. })) = error
+    else {
+        return false;
+    };
     match error {
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_) => true,
         // Class 57: shut down, starting up. 40: serialisation, deadlock.
@@ -189,11 +193,11 @@ async fn transaction(store: &Store, batch: &[Item]) -> Result<Done, StoreError> 
                 by_schema.entry(schema.name()).or_insert_with(|| (schema, Vec::new())).1.push(op);
             }
             Item::End { ending, .. } => endings.push((**ending).clone()),
-            Item::Read { .. } | Item::Manage { .. } => {}
+            Item::Read { .. } | Item::Change { .. } => {}
         }
     }
     for (schema, ops) in by_schema.into_values() {
-        checkpoints::apply(&mut transaction, schema, &ops).await?;
+        checkpoints::apply(&mut transaction, schema, ops).await?;
     }
     let ended = if endings.is_empty() { Vec::new() } else { runs::end(&mut transaction, &endings).await? };
     transaction.commit().await?;
@@ -212,7 +216,7 @@ async fn tell(batch: Vec<Item>, done: &Done) {
                 let ended = if done.ended.contains(&ending.run) { Ended::Committed } else { Ended::Fenced };
                 let _ = tell.send(ended);
             }
-            Item::Read { .. } | Item::Manage { .. } => {}
+            Item::Read { .. } | Item::Change { .. } => {}
         }
     }
 }
@@ -232,7 +236,7 @@ async fn reject(store: &Store, items: Vec<Item>) {
                 }
                 let _ = done.send(Ended::Rejected);
             }
-            Item::Read { .. } | Item::Manage { .. } => {}
+            Item::Read { .. } | Item::Change { .. } => {}
         }
     }
 }
@@ -249,10 +253,10 @@ async fn answer(store: &Store, question: Item) {
             let result = checkpoints::read(store.pool(), &schema, &read).await.map_err(StoreError::from);
             (read.id, sender, result)
         }
-        Item::Manage { schema, manage, sender, .. } => {
-            let result: Result<Vec<Tuple>, StoreError> =
-                checkpoints::manage(store.pool(), &schema, &manage).await.map(|()| vec![]).map_err(StoreError::from);
-            (manage.id, sender, result)
+        Item::Change { schema, id, change, only, sender, .. } => {
+            let changed = checkpoints::change(store.pool(), &schema, &change, only.as_deref()).await;
+            let result: Result<Vec<Tuple>, StoreError> = changed.map(|()| vec![]).map_err(StoreError::from);
+            (id, sender, result)
         }
         Item::Save { .. } | Item::End { .. } => return,
     };

@@ -16,6 +16,7 @@ pub mod turn;
 use crate::base::ids;
 use crate::base::secret::token_hash;
 use crate::base::shutdown::Shutdown;
+use crate::store::checkpoints::CheckpointError;
 use crate::store::{Store, StoreError};
 use committer::Committer;
 use outcome::Outcome;
@@ -86,15 +87,15 @@ impl Gateway {
     }
 
     /// The way to an agent, made when there is none.
-    pub fn ensure_route(&self, agent: &crate::store::agents::Agent) -> Arc<Route> {
+    pub fn ensure_route(&self, agent: &crate::store::agents::Agent) -> Result<Arc<Route>, CheckpointError> {
         let mut routes = self.0.routes.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(route) = routes.get(&agent.name).filter(|route| route.agent == agent.id) {
-            return Arc::clone(route);
+            return Ok(Arc::clone(route));
         }
-        let route = Arc::new(Route::new(agent));
+        let route = Arc::new(Route::new(agent)?);
         routes.insert(agent.name.clone(), Arc::clone(&route));
         self.0.shutdown.spawn_until_cancelled(dispatch::run(self.clone(), Arc::clone(&route)));
-        route
+        Ok(route)
     }
 
     /// Closes the way to an agent that is gone.

@@ -4,7 +4,7 @@ use super::committer::{Committer, Ended, Item};
 use super::outcome::{self, Outcome};
 use crate::runner::connection::{Connection, FrameSender, frames};
 use crate::runner::protocol::{Cancel, FromReplica, Ping, Reply, Start, ToReplica};
-use crate::store::checkpoints::Schema;
+use crate::store::checkpoints::{Change, Schema};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -214,6 +214,24 @@ impl Replica {
         (allowed && active.attempt == attempt).then_some((run, attempt))
     }
 
+    /// The attempt that a change belongs to, and the thread it is bound to.
+    fn granted_change(
+        &self,
+        run: &str,
+        attempt: u32,
+        change: Option<&Change>,
+    ) -> Option<((Uuid, i32), Option<String>)> {
+        let run = Uuid::try_parse(run).ok()?;
+        let grant = self.active().get(&run)?.grant.clone();
+        match grant {
+            Grant::AnyThread => Some((self.granted(&run.to_string(), attempt, None)?, None)),
+            Grant::Thread(own) if change?.is_within(&own) => {
+                Some((self.granted(&run.to_string(), attempt, Some(&own))?, Some(own)))
+            }
+            Grant::Thread(_) => None,
+        }
+    }
+
     async fn take(&self, frame: FromReplica) {
         let schema = Arc::clone(&self.schema);
         let sender = self.sender.clone();
@@ -232,12 +250,12 @@ impl Replica {
                 None => self.refuse(body.id).await,
             },
             FromReplica::Manage(body) => {
-                let thread = serde_json::from_slice::<serde_json::Value>(&body.args)
-                    .ok()
-                    .and_then(|args| args.get("thread_id")?.as_str().map(str::to_owned))
-                    .filter(|_| body.op == "delete_thread");
-                match self.granted(&body.run, body.attempt, thread.as_deref()) {
-                    Some(key) => self.committer.submit(Item::Manage { schema, key, manage: body, sender }).await,
+                let change = Change::parse(&body);
+                match self.granted_change(&body.run, body.attempt, change.as_ref()).zip(change) {
+                    Some(((key, only), change)) => {
+                        let item = Item::Change { schema, key, id: body.id, change, only, sender };
+                        self.committer.submit(item).await;
+                    }
                     None => self.refuse(body.id).await,
                 }
             }

@@ -3,7 +3,7 @@
 use super::replica::{Replica, Slot};
 use crate::run::chat::{ChatInputError, ChatShape, choose_graph};
 use crate::store::agents::Agent;
-use crate::store::checkpoints::Schema;
+use crate::store::checkpoints::{CheckpointError, Schema};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -55,16 +55,16 @@ pub struct RunLimits {
 }
 
 impl Route {
-    pub(super) fn new(agent: &Agent) -> Self {
-        Self {
+    pub(super) fn new(agent: &Agent) -> Result<Self, CheckpointError> {
+        Ok(Self {
             agent: agent.id,
             name: agent.name.clone(),
-            schema: Arc::new(Schema::new(&agent.schema_name)),
+            schema: Arc::new(Schema::new(&agent.schema_name)?),
             serving: watch::Sender::new(None),
             kick: Notify::new(),
             waiting: AtomicUsize::new(0),
             next: AtomicUsize::new(0),
-        }
+        })
     }
 
     /// Moves traffic: what comes from now on goes to `serving`.

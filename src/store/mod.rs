@@ -18,6 +18,11 @@ use uuid::Uuid;
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("src/store/migrations");
 
+/// The schema of the control tables.
+const SCHEMA: &str = "rapidclaw";
+/// Connections of a server: its whole use of Postgres, however many replicas there are.
+const CONNECTIONS: u32 = 16;
+
 /// What can go wrong in the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -35,6 +40,9 @@ pub enum StoreError {
         /// Why.
         source: serde_json::Error,
     },
+    /// An agent's checkpoints could not be written or read.
+    #[error(transparent)]
+    Checkpoints(#[from] checkpoints::CheckpointError),
     /// A rollout of the same agent is under way.
     #[error("a rollout of this agent is under way")]
     RolloutUnderWay,
@@ -47,8 +55,10 @@ pub struct Store {
 }
 
 impl Store {
-    /// Takes a pool whose connections have `search_path` on `rapidclaw`, and migrates.
-    pub async fn open(pool: PgPool) -> Result<Self, StoreError> {
+    /// Connects and brings the tables to this version. All of ours but the checkpoints is found by the
+    /// connections' `search_path`.
+    pub async fn open(options: sqlx::postgres::PgConnectOptions) -> Result<Self, StoreError> {
+        let pool = postgres::pool(options.options([("search_path", SCHEMA)]), CONNECTIONS);
         let mut connection = pool.acquire().await?;
         sqlx::query("SELECT pg_advisory_lock(hashtext('rapidclaw.migrate'))").execute(&mut *connection).await?;
         let migrated = async {

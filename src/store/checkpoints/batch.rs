@@ -48,7 +48,11 @@ ON CONFLICT (thread_id, checkpoint_ns, checkpoint_id, task_id, idx)
 DO UPDATE SET channel = excluded.channel, type = excluded.type, blob = excluded.blob";
 
 /// Stores the operations as if one after the other, in their order, in the caller's transaction.
-pub async fn apply(connection: &mut PgConnection, schema: &Schema, ops: &[Op]) -> Result<(), CheckpointError> {
+pub async fn apply<'a>(
+    connection: &mut PgConnection,
+    schema: &Schema,
+    ops: impl IntoIterator<Item = &'a Op>,
+) -> Result<(), CheckpointError> {
     let rows = Rows::of(ops)?;
     let statements = schema.statements();
     if !rows.is_empty() {
@@ -150,7 +154,7 @@ struct Write<'a> {
 }
 
 impl<'a> Rows<'a> {
-    fn of(ops: &'a [Op]) -> Result<Self, CheckpointError> {
+    fn of(ops: impl IntoIterator<Item = &'a Op>) -> Result<Self, CheckpointError> {
         let mut rows = Self::default();
         let (mut checkpoints, mut blobs, mut writes) = (Keyed::default(), Keyed::default(), Keyed::default());
         for op in ops {
@@ -190,7 +194,9 @@ impl<'a> Rows<'a> {
     }
 
     fn is_empty(&self) -> bool {
-        self.checkpoints.thread_id.is_empty() && self.blobs.thread_id.is_empty() && self.kept_writes.thread_id.is_empty()
+        self.checkpoints.thread_id.is_empty()
+            && self.blobs.thread_id.is_empty()
+            && self.kept_writes.thread_id.is_empty()
     }
 }
 

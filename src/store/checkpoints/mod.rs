@@ -5,6 +5,7 @@
 //! is the caller's affair: everything that writes takes his connection, to run in his transaction.
 
 mod batch;
+mod frames;
 mod manage;
 mod read;
 mod schema;
@@ -12,6 +13,7 @@ mod schema;
 mod tests;
 
 pub use batch::{Op, apply};
+pub use frames::{Change, change, read};
 pub use manage::{Strategy, copy_thread, delete_for_runs, delete_thread, prune};
 pub use read::{Filter, get, list};
 pub use schema::{Schema, ensure_schema};

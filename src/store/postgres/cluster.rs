@@ -41,13 +41,7 @@ impl Layout {
         if !fits(&socket) {
             return Err(PostgresError::SocketPath { path: socket });
         }
-        Ok(Self {
-            data: root.join("data"),
-            log: root.join("log"),
-            lock: data_dir.join("postgres.lock"),
-            socket,
-            root,
-        })
+        Ok(Self { data: root.join("data"), log: root.join("log"), lock: data_dir.join("postgres.lock"), socket, root })
     }
 
     /// What is there now. To be called off the runtime's threads.
@@ -193,7 +187,8 @@ fn make_private(path: &Path, account: &Account) -> Result<(), PostgresError> {
         std::os::unix::fs::lchown(path, Some(account.uid), Some(account.gid)).map_err(|source| folder(path, source))?;
     }
     if meta.permissions().mode() & 0o777 != 0o700 {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(|source| folder(path, source))?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
+            .map_err(|source| folder(path, source))?;
     }
     Ok(())
 }

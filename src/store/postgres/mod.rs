@@ -246,13 +246,8 @@ async fn blocking<T: Send + 'static>(
 async fn lock(path: &Path) -> Result<std::fs::File, PostgresError> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let failed = |source| PostgresError::Folder { path: path.to_owned(), source };
-    let file = std::fs::OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(failed)?;
+    let file =
+        std::fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path).map_err(failed)?;
     let deadline = Instant::now() + limits::BUSY;
     loop {
         match file.try_lock() {
@@ -273,12 +268,7 @@ async fn lock(path: &Path) -> Result<std::fs::File, PostgresError> {
 }
 
 /// Makes the cluster beside its place and moves it there whole: what a kill leaves is thrown away.
-async fn init(
-    layout: &Layout,
-    binaries: &Binaries,
-    account: &Account,
-    options: &Options,
-) -> Result<(), PostgresError> {
+async fn init(layout: &Layout, binaries: &Binaries, account: &Account, options: &Options) -> Result<(), PostgresError> {
     let draft = layout.root.join("data.new");
     let program = binaries.program("initdb");
     tracing::info!(folder = %layout.data.display(), version = binaries.major, "making the managed Postgres");

@@ -52,7 +52,8 @@ async fn it_is_made_adopted_killed_stopped_and_keeps_its_data() {
     // (CHECKPOINT, as this one does not wait for the disk at a commit.)
     run(&one, "CREATE TABLE kept (n int); INSERT INTO kept VALUES (7); CHECKPOINT").await.unwrap();
     let open_one = open(&one.connect_options()).await.unwrap();
-    rustix::process::kill_process(rustix::process::Pid::from_raw(first).unwrap(), rustix::process::Signal::KILL).unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_raw(first).unwrap(), rustix::process::Signal::KILL)
+        .unwrap();
     let again = Managed::ensure(&options).await.unwrap();
     drop(open_one);
     assert_ne!(pid(&again), first);
@@ -60,7 +61,8 @@ async fn it_is_made_adopted_killed_stopped_and_keeps_its_data() {
 
     // Its number taken by another process (us), it starts all the same.
     let second = pid(&again);
-    rustix::process::kill_process(rustix::process::Pid::from_raw(second).unwrap(), rustix::process::Signal::KILL).unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_raw(second).unwrap(), rustix::process::Signal::KILL)
+        .unwrap();
     let path = options.data_dir.join("postgres/data/postmaster.pid");
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, text.replacen(&second.to_string(), &std::process::id().to_string(), 1)).unwrap();

@@ -61,7 +61,11 @@ async fn a_batch_leaves_what_its_operations_would_leave_one_by_one() {
     let tuple = get(pool, &schema, "t", "", None).await.unwrap().unwrap();
     assert_eq!(tuple.parent_id, None);
     assert_eq!(tuple.metadata.as_slice(), br#"{"step": 8}"#);
-    let blobs: Vec<_> = tuple.blobs.iter().map(|(channel, _, value)| (channel.as_str(), value.as_deref().unwrap().as_slice())).collect();
+    let blobs: Vec<_> = tuple
+        .blobs
+        .iter()
+        .map(|(channel, _, value)| (channel.as_str(), value.as_deref().unwrap().as_slice()))
+        .collect();
     assert!(blobs.contains(&("a", b"old")) && blobs.contains(&("b", b"first")) && blobs.len() == 2, "{blobs:?}");
     let found: Vec<_> = tuple.writes.iter().map(|write| (write.5, write.3.as_slice())).collect();
     assert_eq!(found, [(-1, &b"two"[..]), (0, b"old"), (1, b"new")]);
@@ -73,7 +77,7 @@ async fn a_batch_is_part_of_its_callers_transaction_and_an_empty_one_does_nothin
     let (database, schema) = agent().await;
     let mut connection = database.pool().acquire().await.unwrap();
     let mut transaction = connection.begin().await.unwrap();
-    apply(&mut transaction, &schema, &[]).await.unwrap();
+    apply(&mut transaction, &schema, []).await.unwrap();
     apply(&mut transaction, &schema, &[Op::Checkpoint(Box::new(checkpoint("t", "", "1", None)))]).await.unwrap();
     transaction.rollback().await.unwrap();
     assert_eq!(count(database.pool(), &schema, "checkpoints").await, 0);

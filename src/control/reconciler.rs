@@ -1,0 +1,413 @@
+//! Makes one agent's replicas what the database says, and drives its rollout.
+//!
+//! Each step reads what is wanted, compares it with what is there, acts, and waits for the next event: a
+//! kick, a replica that changed, or a time that came. A step may be repeated; a server that starts again
+//! goes on where the last one was killed.
+
+use super::evidence::Fault;
+use super::fleet::{Member, MemberState, Snapshot};
+use super::replica::{Charge, supervise};
+use super::settings::AgentSettings;
+use super::{Control, ControlError};
+use crate::api::control::PhaseTime;
+use crate::base::ids;
+use crate::base::secret::SecretString;
+use crate::gateway::committer::chain;
+use crate::gateway::route::{Route, Serving};
+use crate::release::plan::{Action, Desired, Observed, plan};
+use crate::release::state::Phase;
+use crate::run::chat::ChatShape;
+use crate::runtime::KnownReplica;
+use crate::store::agents::Agent;
+use crate::store::releases::Release;
+use crate::store::rollouts::Rollout;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// The longest time without a look, whatever the events say.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// After a step that failed.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Between the end of a replica and its successor: doubled for each that follows soon.
+const BACKOFF: Duration = Duration::from_millis(250);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
+/// A replica that lived longer did not crash at start.
+const SETTLED: Duration = Duration::from_secs(60);
+/// How long a replica may take to end once it is asked.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+
+struct Reconciler {
+    control: Control,
+    agent: Agent,
+    route: Arc<Route>,
+    kick: Arc<Notify>,
+    publish: watch::Sender<Snapshot>,
+    members: Vec<Member>,
+    releases: HashMap<Uuid, Arc<Loaded>>,
+    progress: Option<Progress>,
+    crashes: u32,
+    not_before: Option<Instant>,
+    /// What the route was told last: the rollout and its ready replicas.
+    told: Option<(Uuid, Vec<Uuid>)>,
+}
+
+struct Loaded {
+    release: Release,
+    settings: Arc<AgentSettings>,
+}
+
+/// Where the rollout under way stands.
+struct Progress {
+    rollout: Uuid,
+    phase: Phase,
+    since: Instant,
+    started: Instant,
+}
+
+/// Reconciles one agent until it is destroyed; `known` are its containers that run already.
+pub async fn run(
+    control: Control,
+    agent: Agent,
+    known: Vec<KnownReplica>,
+    kick: Arc<Notify>,
+    publish: watch::Sender<Snapshot>,
+) {
+    let route = match control.gateway().ensure_route(&agent) {
+        Ok(route) => route,
+        Err(error) => {
+            tracing::error!(agent = agent.name, error = %chain(&error), "the agent has no way to it");
+            return;
+        }
+    };
+    let mut reconciler = Reconciler {
+        control,
+        agent,
+        route,
+        kick,
+        publish,
+        members: Vec::new(),
+        releases: HashMap::new(),
+        progress: None,
+        crashes: 0,
+        not_before: None,
+        told: None,
+    };
+    let mut known = Some(known);
+    loop {
+        let step = reconciler.step(&mut known).await;
+        let wait = match step {
+            Ok(Some(wait)) => wait,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::error!(agent = reconciler.agent.name, error = %chain(&error), "the agent could not be reconciled");
+                RETRY_AFTER
+            }
+        };
+        let _ = tokio::time::timeout(wait, reconciler.kick.notified()).await;
+    }
+}
+
+impl Reconciler {
+    /// One step. Says how long to wait for the next at most; nothing when the agent is gone.
+    async fn step(&mut self, known: &mut Option<Vec<KnownReplica>>) -> Result<Option<Duration>, ControlError> {
+        let Some(agent) = self.control.store().find_agent_by_id(self.agent.id).await? else { return Ok(None) };
+        self.agent = agent;
+        if self.agent.destroyed {
+            self.end_all(known.take().unwrap_or_default()).await?;
+            return Ok(None);
+        }
+        let rollout = self.control.store().running_rollout(self.agent.id).await?;
+        let desired = self.desired(rollout.as_ref()).await?;
+        if let Some(known) = known.take() {
+            self.adopt(known, &desired).await?;
+        }
+        if let Some(rollout) = &rollout
+            && self.drive(rollout).await?
+        {
+            // It has ended: what is wanted has changed.
+            return Ok(Some(Duration::ZERO));
+        }
+        let wait = self.act(&desired).await?;
+        self.tell().await?;
+        Ok(Some(wait.min(self.deadline(rollout.as_ref()).await?)))
+    }
+
+    async fn desired(&mut self, rollout: Option<&Rollout>) -> Result<Vec<(Desired, Uuid)>, ControlError> {
+        let serving = self.agent.serving_rollout.zip(self.agent.serving_release);
+        let green = rollout.map(|rollout| (rollout.id, rollout.release_id));
+        let mut desired = Vec::new();
+        for (rollout, release) in serving.into_iter().chain(green) {
+            let replicas = self.load(release).await?.settings.replicas;
+            desired.push((Desired { rollout, replicas }, release));
+        }
+        Ok(desired)
+    }
+
+    async fn load(&mut self, release: Uuid) -> Result<Arc<Loaded>, ControlError> {
+        if let Some(loaded) = self.releases.get(&release) {
+            return Ok(Arc::clone(loaded));
+        }
+        let row = self.control.store().find_release(release).await?;
+        let release_row = row.ok_or_else(|| ControlError::NoSuchAgent(self.agent.name.clone()))?;
+        let (_, settings) = AgentSettings::of(&release_row.manifest.0, &self.agent.name)?;
+        let loaded = Arc::new(Loaded { release: release_row, settings: Arc::new(settings) });
+        self.releases.insert(release, Arc::clone(&loaded));
+        Ok(loaded)
+    }
+
+    /// Takes over containers that run already and are wanted; removes the others.
+    async fn adopt(&mut self, known: Vec<KnownReplica>, desired: &[(Desired, Uuid)]) -> Result<(), ControlError> {
+        for one in known {
+            let wanted = desired.iter().find(|(wish, _)| wish.rollout == one.rollout).filter(|_| one.alive);
+            match wanted {
+                Some((_, release)) => {
+                    tracing::info!(agent = self.agent.name, replica = %one.id, "a replica is adopted");
+                    self.supervise(one.id, one.rollout, *release, true).await?;
+                }
+                None => {
+                    self.control.runtime().remove(one.id, Duration::ZERO).await?;
+                    self.control.0.parts.run_dir.discard(one.id);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn supervise(&mut self, id: Uuid, rollout: Uuid, release: Uuid, adopt: bool) -> Result<(), ControlError> {
+        let loaded = self.load(release).await?;
+        let secrets = self.control.secrets(self.agent.id).await?;
+        let charge = Charge {
+            id,
+            agent: self.agent.name.clone(),
+            schema: Arc::clone(&self.route.schema),
+            release,
+            version: loaded.release.version,
+            image: loaded.release.image.clone(),
+            rollout,
+            settings: Arc::clone(&loaded.settings),
+            secrets: Arc::new(secrets),
+            adopt,
+        };
+        let (tell, state) = watch::channel(MemberState::Starting);
+        let end = CancellationToken::new();
+        let task = supervise(self.control.clone(), charge, tell, Arc::clone(&self.kick), end.clone());
+        self.control.0.parts.shutdown.spawn_until_cancelled(task);
+        self.members.push(Member { id, rollout, state, end, since: Instant::now() });
+        Ok(())
+    }
+
+    /// Starts what is missing, retires what is too much. Says when to look again.
+    async fn act(&mut self, desired: &[(Desired, Uuid)]) -> Result<Duration, ControlError> {
+        let observed: Vec<Observed> = self
+            .members
+            .iter()
+            .map(|one| Observed { replica: one.id, rollout: one.rollout, alive: one.is_alive() })
+            .collect();
+        let wishes: Vec<Desired> = desired.iter().map(|(wish, _)| *wish).collect();
+        let mut wait = LOOK_EVERY;
+        for action in plan(&wishes, &observed) {
+            match action {
+                Action::Remove(id) => self.retire(id),
+                Action::Start(rollout) => {
+                    if let Some(left) = self.not_before.and_then(|time| time.checked_duration_since(Instant::now())) {
+                        wait = wait.min(left);
+                        continue;
+                    }
+                    let release = desired.iter().find(|(wish, _)| wish.rollout == rollout).map(|(_, release)| *release);
+                    if let Some(release) = release {
+                        self.supervise(ids::new_id(), rollout, release, false).await?;
+                    }
+                }
+            }
+        }
+        Ok(wait)
+    }
+
+    /// Takes a replica out: it gets no new runs, ends when its runs have (or at the drain's end), and
+    /// nothing of it stays.
+    fn retire(&mut self, id: Uuid) {
+        let Some(at) = self.members.iter().position(|one| one.id == id) else { return };
+        let member = self.members.swap_remove(at);
+        if !member.is_alive() {
+            self.crashes = if member.since.elapsed() > SETTLED { 0 } else { self.crashes + 1 };
+            let pause = BACKOFF.saturating_mul(1 << self.crashes.min(10)).min(LONGEST_BACKOFF);
+            self.not_before = Some(Instant::now() + pause);
+        }
+        let drain = self.releases.values().map(|loaded| loaded.settings.drain_timeout).max().unwrap_or(STOP_GRACE);
+        let control = self.control.clone();
+        let agent = self.agent.name.clone();
+        self.control.0.parts.shutdown.spawn_until_cancelled(async move {
+            if let Some((replica, _)) = member.ready() {
+                let _ = tokio::time::timeout(drain, replica.idle()).await;
+            }
+            member.end.cancel();
+            if let Err(error) = control.runtime().remove(id, STOP_GRACE).await {
+                tracing::warn!(agent, replica = %id, error = %chain(&error), "a replica could not be removed");
+            }
+            control.0.parts.run_dir.discard(id);
+        });
+    }
+
+    /// Drives the rollout under way. Says whether it has ended.
+    async fn drive(&mut self, rollout: &Rollout) -> Result<bool, ControlError> {
+        let loaded = self.load(rollout.release_id).await?;
+        let version = loaded.release.version;
+        if self.progress.as_ref().is_none_or(|progress| progress.rollout != rollout.id) {
+            let now = Instant::now();
+            self.progress = Some(Progress { rollout: rollout.id, phase: Phase::Start, since: now, started: now });
+            self.not_before = None;
+            let wanted = loaded.settings.replicas;
+            let message = format!("starting {}", crate::release::state::replicas(wanted).as_str());
+            self.event(rollout.id, Phase::Start, &message).await?;
+        }
+        let green: Vec<&Member> = self.members.iter().filter(|one| one.rollout == rollout.id).collect();
+        let fault = green.iter().find_map(|one| match one.now() {
+            MemberState::Over(fault) => Some((one.id, fault)),
+            _ => None,
+        });
+        let ready = green.iter().filter(|one| one.ready().is_some()).count();
+        let late = green.iter().find(|one| one.ready().is_none()).map(|one| one.id);
+        let started = self.progress.as_ref().map_or_else(Instant::now, |progress| progress.started);
+        let wanted = loaded.settings.replicas as usize;
+        let fault = fault.or_else(|| {
+            let limit = loaded.settings.ready_timeout;
+            late.filter(|_| started.elapsed() >= limit).map(|id| (id, Fault::NotReady(limit)))
+        });
+        if let Some((id, fault)) = fault {
+            self.fail(rollout, id, &fault).await?;
+            return Ok(true);
+        }
+        let all_started = green.len() == wanted;
+        if all_started {
+            self.enter(rollout.id, Phase::Ready).await?;
+        }
+        if !all_started || ready < wanted {
+            return Ok(false);
+        }
+        self.enter(rollout.id, Phase::Switch).await?;
+        let describe = self.members.iter().filter(|one| one.rollout == rollout.id).find_map(Member::ready);
+        if let Some(text) = describe.as_ref().and_then(|(_, describe)| std::str::from_utf8(describe).ok()) {
+            self.control.store().set_describe(rollout.release_id, text).await?;
+        }
+        for note in describe.map(|(_, describe)| notes_of(&describe)).unwrap_or_default() {
+            self.event(rollout.id, Phase::Switch, &note).await?;
+        }
+        let spent = self.progress.take().map(|progress| progress.since.elapsed().as_secs_f64()).unwrap_or_default();
+        // Remembered first: a server that is killed now goes on with the new release.
+        let ended = PhaseTime { phase: Phase::Switch, seconds: spent };
+        self.control.store().finish_rollout(rollout, &ended).await?;
+        self.agent.serving_release = Some(rollout.release_id);
+        self.agent.serving_rollout = Some(rollout.id);
+        self.crashes = 0;
+        self.tell().await?;
+        self.control.rollout_changed();
+        tracing::info!(agent = self.agent.name, version, "a release serves");
+        Ok(true)
+    }
+
+    async fn enter(&mut self, rollout: Uuid, phase: Phase) -> Result<(), ControlError> {
+        let Some(progress) = self.progress.as_mut().filter(|progress| progress.phase != phase) else { return Ok(()) };
+        let ended = PhaseTime { phase: progress.phase, seconds: progress.since.elapsed().as_secs_f64() };
+        progress.phase = phase;
+        progress.since = Instant::now();
+        self.control.store().set_phase(rollout, phase, Some(&ended)).await?;
+        self.control.rollout_changed();
+        Ok(())
+    }
+
+    async fn event(&self, rollout: Uuid, phase: Phase, message: &str) -> Result<(), ControlError> {
+        self.control.store().add_rollout_event(rollout, phase, message).await?;
+        self.control.rollout_changed();
+        Ok(())
+    }
+
+    async fn fail(&mut self, rollout: &Rollout, replica: Uuid, fault: &Fault) -> Result<(), ControlError> {
+        let secrets: BTreeMap<String, SecretString> = self.control.secrets(self.agent.id).await?;
+        let failure = self.control.failure(replica, fault, &secrets).await;
+        tracing::warn!(agent = self.agent.name, code = failure.code, message = failure.message, "a rollout failed");
+        self.progress = None;
+        self.control.store().fail_rollout(rollout.id, &failure).await?;
+        self.control.rollout_changed();
+        Ok(())
+    }
+
+    /// Tells the gateway and `status` what is ready.
+    async fn tell(&mut self) -> Result<(), ControlError> {
+        let Some((rollout, release)) = self.agent.serving_rollout.zip(self.agent.serving_release) else {
+            self.publish.send_replace(Snapshot::default());
+            return Ok(());
+        };
+        let loaded = self.load(release).await?;
+        let ready: Vec<_> =
+            self.members.iter().filter(|one| one.rollout == rollout).filter_map(Member::ready).collect();
+        let count = u32::try_from(ready.len()).unwrap_or(u32::MAX);
+        self.publish.send_replace(Snapshot { ready: count, wanted: loaded.settings.replicas });
+        let mut now: Vec<Uuid> = ready.iter().map(|(replica, _)| replica.id).collect();
+        now.sort_unstable();
+        if self.told.as_ref().is_some_and(|(known, ids)| *known == rollout && *ids == now) {
+            return Ok(());
+        }
+        let shapes = ready.first().map(|(_, describe)| shapes(describe, &loaded)).unwrap_or_default();
+        self.route.serve(Some(Serving {
+            release,
+            version: loaded.release.version,
+            limits: loaded.settings.limits,
+            graphs: loaded.settings.graphs.clone(),
+            shapes,
+            replicas: ready.into_iter().map(|(replica, _)| replica).collect(),
+        }));
+        self.told = Some((rollout, now));
+        Ok(())
+    }
+
+    /// When the rollout's time is up.
+    async fn deadline(&mut self, rollout: Option<&Rollout>) -> Result<Duration, ControlError> {
+        let (Some(rollout), Some(started)) = (rollout, self.progress.as_ref().map(|progress| progress.started)) else {
+            return Ok(LOOK_EVERY);
+        };
+        let limit = self.load(rollout.release_id).await?.settings.ready_timeout;
+        Ok(limit.saturating_sub(started.elapsed()) + Duration::from_millis(1))
+    }
+
+    async fn end_all(&mut self, known: Vec<KnownReplica>) -> Result<(), ControlError> {
+        let ids: Vec<Uuid> = self.members.iter().map(|one| one.id).chain(known.into_iter().map(|one| one.id)).collect();
+        for member in self.members.drain(..) {
+            member.end.cancel();
+        }
+        for id in ids {
+            self.control.runtime().remove(id, Duration::ZERO).await?;
+            self.control.0.parts.run_dir.discard(id);
+        }
+        self.control.runtime().remove_agent(&self.agent.name).await?;
+        self.control.store().remove_agent(&self.agent).await?;
+        self.control.forget_reconciler(self.agent.id);
+        tracing::info!(agent = self.agent.name, "an agent is gone");
+        Ok(())
+    }
+}
+
+/// How `/v1/chat` talks to each graph, from what the replicas say of them.
+fn shapes(describe: &[u8], loaded: &Loaded) -> HashMap<String, Result<ChatShape, String>> {
+    let describe: serde_json::Value = serde_json::from_slice(describe).unwrap_or_default();
+    let budget = loaded.settings.limits.tokens_per_run;
+    loaded
+        .settings
+        .graphs
+        .iter()
+        .map(|graph| {
+            let schema = &describe["graphs"][graph]["input"];
+            (graph.clone(), ChatShape::of(schema, budget).map_err(|error| error.to_string()))
+        })
+        .collect()
+}
+
+/// The lines that the runner has for whoever deploys.
+fn notes_of(describe: &[u8]) -> Vec<String> {
+    let describe: serde_json::Value = serde_json::from_slice(describe).unwrap_or_default();
+    let notes = describe["notes"].as_array().cloned().unwrap_or_default();
+    notes.iter().filter_map(|note| note.as_str().map(str::to_owned)).collect()
+}
