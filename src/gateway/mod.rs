@@ -38,6 +38,8 @@ struct Inner {
     keys: RwLock<HashMap<[u8; 32], Uuid>>,
     waiting: Mutex<HashMap<Uuid, oneshot::Sender<Outcome>>>,
     shutdown: Shutdown,
+    /// Tasks of runs: they end when their runs are committed, not when they are asked to.
+    runs: Shutdown,
 }
 
 /// Whom a key belongs to.
@@ -63,6 +65,7 @@ impl Gateway {
             keys: RwLock::default(),
             waiting: Mutex::default(),
             shutdown: shutdown.clone(),
+            runs: Shutdown::default(),
         }))
     }
 
@@ -128,7 +131,12 @@ impl Gateway {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.0.shutdown.spawn(task)
+        self.0.runs.spawn(task)
+    }
+
+    /// Waits for the runs that this gateway executes, `grace` at most: the server is being stopped.
+    pub async fn settle(&self, grace: std::time::Duration) {
+        self.0.runs.finish(grace).await;
     }
 
     /// Registers a client that waits for a run which another task will execute.

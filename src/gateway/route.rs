@@ -103,7 +103,8 @@ impl Route {
 }
 
 impl Serving {
-    fn is_ready(&self) -> bool {
+    /// Whether a run can be given to one of them.
+    pub fn is_ready(&self) -> bool {
         self.replicas.iter().any(|one| one.is_alive())
     }
 

@@ -1,1 +1,24 @@
-//! The server room.
+//! The server process: both listeners over one control plane and one gateway.
+//!
+//! 4120 answers the control API to tokens, 4121 answers agents' callers to agents' keys. A handler
+//! extracts, calls one function, converts.
+
+mod agents_api;
+mod control_api;
+mod error;
+mod extract;
+mod hosts;
+pub mod process;
+
+pub use hosts::KnownHosts;
+pub use process::{ServerError, ServerSettings, run};
+
+use crate::control::Control;
+use std::sync::Arc;
+
+/// What handlers share.
+#[derive(Clone)]
+struct App {
+    control: Control,
+    hosts: Arc<KnownHosts>,
+}

@@ -1,0 +1,119 @@
+//! 4120: the control API.
+
+use super::error::ApiError;
+use super::extract::{Body, Operator};
+use super::{App, hosts};
+use crate::api::control::{
+    AgentStatus, DeployRequest, DeployResponse, KeyCreated, KeyRequest, KeyView, RolloutView, ServerInfo, Whoami,
+};
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::StatusCode;
+use axum::routing::{delete, get, post};
+use axum::{Json, Router, middleware};
+use serde::Deserialize;
+use serde_json::json;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// The largest body of a call.
+const BODY_BYTES: usize = 8 << 20;
+/// The longest that a watch of a rollout waits for news.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+pub fn router(app: App) -> Router {
+    Router::new()
+        .route("/healthz", get(async || Json(json!({ "status": "ok" }))))
+        .route("/v1/whoami", get(whoami))
+        .route("/v1/agents", get(list))
+        .route("/v1/agents/{name}", get(status).delete(destroy))
+        .route("/v1/agents/{name}/deploys", post(deploy))
+        .route("/v1/agents/{name}/keys", get(list_keys).post(create_key))
+        .route("/v1/agents/{name}/keys/{id}", delete(revoke_key))
+        .route("/v1/rollouts/{id}", get(rollout))
+        .fallback(async || ApiError::no_route())
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .layer(middleware::from_fn_with_state(app.clone(), hosts::check))
+        .with_state(app)
+}
+
+async fn whoami(State(app): State<App>, Operator(owner): Operator) -> Result<Json<Whoami>, ApiError> {
+    let engine = app.control.runtime().engine().await.ok();
+    let server = ServerInfo {
+        id: app.control.server(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        agents_url: app.control.agents_url().to_owned(),
+        pid: std::process::id(),
+        engine,
+    };
+    Ok(Json(Whoami { name: owner.name, role: owner.role, server }))
+}
+
+async fn list(State(app): State<App>, _: Operator) -> Result<Json<Vec<AgentStatus>>, ApiError> {
+    Ok(Json(app.control.status(None).await?))
+}
+
+async fn status(
+    State(app): State<App>,
+    _: Operator,
+    Path(name): Path<String>,
+) -> Result<Json<Vec<AgentStatus>>, ApiError> {
+    Ok(Json(app.control.status(Some(&name)).await?))
+}
+
+async fn destroy(State(app): State<App>, _: Operator, Path(name): Path<String>) -> Result<StatusCode, ApiError> {
+    app.control.destroy(&name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn deploy(
+    State(app): State<App>,
+    _: Operator,
+    Path(name): Path<String>,
+    Body(request): Body<DeployRequest>,
+) -> Result<Json<DeployResponse>, ApiError> {
+    Ok(Json(app.control.deploy(&name, request).await?))
+}
+
+async fn list_keys(
+    State(app): State<App>,
+    _: Operator,
+    Path(name): Path<String>,
+) -> Result<Json<Vec<KeyView>>, ApiError> {
+    Ok(Json(app.control.list_keys(&name).await?))
+}
+
+async fn create_key(
+    State(app): State<App>,
+    _: Operator,
+    Path(name): Path<String>,
+    Body(request): Body<KeyRequest>,
+) -> Result<Json<KeyCreated>, ApiError> {
+    Ok(Json(app.control.create_key(&name, &request.name).await?))
+}
+
+async fn revoke_key(
+    State(app): State<App>,
+    _: Operator,
+    Path((name, id)): Path<(String, Uuid)>,
+) -> Result<StatusCode, ApiError> {
+    app.control.revoke_key(&name, id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Deserialize)]
+struct Watch {
+    #[serde(default)]
+    after: i32,
+    #[serde(default)]
+    wait: u64,
+}
+
+async fn rollout(
+    State(app): State<App>,
+    _: Operator,
+    Path(id): Path<Uuid>,
+    Query(watch): Query<Watch>,
+) -> Result<Json<RolloutView>, ApiError> {
+    let wait = Duration::from_secs(watch.wait).min(LONGEST_WAIT);
+    Ok(Json(app.control.watch_rollout(id, watch.after, wait).await?))
+}

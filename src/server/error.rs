@@ -1,0 +1,119 @@
+//! Errors on the wire: problem JSON, logged once, here, and without anything internal in a 5xx.
+
+use crate::api::problem::{MEDIA_TYPE, Problem};
+use crate::base::ids;
+use crate::control::{ControlError, SettingsError};
+use crate::gateway::committer::chain;
+use crate::gateway::outcome::Outcome;
+use crate::gateway::turn::TurnError;
+use crate::store::StoreError;
+use axum::body::Body;
+use axum::http::{HeaderValue, Response, StatusCode, header};
+use axum::response::IntoResponse;
+
+/// A problem on its way out.
+#[derive(Debug)]
+pub struct ApiError(pub Box<Problem>);
+
+impl ApiError {
+    /// A problem.
+    pub fn new(problem: Problem) -> Self {
+        Self(Box::new(problem))
+    }
+
+    /// No key or token, or one that opens nothing.
+    pub fn unauthorized(what: &str) -> Self {
+        Self::new(Problem::new(401, "not-authenticated", "a valid key is needed").detail(what))
+    }
+
+    /// No such route.
+    pub fn no_route() -> Self {
+        Self::new(Problem::new(404, "no-such-route", "there is nothing at this address"))
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response<Body> {
+        let mut problem = *self.0;
+        if problem.status >= 500 {
+            problem.request_id.get_or_insert_with(ids::new_id);
+        }
+        let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = status;
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+        }
+        response
+    }
+}
+
+/// A failure of ours: logged with its causes, told without them.
+fn internal(code: &str, title: &str, error: &(dyn std::error::Error + 'static)) -> Problem {
+    let request_id = ids::new_id();
+    tracing::error!(%request_id, error = %chain(error), "{title}");
+    let mut problem = Problem::new(500, code, title).hint("the server's log says more under this request_id");
+    problem.request_id = Some(request_id);
+    problem
+}
+
+impl From<ControlError> for ApiError {
+    fn from(error: ControlError) -> Self {
+        let text = error.to_string();
+        Self::new(match &error {
+            ControlError::NoSuchAgent(_) => {
+                Problem::new(404, "no-such-agent", "there is no such agent").detail(text).hint("`rapidclaw status` lists the agents")
+            }
+            ControlError::NoSuchRollout(_) => Problem::new(404, "no-such-rollout", "there is no such rollout").detail(text),
+            ControlError::NoSuchKey { .. } => Problem::new(404, "no-such-key", "there is no such key").detail(text),
+            ControlError::Settings(SettingsError::Models(cause)) => {
+                Problem::new(422, "secrets-and-egress", "the agent's secrets do not fit its egress rules").detail(chain(cause))
+            }
+            ControlError::Settings(cause) => {
+                Problem::new(422, "manifest-invalid", "the server does not accept this manifest").detail(chain(cause))
+            }
+            ControlError::NoImage(_) => Problem::new(422, "no-such-image", "the image is not in the server's Docker Engine")
+                .detail(text)
+                .hint("build and deploy on the machine of the server: this version moves no images"),
+            ControlError::Store(StoreError::RolloutUnderWay) => {
+                Problem::new(409, "rollout-under-way", "a rollout of this agent is under way").hint("wait until it has ended, then deploy again")
+            }
+            ControlError::TakesLonger(_) => Problem::new(504, "takes-longer", "it takes longer").detail(text),
+            ControlError::Store(_) | ControlError::Checkpoints(_) => internal("database", "the database failed", &error),
+            ControlError::Runtime(_) => internal("runtime", "the server's Docker Engine failed", &error),
+            ControlError::Secret(_) => internal("secrets", "the agent's secrets could not be used", &error),
+        })
+    }
+}
+
+impl From<TurnError> for ApiError {
+    fn from(error: TurnError) -> Self {
+        let text = error.to_string();
+        Self::new(match error {
+            TurnError::Field(_) => Problem::new(422, "field-invalid", "the body is not a chat request").detail(text),
+            TurnError::Graph(_) => Problem::new(422, "graph-not-chat", "the graph cannot be talked to").detail(text),
+            TurnError::NotReady => Problem::new(503, "not-ready", "no replica of the agent is ready"),
+            TurnError::Store(_) => internal("database", "the run could not be accepted", &error),
+            TurnError::Failed { thread_id, run_id, outcome } => {
+                let mut problem = match *outcome {
+                    Outcome::TimedOut => Problem::new(504, "run-timeout", "the run took longer than its run_timeout"),
+                    Outcome::Fault(fault) => {
+                        let mut problem = Problem::new(500, "run-failed", "the run failed");
+                        problem.detail = fault.message.clone().unwrap_or_default();
+                        problem.error = Some(fault);
+                        problem
+                    }
+                    Outcome::Answer(_) => Problem::new(500, "run-failed", "the run failed"),
+                };
+                problem.thread_id = Some(thread_id);
+                problem.run_id = Some(run_id);
+                problem
+            }
+        })
+    }
+}

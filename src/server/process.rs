@@ -1,0 +1,290 @@
+//! The server from start to stop: data folder, Postgres, engine, listeners, signals.
+
+use super::{App, KnownHosts, agents_api, control_api};
+use crate::base::secret::{MasterKey, SecretError, SecretString, token_hash};
+use crate::base::shutdown::{CancellationToken, Shutdown};
+use crate::base::{ids, paths};
+use crate::control::{Control, ControlError, Parts};
+use crate::egress::{Override, Resolver};
+use crate::gateway::{Gateway, committer::chain, lease};
+use crate::models::ProviderOverride;
+use crate::runtime::docker::{DockerRuntime, engine};
+use crate::runtime::folders::RunDir;
+use crate::runtime::{Runtime, RuntimeError};
+use crate::store::postgres::{self, Managed, PostgresError};
+use crate::store::{Store, StoreError};
+use serde::{Deserialize, Serialize};
+use std::fs::{File, TryLockError};
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How long requests in flight may go on when the server stops.
+const REQUEST_GRACE: Duration = Duration::from_secs(10);
+/// How long a replica may take to end.
+const REPLICA_GRACE: Duration = Duration::from_secs(5);
+/// How long tasks may take to end at last.
+const TASK_GRACE: Duration = Duration::from_secs(5);
+
+/// What a server is told.
+#[derive(Debug, Clone)]
+pub struct ServerSettings {
+    /// Where its data lie.
+    pub data_dir: PathBuf,
+    /// Of the control API.
+    pub listen: SocketAddr,
+    /// Of the agents' API.
+    pub agents_listen: SocketAddr,
+    /// Whether addresses other than loopback may be listened on without TLS.
+    pub insecure: bool,
+    /// A Postgres of the user's; else one is managed in the data folder.
+    pub database_url: Option<SecretString>,
+    /// `--provider NAME=URL`.
+    pub providers: Vec<ProviderOverride>,
+    /// `--resolve NAME:PORT:ADDR`.
+    pub resolve: Vec<Override>,
+}
+
+/// What a running server says of itself, in its data folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerFile {
+    /// Its process.
+    pub pid: u32,
+    /// Of the control API.
+    pub url: String,
+    /// Of the agents' API.
+    pub agents_url: String,
+    /// Its version.
+    pub version: String,
+}
+
+/// Why a server could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The data folder cannot be used.
+    #[error("the data folder {path}")]
+    DataDir {
+        /// Which.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another server has it.
+    #[error("another server runs on the data folder {0}")]
+    Locked(String),
+    /// A port cannot be had.
+    #[error("listening on {address}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// Others could listen in.
+    #[error("{0} is not a loopback address, and there is no TLS")]
+    Insecure(SocketAddr),
+    /// Docker.
+    #[error(transparent)]
+    Engine(#[from] engine::EngineError),
+    /// Postgres.
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
+    /// The tables.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Keys and tokens.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The replicas' folders.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// The control plane could not begin.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// Signals could not be listened for.
+    #[error("listening for signals")]
+    Signals(#[source] io::Error),
+}
+
+/// The file of [`ServerFile`] in a data folder.
+pub fn server_file(data_dir: &Path) -> PathBuf {
+    data_dir.join("server.json")
+}
+
+/// The file of the administrator's token in a data folder.
+pub fn admin_token_file(data_dir: &Path) -> PathBuf {
+    data_dir.join("admin-token")
+}
+
+/// The key file: beside the data folder, so that a copy of the one is not a copy of the other.
+pub fn key_file(data_dir: &Path) -> PathBuf {
+    let mut name = data_dir.as_os_str().to_owned();
+    name.push(".key");
+    name.into()
+}
+
+/// What runs on a data folder, if something does.
+pub fn running(data_dir: &Path) -> Option<ServerFile> {
+    let lock = File::open(data_dir.join("server.lock")).ok()?;
+    match lock.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => {}
+        _ => return None,
+    }
+    serde_json::from_slice(&std::fs::read(server_file(data_dir)).ok()?).ok()
+}
+
+/// Runs the server until SIGTERM or SIGINT; `ready` is called once it answers.
+pub async fn run(settings: ServerSettings, ready: impl FnOnce(&ServerFile)) -> Result<(), ServerError> {
+    let data_dir = &settings.data_dir;
+    let data_error = |source| ServerError::DataDir { path: data_dir.display().to_string(), source };
+    // Postgres' user has to pass through; what is private in it has its own mode.
+    paths::ensure_dir(data_dir, 0o711).map_err(data_error)?;
+    let _lock = lock(data_dir)?;
+    let listener = listen(settings.listen, settings.insecure).await?;
+    let agents_listener = listen(settings.agents_listen, settings.insecure).await?;
+    let docker = engine::connect().await?;
+    let (postgres, options) = match &settings.database_url {
+        Some(url) => (None, postgres::connect(crate::base::secret::ExposeSecret::expose_secret(url)).await?),
+        None => {
+            let managed = Managed::ensure(&postgres::Options::new(data_dir)).await?;
+            let options = managed.connect_options();
+            (Some(managed), options)
+        }
+    };
+    let store = Store::open(options).await?;
+    let server = store.server_id().await?;
+    let key = MasterKey::ensure(&key_file(data_dir))?;
+    ensure_admin_token(&store, data_dir).await?;
+    tokio::task::spawn_blocking(crate::run::cost::load_prices);
+
+    let shutdown = Shutdown::default();
+    let reconcilers = shutdown.child();
+    let gateway = Gateway::new(store.clone(), &shutdown);
+    shutdown.spawn_until_cancelled(lease::keep(gateway.clone()));
+    let runtime: Arc<dyn Runtime> = Arc::new(DockerRuntime::new(docker, server, &reconcilers));
+    let file = ServerFile {
+        pid: std::process::id(),
+        url: url_of(&listener, settings.listen),
+        agents_url: url_of(&agents_listener, settings.agents_listen),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let control = Control::new(Parts {
+        server,
+        store: store.clone(),
+        gateway: gateway.clone(),
+        runtime,
+        run_dir: RunDir::ensure(server)?,
+        key,
+        providers: settings.providers.clone(),
+        resolver: Arc::new(Resolver::new(settings.resolve.clone())),
+        agents_url: file.agents_url.clone(),
+        shutdown: reconcilers.clone(),
+    });
+    control.begin().await?;
+
+    let hosts = Arc::new(KnownHosts::new([settings.listen.ip(), settings.agents_listen.ip()], []));
+    let app = App { control: control.clone(), hosts };
+    let closing = CancellationToken::new();
+    let serve = |listener: TcpListener, router: axum::Router| {
+        let closing = closing.clone();
+        shutdown.spawn(async move {
+            axum::serve(listener, router).with_graceful_shutdown(closing.cancelled_owned()).await
+        })
+    };
+    let servers = [serve(listener, control_api::router(app.clone())), serve(agents_listener, agents_api::router(app))];
+    let text = serde_json::to_vec_pretty(&file).unwrap_or_default();
+    paths::write_atomically(&server_file(data_dir), &text, 0o644).map_err(data_error)?;
+    tracing::info!(url = file.url, agents_url = file.agents_url, pid = file.pid, "the server answers");
+    ready(&file);
+
+    stop_signal().await.map_err(ServerError::Signals)?;
+    tracing::info!("the server stops");
+    closing.cancel();
+    for server in servers {
+        let _ = tokio::time::timeout(REQUEST_GRACE, server).await;
+    }
+    reconcilers.cancel();
+    if let Err(error) = control.stop_replicas(REPLICA_GRACE).await {
+        tracing::warn!(error = %chain(&error), "replicas may still run");
+    }
+    gateway.settle(TASK_GRACE).await;
+    let _ = store.drop_lease(gateway.id()).await;
+    shutdown.finish(TASK_GRACE).await;
+    store.pool().close().await;
+    let _ = std::fs::remove_file(server_file(data_dir));
+    if let Some(postgres) = postgres {
+        postgres.stop().await?;
+    }
+    tracing::info!("the server has stopped");
+    Ok(())
+}
+
+fn lock(data_dir: &Path) -> Result<File, ServerError> {
+    let shown = data_dir.display().to_string();
+    let error = |source| ServerError::DataDir { path: shown.clone(), source };
+    let file = File::options().create(true).truncate(false).write(true).open(data_dir.join("server.lock")).map_err(error)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(ServerError::Locked(shown)),
+        Err(TryLockError::Error(source)) => Err(ServerError::DataDir { path: shown, source }),
+    }
+}
+
+async fn listen(address: SocketAddr, insecure: bool) -> Result<TcpListener, ServerError> {
+    if !address.ip().is_loopback() && !insecure {
+        return Err(ServerError::Insecure(address));
+    }
+    TcpListener::bind(address).await.map_err(|source| ServerError::Listen { address, source })
+}
+
+fn url_of(listener: &TcpListener, asked: SocketAddr) -> String {
+    let mut address = listener.local_addr().unwrap_or(asked);
+    if address.ip().is_unspecified() {
+        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    format!("http://{address}")
+}
+
+/// The administrator's token: its value in a private file, its hash in the store.
+async fn ensure_admin_token(store: &Store, data_dir: &Path) -> Result<(), ServerError> {
+    let path = admin_token_file(data_dir);
+    let error = |source| ServerError::DataDir { path: path.display().to_string(), source };
+    let token = match std::fs::read_to_string(&path) {
+        Ok(text) if !text.trim().is_empty() => text.trim().to_owned(),
+        Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(error(source)),
+        _ => {
+            let token = ids::random_token("rcadmin").map_err(|_| SecretError::Random)?;
+            paths::write_private(&path, token.as_bytes()).map_err(error)?;
+            token
+        }
+    };
+    store.set_admin_token(&token_hash(&token)).await?;
+    Ok(())
+}
+
+/// Returns at the first SIGTERM or SIGINT. A second one ends the process at once.
+async fn stop_signal() -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    // A closed terminal ends no server.
+    let mut hangup = signal(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => {}
+        }
+    }
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        std::process::exit(130);
+    });
+    Ok(())
+}
