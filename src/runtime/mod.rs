@@ -1,1 +1,3 @@
-//! The runtime room.
+//! Where replicas run.
+
+pub mod docker;
