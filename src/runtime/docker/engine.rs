@@ -1,1 +1,235 @@
-//! engine
+//! The way to a Docker Engine: any from API 1.41 on, wherever `DOCKER_HOST` or the usual sockets say.
+
+use crate::base::env;
+use bollard::{API_DEFAULT_VERSION, Docker};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The oldest API that is spoken (Engine 20.10).
+pub const MIN_API: (u32, u32) = (1, 41);
+
+/// How long an engine may take to answer the first question.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long an answer's head may take. A build's first line, a stop's whole grace and a `wait` come
+/// within it (the default of 120 s breaks off long stops); who wants less bounds the call itself.
+const CALL_TIMEOUT_SECONDS: u64 = 3_600;
+
+const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
+
+/// Why there is no engine.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// Nothing listens there.
+    #[error("no Docker Engine answers at {address}")]
+    NotRunning {
+        /// Where it was looked for.
+        address: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// This user may not talk to it.
+    #[error("this user may not use the Docker Engine at {address}")]
+    NoRights {
+        /// Where it is.
+        address: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Its API is older than 1.41.
+    #[error("the Docker Engine at {address} speaks API {found}; 1.41 is the oldest that will do")]
+    TooOld {
+        /// Where it is.
+        address: String,
+        /// What it speaks.
+        found: String,
+    },
+    /// It took a connection and did not answer.
+    #[error("the Docker Engine at {address} does not answer")]
+    TimedOut {
+        /// Where it is.
+        address: String,
+    },
+    /// `DOCKER_HOST` names a way that is not gone here.
+    #[error("DOCKER_HOST={0} is neither unix://, tcp:// nor http://")]
+    Address(String),
+    /// It answered with an error.
+    #[error("asking the Docker Engine at {address}")]
+    Refused {
+        /// Where it is.
+        address: String,
+        /// What it answered.
+        source: Box<bollard::errors::Error>,
+    },
+}
+
+impl EngineError {
+    /// What to do next.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::NotRunning { address, .. } if address.starts_with("unix://") => {
+                "start it: `sudo systemctl start docker` (Docker Desktop: open it); without systemd: `sudo dockerd`; \
+                 to install it: https://docs.docker.com/engine/install"
+                    .into()
+            }
+            Self::NotRunning { .. } | Self::TimedOut { .. } => {
+                "see whether it runs (`docker version`) and whether DOCKER_HOST names it".into()
+            }
+            Self::NoRights { .. } => {
+                "join its group: `sudo usermod -aG docker $USER`, then log in again; or use sudo".into()
+            }
+            Self::TooOld { .. } => "update it to Docker Engine 20.10 or newer: https://docs.docker.com/engine/install".into(),
+            Self::Address(given) if given.starts_with("ssh://") => {
+                "forward its socket: `ssh -NL /tmp/docker.sock:/var/run/docker.sock HOST`, then DOCKER_HOST=unix:///tmp/docker.sock"
+                    .into()
+            }
+            Self::Address(_) => "set DOCKER_HOST to unix:///PATH or tcp://HOST:PORT, or unset it".into(),
+            Self::Refused { .. } => "see the engine's own log (`journalctl -u docker`)".into(),
+        }
+    }
+}
+
+/// Connects to the engine that the environment names and sees that it answers.
+pub async fn connect() -> Result<Docker, EngineError> {
+    let home = env::var("HOME").map(PathBuf::from);
+    let runtime = env::var("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let address = find_address(env::var(env::DOCKER_HOST), home.as_deref(), runtime.as_deref(), Path::exists);
+    connect_to(&address).await
+}
+
+/// Where the engine is: `DOCKER_HOST`, else the usual socket, else Docker Desktop's, else a rootless
+/// engine's. Where none is there the usual one is named.
+fn find_address(
+    host: Option<String>,
+    home: Option<&Path>,
+    runtime: Option<&Path>,
+    exists: impl Fn(&Path) -> bool,
+) -> String {
+    if let Some(host) = host {
+        return host;
+    }
+    let sockets = [
+        Some(PathBuf::from(DEFAULT_SOCKET)),
+        home.map(|home| home.join(".docker/run/docker.sock")),
+        home.map(|home| home.join(".docker/desktop/docker.sock")),
+        runtime.map(|runtime| runtime.join("docker.sock")),
+    ];
+    let found = sockets.into_iter().flatten().find(|socket| exists(socket));
+    format!("unix://{}", found.unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET)).display())
+}
+
+/// Connects to the engine at `address` (`unix://PATH`, `tcp://HOST:PORT`, `http://HOST:PORT`).
+pub async fn connect_to(address: &str) -> Result<Docker, EngineError> {
+    connect_within(address, CONNECT_TIMEOUT).await
+}
+
+async fn connect_within(address: &str, patience: Duration) -> Result<Docker, EngineError> {
+    let probe = async {
+        if let Some(path) = address.strip_prefix("unix://") {
+            tokio::net::UnixStream::connect(path).await.map(drop)
+        } else {
+            let host = address.split_once("://").map_or(address, |(_, host)| host).trim_end_matches('/');
+            let host = if host.contains(':') { host.to_owned() } else { format!("{host}:2375") };
+            tokio::net::TcpStream::connect(host).await.map(drop)
+        }
+    };
+    let known = ["unix://", "tcp://", "http://"].iter().any(|scheme| address.starts_with(scheme));
+    if !known {
+        return Err(EngineError::Address(address.to_owned()));
+    }
+    let timed_out = || EngineError::TimedOut { address: address.to_owned() };
+    tokio::time::timeout(patience, probe).await.map_err(|_| timed_out())?.map_err(|source| {
+        let address = address.to_owned();
+        match source.kind() {
+            io::ErrorKind::PermissionDenied => EngineError::NoRights { address, source },
+            _ => EngineError::NotRunning { address, source },
+        }
+    })?;
+    let refused = |source| EngineError::Refused { address: address.to_owned(), source: Box::new(source) };
+    let docker = if address.starts_with("unix://") {
+        Docker::connect_with_unix(address, CALL_TIMEOUT_SECONDS, API_DEFAULT_VERSION)
+    } else {
+        Docker::connect_with_http(address, CALL_TIMEOUT_SECONDS, API_DEFAULT_VERSION)
+    }
+    .map_err(refused)?;
+    // Not negotiate_version: bollard 0.21 sends paths without a version, which every engine answers
+    // in its own newest one.
+    let version =
+        tokio::time::timeout(patience, docker.version()).await.map_err(|_| timed_out())?.map_err(refused)?;
+    let found = version.api_version.unwrap_or_default();
+    if parse_api(&found).is_none_or(|api| api < MIN_API) {
+        return Err(EngineError::TooOld { address: address.to_owned(), found });
+    }
+    Ok(docker)
+}
+
+fn parse_api(text: &str) -> Option<(u32, u32)> {
+    let (major, minor) = text.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    #[test]
+    fn the_engine_is_looked_for_where_it_usually_is() {
+        let found = |host: Option<&str>, there: &'static str| {
+            let home = Path::new("/home/u");
+            let runtime = Path::new("/run/user/1");
+            find_address(host.map(str::to_owned), Some(home), Some(runtime), |path| path == Path::new(there))
+        };
+        assert_eq!(found(Some("tcp://h:1"), DEFAULT_SOCKET), "tcp://h:1");
+        assert_eq!(found(None, DEFAULT_SOCKET), "unix:///var/run/docker.sock");
+        assert_eq!(found(None, "/home/u/.docker/run/docker.sock"), "unix:///home/u/.docker/run/docker.sock");
+        assert_eq!(found(None, "/run/user/1/docker.sock"), "unix:///run/user/1/docker.sock");
+        assert_eq!(found(None, "/nowhere"), "unix:///var/run/docker.sock");
+    }
+
+    /// An engine that answers every request with `body`, or never.
+    fn engine(folder: &Path, body: Option<&'static str>) -> String {
+        let path = folder.join("docker.sock");
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let mut head = [0; 4096];
+                    let read = stream.read(&mut head).await.unwrap_or(0);
+                    let Some(body) = body.filter(|_| read > 0) else {
+                        return std::future::pending::<()>().await;
+                    };
+                    let head =
+                        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: ";
+                    let _ = stream.write_all(format!("{head}{}\r\n\r\n{body}", body.len()).as_bytes()).await;
+                });
+            }
+        });
+        format!("unix://{}", path.display())
+    }
+
+    #[tokio::test]
+    async fn each_way_to_fail_has_its_error_and_its_hint() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = connect_to("unix:///nowhere/docker.sock").await.unwrap_err();
+        assert!(matches!(error, EngineError::NotRunning { .. }) && error.hint().contains("systemctl start docker"));
+        let error = connect_to("ssh://host").await.unwrap_err();
+        assert!(matches!(error, EngineError::Address(_)) && error.hint().contains("ssh -NL"));
+        let error = connect_to(&engine(folder.path(), Some(r#"{"ApiVersion":"1.40"}"#))).await.unwrap_err();
+        assert!(matches!(&error, EngineError::TooOld { found, .. } if found == "1.40"), "{error:?}");
+        assert!(
+            connect_to("tcp://127.0.0.1:1").await.is_err_and(|error| matches!(error, EngineError::NotRunning { .. }))
+        );
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_is_new_enough_will_do_and_a_silent_one_times_out() {
+        let folder = tempfile::tempdir().unwrap();
+        connect_to(&engine(folder.path(), Some(r#"{"ApiVersion":"1.53"}"#))).await.unwrap();
+        let silent = tempfile::tempdir().unwrap();
+        let address = engine(silent.path(), None);
+        let refused = connect_within(&address, Duration::from_millis(200)).await;
+        assert!(matches!(refused, Err(EngineError::TimedOut { .. })));
+    }
+}
