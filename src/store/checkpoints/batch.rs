@@ -190,7 +190,9 @@ impl<'a> Rows<'a> {
     }
 
     fn is_empty(&self) -> bool {
-        self.checkpoints.thread_id.is_empty() && self.blobs.thread_id.is_empty() && self.kept_writes.thread_id.is_empty()
+        self.checkpoints.thread_id.is_empty()
+            && self.blobs.thread_id.is_empty()
+            && self.kept_writes.thread_id.is_empty()
     }
 }
 

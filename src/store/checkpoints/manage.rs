@@ -207,11 +207,7 @@ pub async fn prune(
     Ok(())
 }
 
-async fn keep_latest(
-    connection: &mut PgConnection,
-    schema: &Schema,
-    thread_id: &str,
-) -> Result<(), CheckpointError> {
+async fn keep_latest(connection: &mut PgConnection, schema: &Schema, thread_id: &str) -> Result<(), CheckpointError> {
     let error = || failed("prune a thread");
     let query = sqlx::query_as::<_, Head>(schema.sql(HEADS)).bind(thread_id).persistent(false);
     let heads = query.fetch_all(&mut *connection).await.map_err(error())?;
@@ -255,9 +251,8 @@ fn sort_out(heads: Vec<Head>) -> (Vec<String>, Vec<Head>) {
         .filter(|head| head.checkpoint_ns.is_empty())
         .flat_map(|head| std::iter::once(head.checkpoint_id.clone()).chain(head.sends.clone()))
         .collect();
-    let is_call = |head: &Head| {
-        head.checkpoint_ns.contains(':') && head.root.as_ref().is_some_and(|root| !kept.contains(root))
-    };
+    let is_call =
+        |head: &Head| head.checkpoint_ns.contains(':') && head.root.as_ref().is_some_and(|root| !kept.contains(root));
     let (calls, heads): (Vec<Head>, Vec<Head>) = heads.into_iter().partition(is_call);
     (calls.into_iter().map(|head| head.checkpoint_ns).collect(), heads)
 }
@@ -306,11 +301,8 @@ async fn sweep(
         .await
         .map_err(error())?;
     let referenced: HashSet<(String, String)> = referenced.into_iter().collect();
-    let (channels, versions): (Vec<&str>, Vec<&str>) = gone
-        .versions
-        .difference(&referenced)
-        .map(|(channel, version)| (channel.as_str(), version.as_str()))
-        .unzip();
+    let (channels, versions): (Vec<&str>, Vec<&str>) =
+        gone.versions.difference(&referenced).map(|(channel, version)| (channel.as_str(), version.as_str())).unzip();
     if !channels.is_empty() {
         let query = sqlx::query(schema.sql(DELETE_BLOBS)).bind(thread_id).bind(ns).bind(channels).bind(versions);
         query.persistent(false).execute(&mut *connection).await.map_err(error())?;

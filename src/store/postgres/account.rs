@@ -28,7 +28,12 @@ impl Account {
             _ => "postgres".to_owned(),
         };
         let number = async |flag: &'static str| -> Option<u32> {
-            run(Path::new("id"), &[flag, &wanted], Path::new("/"), limits::QUESTION, None).await.ok()?.trim().parse().ok()
+            run(Path::new("id"), &[flag, &wanted], Path::new("/"), limits::QUESTION, None)
+                .await
+                .ok()?
+                .trim()
+                .parse()
+                .ok()
         };
         match (number("-u").await, number("-g").await) {
             (Some(uid), Some(gid)) if uid != 0 => Ok(Self { name: wanted, uid, gid, switch: true }),
@@ -37,7 +42,13 @@ impl Account {
     }
 
     /// Runs a program as this user and gives its output.
-    pub async fn run(&self, program: &Path, args: &[&str], cwd: &Path, limit: Duration) -> Result<String, PostgresError> {
+    pub async fn run(
+        &self,
+        program: &Path,
+        args: &[&str],
+        cwd: &Path,
+        limit: Duration,
+    ) -> Result<String, PostgresError> {
         run(program, args, cwd, limit, self.switch.then_some((self.uid, self.gid))).await
     }
 
@@ -45,7 +56,10 @@ impl Account {
     pub fn blocked_by(&self, path: &Path) -> Option<PathBuf> {
         let mut ancestors: Vec<&Path> = path.ancestors().collect();
         ancestors.reverse();
-        ancestors.into_iter().find(|folder| std::fs::metadata(folder).is_ok_and(|meta| !self.may_pass(&meta))).map(Path::to_owned)
+        ancestors
+            .into_iter()
+            .find(|folder| std::fs::metadata(folder).is_ok_and(|meta| !self.may_pass(&meta)))
+            .map(Path::to_owned)
     }
 
     fn may_pass(&self, meta: &std::fs::Metadata) -> bool {
@@ -106,7 +120,11 @@ async fn run(
     }
     let output = tokio::time::timeout(limit, command.output())
         .await
-        .map_err(|_| PostgresError::TimedOut { what: "a program of Postgres", seconds: limit.as_secs(), log: name.clone() })?
+        .map_err(|_| PostgresError::TimedOut {
+            what: "a program of Postgres",
+            seconds: limit.as_secs(),
+            log: name.clone(),
+        })?
         .map_err(|source| PostgresError::Program { program: program.display().to_string(), source })?;
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.success() {
@@ -135,9 +153,10 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_failing_program_said_is_in_the_error() {
-        let error = run(Path::new("sh"), &["-c", "echo out; echo why >&2; exit 3"], Path::new("/"), limits::QUESTION, None)
-            .await
-            .unwrap_err();
+        let error =
+            run(Path::new("sh"), &["-c", "echo out; echo why >&2; exit 3"], Path::new("/"), limits::QUESTION, None)
+                .await
+                .unwrap_err();
         assert_eq!(error.to_string(), "sh failed: out\nwhy");
         let slow = run(Path::new("sleep"), &["9"], Path::new("/"), Duration::from_millis(50), None).await.unwrap_err();
         assert!(matches!(slow, PostgresError::TimedOut { .. }));

@@ -18,7 +18,8 @@ impl Binaries {
         let mut found = Vec::new();
         for folder in folders {
             // One that does not run (wrong machine, no right) counts as not there.
-            let Ok(said) = account.run(&folder.join("postgres"), &["--version"], Path::new("/"), limits::QUESTION).await
+            let Ok(said) =
+                account.run(&folder.join("postgres"), &["--version"], Path::new("/"), limits::QUESTION).await
             else {
                 continue;
             };

@@ -150,8 +150,7 @@ impl Managed {
     async fn adopt(layout: &Layout) -> Result<Option<Self>, PostgresError> {
         let deadline = Instant::now() + limits::RECOVERY;
         loop {
-            let Seen { process, lives, .. } = look(layout).await?;
-            let socket = process.and_then(|process| process.socket).unwrap_or_else(|| layout.socket.clone());
+            let Seen { lives, socket: Some(socket), .. } = look(layout).await? else { return Ok(None) };
             let managed = Self { layout: layout.clone(), socket };
             // The connection decides, not the process: in another container it cannot be seen.
             match open(&managed.options_for("postgres")).await {
@@ -246,13 +245,8 @@ async fn blocking<T: Send + 'static>(
 async fn lock(path: &Path) -> Result<std::fs::File, PostgresError> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let failed = |source| PostgresError::Folder { path: path.to_owned(), source };
-    let file = std::fs::OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(failed)?;
+    let file =
+        std::fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path).map_err(failed)?;
     let deadline = Instant::now() + limits::BUSY;
     loop {
         match file.try_lock() {
@@ -273,12 +267,7 @@ async fn lock(path: &Path) -> Result<std::fs::File, PostgresError> {
 }
 
 /// Makes the cluster beside its place and moves it there whole: what a kill leaves is thrown away.
-async fn init(
-    layout: &Layout,
-    binaries: &Binaries,
-    account: &Account,
-    options: &Options,
-) -> Result<(), PostgresError> {
+async fn init(layout: &Layout, binaries: &Binaries, account: &Account, options: &Options) -> Result<(), PostgresError> {
     let draft = layout.root.join("data.new");
     let program = binaries.program("initdb");
     tracing::info!(folder = %layout.data.display(), version = binaries.major, "making the managed Postgres");

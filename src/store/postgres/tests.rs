@@ -52,7 +52,8 @@ async fn it_is_made_adopted_killed_stopped_and_keeps_its_data() {
     // (CHECKPOINT, as this one does not wait for the disk at a commit.)
     run(&one, "CREATE TABLE kept (n int); INSERT INTO kept VALUES (7); CHECKPOINT").await.unwrap();
     let open_one = open(&one.connect_options()).await.unwrap();
-    rustix::process::kill_process(rustix::process::Pid::from_raw(first).unwrap(), rustix::process::Signal::KILL).unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_raw(first).unwrap(), rustix::process::Signal::KILL)
+        .unwrap();
     let again = Managed::ensure(&options).await.unwrap();
     drop(open_one);
     assert_ne!(pid(&again), first);
@@ -60,7 +61,8 @@ async fn it_is_made_adopted_killed_stopped_and_keeps_its_data() {
 
     // Its number taken by another process (us), it starts all the same.
     let second = pid(&again);
-    rustix::process::kill_process(rustix::process::Pid::from_raw(second).unwrap(), rustix::process::Signal::KILL).unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_raw(second).unwrap(), rustix::process::Signal::KILL)
+        .unwrap();
     let path = options.data_dir.join("postgres/data/postmaster.pid");
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, text.replacen(&second.to_string(), &std::process::id().to_string(), 1)).unwrap();
@@ -83,6 +85,26 @@ async fn it_is_made_adopted_killed_stopped_and_keeps_its_data() {
     std::fs::write(data.join("PG_VERSION"), "9.6\n").unwrap();
     let error = Managed::ensure(&options).await.unwrap_err();
     assert!(matches!(error, PostgresError::OtherVersion { data: 9, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_long_path_gets_a_socket_elsewhere_that_a_stranger_cannot_prepare() {
+    let (_folder, mut options) = data_dir();
+    options.data_dir = options.data_dir.join("x".repeat(60)).join("y".repeat(60));
+    let layout = Layout::new(&options.data_dir).unwrap();
+    assert!(layout.socket.starts_with("/tmp"));
+    if crate::base::paths::is_root() {
+        std::fs::create_dir(&layout.socket).unwrap();
+        std::os::unix::fs::chown(&layout.socket, Some(4_000_001), None).unwrap();
+        let error = Managed::ensure(&options).await.unwrap_err();
+        assert!(matches!(error, PostgresError::ForeignOwner { owner: 4_000_001, .. }), "{error}");
+        std::fs::remove_dir(&layout.socket).unwrap();
+    }
+    let managed = Managed::ensure(&options).await.unwrap();
+    assert_eq!(managed.socket(), layout.socket);
+    assert!(Managed::find(&options.data_dir).await.unwrap().is_some());
+    managed.stop().await.unwrap();
+    std::fs::remove_dir_all(&layout.socket).unwrap();
 }
 
 #[tokio::test]

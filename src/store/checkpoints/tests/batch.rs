@@ -61,7 +61,11 @@ async fn a_batch_leaves_what_its_operations_would_leave_one_by_one() {
     let tuple = get(pool, &schema, "t", "", None).await.unwrap().unwrap();
     assert_eq!(tuple.parent_id, None);
     assert_eq!(tuple.metadata.as_slice(), br#"{"step": 8}"#);
-    let blobs: Vec<_> = tuple.blobs.iter().map(|(channel, _, value)| (channel.as_str(), value.as_deref().unwrap().as_slice())).collect();
+    let blobs: Vec<_> = tuple
+        .blobs
+        .iter()
+        .map(|(channel, _, value)| (channel.as_str(), value.as_deref().unwrap().as_slice()))
+        .collect();
     assert!(blobs.contains(&("a", b"old")) && blobs.contains(&("b", b"first")) && blobs.len() == 2, "{blobs:?}");
     let found: Vec<_> = tuple.writes.iter().map(|write| (write.5, write.3.as_slice())).collect();
     assert_eq!(found, [(-1, &b"two"[..]), (0, b"old"), (1, b"new")]);

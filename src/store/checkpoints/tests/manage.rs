@@ -43,7 +43,10 @@ async fn a_copy_has_everything_and_leaves_the_source_alone() {
     assert_eq!(ids(pool, &schema, "copy", "").await, ids(pool, &schema, "t", "").await);
     assert_eq!(ids(pool, &schema, "copy", "child:1").await, ["1"]);
     assert!(ids(pool, &schema, "nothing", "").await.is_empty());
-    let (source, copy) = (get(pool, &schema, "t", "", None).await.unwrap().unwrap(), get(pool, &schema, "copy", "", None).await.unwrap().unwrap());
+    let (source, copy) = (
+        get(pool, &schema, "t", "", None).await.unwrap().unwrap(),
+        get(pool, &schema, "copy", "", None).await.unwrap().unwrap(),
+    );
     assert_eq!((source.checkpoint, source.metadata, source.blobs), (copy.checkpoint, copy.metadata, copy.blobs));
     assert_eq!((source.writes.len(), source.writes, source.parent_id), (1, copy.writes, copy.parent_id));
 }
@@ -56,13 +59,17 @@ async fn checkpoints_of_a_run_go_with_their_writes_and_what_only_they_named() {
         let one = with(checkpoint(thread, ns, id, parent), &[("a", version, Some(b"a")), ("b", "v1", Some(b"same"))]);
         meta(one, &format!(r#"{{"run_id": "{run}"}}"#))
     };
-    put(pool, &schema, vec![
-        of("t", "", "1", None, "keep", "v1"),
-        of("t", "", "2", Some("1"), "drop", "v2"),
-        of("t", "", "3", Some("2"), "later", "v3"),
-        of("t", "child:1", "2", None, "drop", "v1"),
-        of("u", "", "1", None, "drop", "v1"),
-    ])
+    put(
+        pool,
+        &schema,
+        vec![
+            of("t", "", "1", None, "keep", "v1"),
+            of("t", "", "2", Some("1"), "drop", "v2"),
+            of("t", "", "3", Some("2"), "later", "v3"),
+            of("t", "child:1", "2", None, "drop", "v1"),
+            of("u", "", "1", None, "drop", "v1"),
+        ],
+    )
     .await;
     put_writes(pool, &schema, writes("t", "2", "task", false, &[(0, "x", b"v")])).await;
     let mut transaction = pool.begin().await.unwrap();
@@ -119,8 +126,14 @@ async fn a_subgraphs_call_is_pruned_with_the_checkpoint_it_started_from() {
     let (database, schema) = agent().await;
     let pool = database.pool();
     thread(pool, &schema, "t", "", 3).await;
-    let call = |ns: &str, root: &str| meta(checkpoint("t", ns, "2", None), &format!(r#"{{"parents": {{"": "{root}"}}}}"#));
-    put(pool, &schema, vec![call("node:old", "2"), call("node:live", "3"), call("node:early", "4"), call("memory", "1")]).await;
+    let call =
+        |ns: &str, root: &str| meta(checkpoint("t", ns, "2", None), &format!(r#"{{"parents": {{"": "{root}"}}}}"#));
+    put(
+        pool,
+        &schema,
+        vec![call("node:old", "2"), call("node:live", "3"), call("node:early", "4"), call("memory", "1")],
+    )
+    .await;
     prune(&mut pool.acquire().await.unwrap(), &schema, &["t".into()], Strategy::KeepLatest).await.unwrap();
     for (ns, left) in [("node:old", 0), ("node:live", 1), ("node:early", 1), ("memory", 1), ("", 1)] {
         assert_eq!(ids(pool, &schema, "t", ns).await.len(), left, "{ns}");
@@ -135,7 +148,8 @@ async fn a_thread_whose_state_is_spread_over_its_history_is_not_cut() {
     let counted = meta(checkpoint("counted", "", "1", None), r#"{"counters_since_delta_snapshot": {"a": 1}}"#);
     let mut snapshot = with(checkpoint("snapshot", "", "1", None), &[("a", "v1", Some(b"whole"))]);
     let text = String::from_utf8(snapshot.checkpoint.to_vec()).unwrap();
-    snapshot.checkpoint = text.replace(r#""channel_values": {}"#, r#""channel_values": {"a": true, "b": true}"#).into_bytes().into();
+    snapshot.checkpoint =
+        text.replace(r#""channel_values": {}"#, r#""channel_values": {"a": true, "b": true}"#).into_bytes().into();
     put(pool, &schema, vec![counted, snapshot]).await;
     let all = ["plain", "counted", "snapshot"].map(ToString::to_string);
     let error = prune(&mut pool.acquire().await.unwrap(), &schema, &all, Strategy::KeepLatest).await.unwrap_err();

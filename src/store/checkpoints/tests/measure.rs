@@ -16,11 +16,15 @@ fn run_of(number: usize) -> Vec<Op> {
     let mut ops = Vec::new();
     for step in 0..4 {
         let id = format!("1f0a0000-0000-6000-800{step}-{number:012}");
-        let versions: Vec<String> = (0..8).map(|channel| format!("{:032}.{channel:016}", step.max(channel % 3))).collect();
+        let versions: Vec<String> =
+            (0..8).map(|channel| format!("{:032}.{channel:016}", step.max(channel % 3))).collect();
         let named: Vec<(String, &str, Option<&[u8]>)> = (0..8)
-            .map(|channel| (format!("channel-{channel}"), versions[channel].as_str(), (channel / 2 == step).then_some(&value[..])))
+            .map(|channel| {
+                (format!("channel-{channel}"), versions[channel].as_str(), (channel / 2 == step).then_some(&value[..]))
+            })
             .collect();
-        let named: Vec<(&str, &str, Option<&[u8]>)> = named.iter().map(|(name, version, value)| (name.as_str(), *version, *value)).collect();
+        let named: Vec<(&str, &str, Option<&[u8]>)> =
+            named.iter().map(|(name, version, value)| (name.as_str(), *version, *value)).collect();
         let rows = [(0, "messages", &value[..]), (1, "branch:to:tools", &value[..16])];
         if step > 0 {
             ops.push(Op::Writes(writes(&thread, &id, "f2c1a0de-0000-5000-8000-000000000001", false, &rows)));
@@ -50,7 +54,8 @@ async fn apply_apart(connection: &mut PgConnection, statements: &[SqlStr; 3], op
     let (b, w, c) = (&rows.blobs, &rows.kept_writes, &rows.checkpoints);
     let blobs = sqlx::query(statements[0].clone()).bind(&b.thread_id).bind(&b.ns).bind(&b.channel).bind(&b.version);
     blobs.bind(&b.kind).bind(&b.blob).execute(&mut *connection).await.unwrap();
-    let writes = sqlx::query(statements[1].clone()).bind(&w.thread_id).bind(&w.ns).bind(&w.checkpoint_id).bind(&w.task_id);
+    let writes =
+        sqlx::query(statements[1].clone()).bind(&w.thread_id).bind(&w.ns).bind(&w.checkpoint_id).bind(&w.task_id);
     let writes = writes.bind(&w.task_path).bind(&w.idx).bind(&w.channel).bind(&w.kind).bind(&w.blob);
     writes.execute(&mut *connection).await.unwrap();
     let checkpoints = sqlx::query(statements[2].clone()).bind(&c.thread_id).bind(&c.ns).bind(&c.checkpoint_id);
@@ -74,9 +79,15 @@ enum Way {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "measures; seconds of load"]
 async fn measure_commits() {
+    measure(true).await;
+    measure(false).await;
+}
+
+async fn measure(durable: bool) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
-    let server = Managed::ensure(&Options::new(folder.path().join("data"))).await.unwrap();
+    let options = Options { durable, ..Options::new(folder.path().join("data")) };
+    let server = Managed::ensure(&options).await.unwrap();
     let schema = Schema::new("agent").unwrap();
     let pool = pool(server.connect_options(), 16);
     ensure_schema(&pool, &schema).await.unwrap();
@@ -106,7 +117,7 @@ async fn measure_commits() {
                 };
                 futures_util::future::join_all((0..committers).map(|_| work())).await;
                 let rate = done.into_inner() * 1_000 / usize::try_from(started.elapsed().as_millis()).unwrap();
-                say(&format!("round {round}, {committers} committers, {way:?}: {rate} runs/s"));
+                say(&format!("durable {durable}, round {round}, {committers} committers, {way:?}: {rate} runs/s"));
             }
         }
     }

@@ -28,7 +28,9 @@ pub(super) fn checkpoint(thread_id: &str, ns: &str, id: &str, parent: Option<&st
         ns: ns.into(),
         checkpoint_id: id.into(),
         parent_id: parent.map(Into::into),
-        checkpoint: format!(r#"{{"v": 4, "id": "{id}", "channel_values": {{}}, "channel_versions": {{}}}}"#).into_bytes().into(),
+        checkpoint: format!(r#"{{"v": 4, "id": "{id}", "channel_values": {{}}, "channel_versions": {{}}}}"#)
+            .into_bytes()
+            .into(),
         metadata: br#"{"source": "loop", "step": 1, "parents": {}}"#.to_vec().into(),
         blobs: vec![],
     }

@@ -62,7 +62,10 @@ async fn we_read_what_postgres_saver_wrote() {
     let told = saver(&database, &schema, "write").await;
     let newest = get(database.pool(), &schema, THREAD, "", None).await.unwrap().unwrap();
     compare(&newest, &told["newest"]);
-    assert_eq!(newest.writes.iter().map(|write| (write.4.as_str(), write.5)).collect::<Vec<_>>(), [("~Z", 0), ("~b", -1), ("~b", 0), ("~b", 1)]);
+    assert_eq!(
+        newest.writes.iter().map(|write| (write.4.as_str(), write.5)).collect::<Vec<_>>(),
+        [("~Z", 0), ("~b", -1), ("~b", 0), ("~b", 1)]
+    );
     let filter = Filter { thread_id: Some(THREAD.into()), ns: Some(String::new()), ..Filter::default() };
     let all = list(database.pool(), &schema, &filter).await.unwrap();
     assert_eq!(all.len(), 3);
@@ -85,18 +88,31 @@ async fn postgres_saver_reads_what_we_wrote_and_its_setup_has_nothing_to_do() {
     late.task_path = "~b".into();
     let mut early = writes(THREAD, "2", "task-z", true, &[(-1, "__error__", &[1]), (-3, "__interrupt__", &[2])]);
     early.task_path = "~Z".into();
-    store(pool, &schema, &[Op::Writes(late), Op::Checkpoint(Box::new(one)), Op::Writes(early), Op::Checkpoint(Box::new(two))]).await;
+    store(
+        pool,
+        &schema,
+        &[Op::Writes(late), Op::Checkpoint(Box::new(one)), Op::Writes(early), Op::Checkpoint(Box::new(two))],
+    )
+    .await;
 
     let told = saver(&database, &schema, "read").await;
     assert_eq!(told["newest"]["values"], json!({"messages": ["hällo", "du"], "count": 7}));
     assert_eq!(told["newest"]["metadata"], json!({"source": "loop", "step": 1, "user": "ä"}));
-    let writes: Vec<_> = told["newest"]["writes"].as_array().unwrap().iter().map(|write| (write[0].clone(), write[1].clone(), write[2].clone())).collect();
-    assert_eq!(writes, [
-        (json!("task-z"), json!("__interrupt__"), json!(2)),
-        (json!("task-z"), json!("__error__"), json!(1)),
-        (json!("task-b"), json!("messages"), json!(["hällo", "du"])),
-        (json!("task-b"), json!("count"), json!(5)),
-    ]);
+    let writes: Vec<_> = told["newest"]["writes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|write| (write[0].clone(), write[1].clone(), write[2].clone()))
+        .collect();
+    assert_eq!(
+        writes,
+        [
+            (json!("task-z"), json!("__interrupt__"), json!(2)),
+            (json!("task-z"), json!("__error__"), json!(1)),
+            (json!("task-b"), json!("messages"), json!(["hällo", "du"])),
+            (json!("task-b"), json!("count"), json!(5)),
+        ]
+    );
     assert_eq!(told["all"].as_array().unwrap().len(), 2);
     compare(&get(pool, &schema, THREAD, "", None).await.unwrap().unwrap(), &told["newest"]);
 }
@@ -123,8 +139,10 @@ fn compare(ours: &Tuple, theirs: &Value) {
     }
     assert!(blobs.is_empty(), "{blobs:?}");
 
-    let writes: Vec<Value> = ours.writes.iter().map(|write| json!([write.0, write.1, [write.2, hex(&write.3)]])).collect();
-    let told: Vec<Value> = theirs["writes"].as_array().unwrap().iter().map(|write| json!([write[0], write[1], write[3]])).collect();
+    let writes: Vec<Value> =
+        ours.writes.iter().map(|write| json!([write.0, write.1, [write.2, hex(&write.3)]])).collect();
+    let told: Vec<Value> =
+        theirs["writes"].as_array().unwrap().iter().map(|write| json!([write[0], write[1], write[3]])).collect();
     assert_eq!(writes, told);
 }
 

@@ -12,12 +12,15 @@ async fn the_newest_checkpoint_or_one_by_its_id_with_the_versions_it_names() {
 
     let newest = get(pool, &schema, "t", "", None).await.unwrap().unwrap();
     assert_eq!((newest.checkpoint_id.as_str(), newest.parent_id.as_deref()), ("2", Some("1")));
-    let mut blobs: Vec<_> = newest.blobs.iter().map(|(channel, _, value)| (channel.clone(), value.as_deref().unwrap().to_vec())).collect();
+    let mut blobs: Vec<_> =
+        newest.blobs.iter().map(|(channel, _, value)| (channel.clone(), value.as_deref().unwrap().to_vec())).collect();
     blobs.sort();
     assert_eq!(blobs, [("a".into(), b"a2".to_vec()), ("b".into(), b"b1".to_vec())]);
 
     let first = get(pool, &schema, "t", "", Some("1")).await.unwrap().unwrap();
-    assert!(first.blobs.iter().any(|(channel, _, value)| channel == "a" && value.as_deref().unwrap().as_slice() == b"a1"));
+    assert!(
+        first.blobs.iter().any(|(channel, _, value)| channel == "a" && value.as_deref().unwrap().as_slice() == b"a1")
+    );
     assert!(get(pool, &schema, "t", "", Some("3")).await.unwrap().is_none());
     assert!(get(pool, &schema, "none", "", None).await.unwrap().is_none());
     assert!(get(pool, &schema, "u", "", None).await.unwrap().unwrap().blobs.is_empty());
@@ -38,7 +41,9 @@ async fn writes_come_in_the_order_in_which_langgraph_applies_them() {
     let (database, schema) = agent().await;
     let pool = database.pool();
     // Written before their checkpoint, and out of order; by code point "Z" stands before "a".
-    for (path, task, idx) in [("~a", "t1", 1), ("~Z", "t9", 0), ("", "t5", 2), ("~a", "t1", 0), ("~a", "t0", 3), ("", "T6", 0)] {
+    for (path, task, idx) in
+        [("~a", "t1", 1), ("~Z", "t9", 0), ("", "t5", 2), ("~a", "t1", 0), ("~a", "t0", 3), ("", "T6", 0)]
+    {
         let mut one = writes("t", "1", task, false, &[(idx, "x", b"v")]);
         one.task_path = path.into();
         put_writes(pool, &schema, one).await;
@@ -46,7 +51,10 @@ async fn writes_come_in_the_order_in_which_langgraph_applies_them() {
     put(pool, &schema, vec![checkpoint("t", "", "1", None)]).await;
     let tuple = get(pool, &schema, "t", "", None).await.unwrap().unwrap();
     let order: Vec<_> = tuple.writes.iter().map(|write| (write.4.as_str(), write.0.as_str(), write.5)).collect();
-    assert_eq!(order, [("", "T6", 0), ("", "t5", 2), ("~Z", "t9", 0), ("~a", "t0", 3), ("~a", "t1", 0), ("~a", "t1", 1)]);
+    assert_eq!(
+        order,
+        [("", "T6", 0), ("", "t5", 2), ("~Z", "t9", 0), ("~a", "t0", 3), ("~a", "t1", 0), ("~a", "t1", 1)]
+    );
 }
 
 #[tokio::test]
@@ -54,14 +62,18 @@ async fn a_list_is_narrowed_by_all_that_is_given_and_newest_first() {
     let (database, schema) = agent().await;
     let pool = database.pool();
     let of = |id: &str, metadata: &str| meta(checkpoint("t", "", id, None), metadata);
-    put(pool, &schema, vec![
-        of("1", r#"{"source": "input", "step": 1}"#),
-        of("2", r#"{"source": "loop", "step": 1}"#),
-        of("3", r#"{"source": "input", "step": 2}"#),
-        of("4", r#"{"source": "loop", "step": 3, "score": 42}"#),
-        checkpoint("t", "child:1", "5", None),
-        checkpoint("u", "", "6", None),
-    ])
+    put(
+        pool,
+        &schema,
+        vec![
+            of("1", r#"{"source": "input", "step": 1}"#),
+            of("2", r#"{"source": "loop", "step": 1}"#),
+            of("3", r#"{"source": "input", "step": 2}"#),
+            of("4", r#"{"source": "loop", "step": 3, "score": 42}"#),
+            checkpoint("t", "child:1", "5", None),
+            checkpoint("u", "", "6", None),
+        ],
+    )
     .await;
     let find = async |change: &dyn Fn(&mut Filter)| -> Vec<String> {
         let mut filter = Filter { thread_id: Some("t".into()), ns: Some(String::new()), ..Filter::default() };
@@ -97,6 +109,7 @@ async fn a_long_history_is_read_with_one_statement() {
         .collect();
     put(pool, &schema, all).await;
     let filter = Filter { thread_id: Some("t".into()), ..Filter::default() };
+    // Without statistics, as right after a burst, where plans are at their worst.
     let started = std::time::Instant::now();
     let tuples = list(pool, &schema, &filter).await.unwrap();
     assert_eq!(tuples.len(), 2_000);
