@@ -3,6 +3,7 @@
 use crate::store::postgres::{Managed, Options, PostgresError, pool};
 use sqlx::postgres::{PgConnectOptions, PgPool};
 use sqlx::{AssertSqlSafe, ConnectOptions as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
@@ -70,7 +71,10 @@ impl Drop for TestDatabase {
 /// The machine's Postgres for tests of this user; started where it does not run. It survives the
 /// tests, so that the next start at once; `fsync` is off.
 async fn server() -> Managed {
-    let folder = PathBuf::from(format!("/tmp/rapidclaw-test-pg-{}", rustix::process::geteuid().as_raw()));
+    let we = rustix::process::geteuid().as_raw();
+    let folder = PathBuf::from(format!("/tmp/rapidclaw-test-pg-{we}"));
+    let stranger = std::fs::symlink_metadata(&folder).is_ok_and(|meta| meta.uid() != we || !meta.is_dir());
+    assert!(!stranger, "{} is not ours: remove it", folder.display());
     let options = Options { max_connections: 200, durable: false, ..Options::new(folder) };
     match Managed::ensure(&options).await {
         Ok(server) => server,

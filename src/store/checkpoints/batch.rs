@@ -104,44 +104,44 @@ pub async fn apply<'a>(
 
 /// The columns of what a batch leaves behind: each key once, as one statement can touch a row only once.
 #[derive(Debug, Default)]
-struct Rows<'a> {
-    checkpoints: CheckpointColumns<'a>,
-    blobs: BlobColumns<'a>,
-    kept_writes: WriteColumns<'a>,
-    overwrites: WriteColumns<'a>,
+pub(super) struct Rows<'a> {
+    pub checkpoints: CheckpointColumns<'a>,
+    pub blobs: BlobColumns<'a>,
+    pub kept_writes: WriteColumns<'a>,
+    pub overwrites: WriteColumns<'a>,
 }
 
 #[derive(Debug, Default)]
-struct CheckpointColumns<'a> {
-    thread_id: Vec<&'a str>,
-    ns: Vec<&'a str>,
-    checkpoint_id: Vec<&'a str>,
-    parent_id: Vec<Option<&'a str>>,
-    checkpoint: Vec<&'a str>,
-    metadata: Vec<&'a str>,
+pub(super) struct CheckpointColumns<'a> {
+    pub thread_id: Vec<&'a str>,
+    pub ns: Vec<&'a str>,
+    pub checkpoint_id: Vec<&'a str>,
+    pub parent_id: Vec<Option<&'a str>>,
+    pub checkpoint: Vec<&'a str>,
+    pub metadata: Vec<&'a str>,
 }
 
 #[derive(Debug, Default)]
-struct BlobColumns<'a> {
-    thread_id: Vec<&'a str>,
-    ns: Vec<&'a str>,
-    channel: Vec<&'a str>,
-    version: Vec<&'a str>,
-    kind: Vec<&'a str>,
-    blob: Vec<Option<&'a [u8]>>,
+pub(super) struct BlobColumns<'a> {
+    pub thread_id: Vec<&'a str>,
+    pub ns: Vec<&'a str>,
+    pub channel: Vec<&'a str>,
+    pub version: Vec<&'a str>,
+    pub kind: Vec<&'a str>,
+    pub blob: Vec<Option<&'a [u8]>>,
 }
 
 #[derive(Debug, Default)]
-struct WriteColumns<'a> {
-    thread_id: Vec<&'a str>,
-    ns: Vec<&'a str>,
-    checkpoint_id: Vec<&'a str>,
-    task_id: Vec<&'a str>,
-    task_path: Vec<&'a str>,
-    idx: Vec<i32>,
-    channel: Vec<&'a str>,
-    kind: Vec<&'a str>,
-    blob: Vec<&'a [u8]>,
+pub(super) struct WriteColumns<'a> {
+    pub thread_id: Vec<&'a str>,
+    pub ns: Vec<&'a str>,
+    pub checkpoint_id: Vec<&'a str>,
+    pub task_id: Vec<&'a str>,
+    pub task_path: Vec<&'a str>,
+    pub idx: Vec<i32>,
+    pub channel: Vec<&'a str>,
+    pub kind: Vec<&'a str>,
+    pub blob: Vec<&'a [u8]>,
 }
 
 /// What becomes of one key of `checkpoint_writes`.
@@ -154,7 +154,7 @@ struct Write<'a> {
 }
 
 impl<'a> Rows<'a> {
-    fn of(ops: impl IntoIterator<Item = &'a Op>) -> Result<Self, CheckpointError> {
+    pub(super) fn of(ops: impl IntoIterator<Item = &'a Op>) -> Result<Self, CheckpointError> {
         let mut rows = Self::default();
         let (mut checkpoints, mut blobs, mut writes) = (Keyed::default(), Keyed::default(), Keyed::default());
         for op in ops {

@@ -25,7 +25,8 @@ pub struct Filter {
 
 /// A checkpoint with the blobs of the versions that it names, and with its writes in the order in
 /// which LangGraph applies them: by code point, whatever the database's collation. `picked` chooses
-/// rows and their order before anything is looked up for them.
+/// rows and their order before anything is looked up for them; each blob is looked up by its key
+/// (`LIMIT 1`): a join would be planned to read all blobs of a long thread for each of its rows.
 fn select(picked: &str) -> String {
     format!(
         "SELECT c.thread_id, c.checkpoint_ns, c.checkpoint_id, c.parent_checkpoint_id,
@@ -35,9 +36,12 @@ FROM ({picked}) AS c
 CROSS JOIN LATERAL (
     SELECT array_agg(l.channel) AS channels, array_agg(l.type) AS types, array_agg(l.blob) AS blobs
     FROM jsonb_each_text(c.checkpoint -> 'channel_versions') AS v
-    JOIN {{s}}.checkpoint_blobs AS l
-        ON l.thread_id = c.thread_id AND l.checkpoint_ns = c.checkpoint_ns
-        AND l.channel = v.key AND l.version = v.value
+    CROSS JOIN LATERAL (
+        SELECT r.channel, r.type, r.blob FROM {{s}}.checkpoint_blobs AS r
+        WHERE r.thread_id = c.thread_id AND r.checkpoint_ns = c.checkpoint_ns
+            AND r.channel = v.key AND r.version = v.value
+        LIMIT 1
+    ) AS l
 ) AS b
 CROSS JOIN LATERAL (
     SELECT array_agg(o.task_id) AS tasks, array_agg(o.channel) AS channels,

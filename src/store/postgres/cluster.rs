@@ -52,8 +52,19 @@ impl Layout {
             owner: std::fs::metadata(&self.data).ok().map(|meta| meta.uid()),
             version: version.and_then(|text| text.trim().split('.').next()?.parse().ok()),
             lives: process.as_ref().is_some_and(|process| process.lives(&self.data)),
+            socket: self.trusted_socket(process.as_ref()),
             process,
         }
+    }
+
+    /// The folder of the socket, where nobody else can have put one: within our own folder, or one
+    /// in `/tmp` that is private to the owner of the cluster.
+    fn trusted_socket(&self, process: Option<&PidFile>) -> Option<PathBuf> {
+        let socket = process.and_then(|process| process.socket.as_ref()).unwrap_or(&self.socket);
+        let owner = std::fs::metadata(&self.data).ok()?.uid();
+        let meta = std::fs::symlink_metadata(socket).ok()?;
+        let private = meta.is_dir() && meta.uid() == owner && meta.permissions().mode() & 0o777 == 0o700;
+        (private || socket.starts_with(&self.root)).then(|| socket.clone())
     }
 
     fn pid_path(&self) -> PathBuf {
@@ -258,6 +269,8 @@ pub(super) struct Seen {
     pub process: Option<PidFile>,
     /// Whether `process` is this cluster's Postgres.
     pub lives: bool,
+    /// The folder of its socket; none where there is no cluster.
+    pub socket: Option<PathBuf>,
 }
 
 /// What `postmaster.pid` says.

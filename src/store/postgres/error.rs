@@ -15,7 +15,7 @@ pub enum PostgresError {
     #[error("postgres does not run as root, and this machine has no user named postgres")]
     NoAccount,
     /// A folder or file of the managed Postgres could not be made, read or written.
-    #[error("{}", path.display())]
+    #[error("could not use {}", path.display())]
     Folder {
         /// Which.
         path: PathBuf,
@@ -59,7 +59,7 @@ pub enum PostgresError {
         binaries: Vec<u32>,
     },
     /// A program of Postgres or of the system could not be run.
-    #[error("{program}")]
+    #[error("could not run {program}")]
     Program {
         /// Which.
         program: String,

@@ -17,18 +17,18 @@ pub const PING_AFTER_IDLE: Duration = Duration::from_secs(5);
 /// A pooled connection that was idle for longer is closed.
 pub const IDLE: Duration = Duration::from_mins(10);
 /// A pooled connection lives no longer: what Postgres keeps per connection is given back.
-pub const LIFETIME: Duration = Duration::from_mins(60);
+pub const LIFETIME: Duration = Duration::from_hours(1);
 /// Prepared statements that one connection keeps (each agent's schema has its own).
 pub const STATEMENT_CACHE: usize = 256;
 
 /// A new Postgres accepts connections.
-pub const START: Duration = Duration::from_secs(60);
+pub const START: Duration = Duration::from_mins(1);
 /// A Postgres that lives but still recovers from a crash accepts connections.
 pub const RECOVERY: Duration = Duration::from_mins(10);
 /// Children of a killed Postgres end.
 pub const ORPHANS: Duration = Duration::from_secs(20);
 /// A fast shutdown, its last checkpoint included; then it is stopped at once.
-pub const STOP: Duration = Duration::from_secs(60);
+pub const STOP: Duration = Duration::from_mins(1);
 /// After an immediate stop.
 pub const STOP_NOW: Duration = Duration::from_secs(10);
 /// `initdb`.

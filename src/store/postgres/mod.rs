@@ -150,8 +150,7 @@ impl Managed {
     async fn adopt(layout: &Layout) -> Result<Option<Self>, PostgresError> {
         let deadline = Instant::now() + limits::RECOVERY;
         loop {
-            let Seen { process, lives, .. } = look(layout).await?;
-            let socket = process.and_then(|process| process.socket).unwrap_or_else(|| layout.socket.clone());
+            let Seen { lives, socket: Some(socket), .. } = look(layout).await? else { return Ok(None) };
             let managed = Self { layout: layout.clone(), socket };
             // The connection decides, not the process: in another container it cannot be seen.
             match open(&managed.options_for("postgres")).await {

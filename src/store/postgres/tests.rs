@@ -88,6 +88,26 @@ async fn it_is_made_adopted_killed_stopped_and_keeps_its_data() {
 }
 
 #[tokio::test]
+async fn a_long_path_gets_a_socket_elsewhere_that_a_stranger_cannot_prepare() {
+    let (_folder, mut options) = data_dir();
+    options.data_dir = options.data_dir.join("x".repeat(60)).join("y".repeat(60));
+    let layout = Layout::new(&options.data_dir).unwrap();
+    assert!(layout.socket.starts_with("/tmp"));
+    if crate::base::paths::is_root() {
+        std::fs::create_dir(&layout.socket).unwrap();
+        std::os::unix::fs::chown(&layout.socket, Some(4_000_001), None).unwrap();
+        let error = Managed::ensure(&options).await.unwrap_err();
+        assert!(matches!(error, PostgresError::ForeignOwner { owner: 4_000_001, .. }), "{error}");
+        std::fs::remove_dir(&layout.socket).unwrap();
+    }
+    let managed = Managed::ensure(&options).await.unwrap();
+    assert_eq!(managed.socket(), layout.socket);
+    assert!(Managed::find(&options.data_dir).await.unwrap().is_some());
+    managed.stop().await.unwrap();
+    std::fs::remove_dir_all(&layout.socket).unwrap();
+}
+
+#[tokio::test]
 async fn a_private_folder_above_is_named_with_the_remedy() {
     if !crate::base::paths::is_root() {
         return; // Only root runs Postgres as another user.
