@@ -91,6 +91,7 @@ fn judge_v6(address: Ipv6Addr) -> Result<(), Refusal> {
 }
 
 /// The IPv4 addresses that an IPv6 address may be turned into on its way.
+#[expect(clippy::match_same_arms, reason = "each form stands beside its source")]
 fn embedded(address: Ipv6Addr) -> [Option<Ipv4Addr>; 2] {
     let parts = address.segments();
     let v4 = |high: u16, low: u16| Some(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)));

@@ -83,14 +83,11 @@ fn hello(message: &[u8]) -> Option<Inspection> {
     }
     // A client has to wait for the answer: nothing may follow in the same record.
     let whole = body.len() == length;
-    Some(match server_name(body) {
-        Some(server_name) if whole => Inspection::Hello { server_name },
-        _ => Inspection::Malformed,
-    })
+    Some(server_name(body).filter(|_| whole).unwrap_or(Inspection::Malformed))
 }
 
-/// `None` when the message breaks a rule; `Some(None)` when it names no server.
-fn server_name(body: &[u8]) -> Option<Option<String>> {
+/// The finding for the body of a whole message; `None` when it breaks a rule.
+fn server_name(body: &[u8]) -> Option<Inspection> {
     let mut hello = Reader(body);
     hello.take(2 + 32)?;
     let session = hello.vector_u8()?;
@@ -100,7 +97,7 @@ fn server_name(body: &[u8]) -> Option<Option<String>> {
         return None;
     }
     if hello.0.is_empty() {
-        return Some(None);
+        return Some(Inspection::Hello { server_name: None });
     }
     let mut extensions = Reader(hello.vector_u16()?);
     if !hello.0.is_empty() {
@@ -114,7 +111,7 @@ fn server_name(body: &[u8]) -> Option<Option<String>> {
             return None;
         }
     }
-    Some(found)
+    Some(Inspection::Hello { server_name: found })
 }
 
 /// The one `host_name` of a `server_name` extension.

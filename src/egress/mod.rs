@@ -40,6 +40,8 @@ impl Defaults {
     pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
     /// The longest `ClientHello`; post-quantum key shares make them 1.8 KiB, RFC 8446 allows far more.
     pub const HELLO_BYTES: usize = 16 * 1024;
+    /// Reads until a `ClientHello` is whole; real ones come in a few segments, and each read inspects anew.
+    pub const HELLO_READS: usize = 1024;
     /// From the 200 to the end of the `ClientHello`, on port 443.
     pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
     /// For one name at the system's resolver.
@@ -51,13 +53,13 @@ impl Defaults {
     /// For all addresses of one name.
     pub const CONNECT_TOTAL_TIMEOUT: Duration = Duration::from_secs(15);
     /// Without a byte in either direction. Model streams and pooled database connections are quiet for minutes.
-    pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+    pub const IDLE_TIMEOUT: Duration = Duration::from_mins(30);
     /// Open connections of one replica.
     pub const CONNECTIONS: usize = 256;
     /// What is read at once in one direction.
     pub const CHUNK_BYTES: usize = 64 * 1024;
     /// A denied host is logged once in this time.
-    pub const DENIAL_INTERVAL: Duration = Duration::from_secs(60);
+    pub const DENIAL_INTERVAL: Duration = Duration::from_mins(1);
     /// How many denied hosts of one replica are remembered.
     pub const DENIED_HOSTS: usize = 256;
     /// After the system refused to accept a connection (no file descriptors left).

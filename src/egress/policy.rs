@@ -178,6 +178,12 @@ impl Policy {
         })
     }
 
+    /// Whether some rule can be followed only through the proxy's own address (`HTTPS_PROXY`): a pattern or an
+    /// address.
+    pub fn has_patterns(&self) -> bool {
+        self.mode == Mode::Allowlist && self.names().count() < self.rules.len()
+    }
+
     /// What to change in the manifest so that `host` at `port` is allowed.
     pub(crate) fn remedy(&self, host: &Host, port: u16) -> String {
         let entry = if port == 443 { host.to_string() } else { format!("{host}:{port}") };
@@ -213,7 +219,7 @@ mod tests {
         ] {
             assert!(!allows(&policy, host, port), "{host}:{port}");
         }
-        assert_eq!(policy.names().count(), 3);
+        assert!(policy.names().count() == 3 && !policy.has_patterns());
     }
 
     #[test]
@@ -223,7 +229,7 @@ mod tests {
         for host in ["example.com", "badexample.com", "example.com.evil.net", "10.0.0.1"] {
             assert!(!allows(&policy, host, 443), "{host}");
         }
-        assert_eq!(policy.names().count(), 0);
+        assert!(policy.names().next().is_none() && policy.has_patterns());
     }
 
     #[test]

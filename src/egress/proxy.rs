@@ -194,7 +194,7 @@ async fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
 
 /// Small pieces go out at once; a peer that is gone is noticed long before the idle time-out.
 fn tune(stream: &TcpStream) {
-    const PROBE_AFTER: Duration = Duration::from_secs(60);
+    const PROBE_AFTER: Duration = Duration::from_mins(1);
     let _ = stream.set_nodelay(true);
     let _ = rustix::net::sockopt::set_socket_keepalive(stream, true);
     let _ = rustix::net::sockopt::set_tcp_keepidle(stream, PROBE_AFTER);

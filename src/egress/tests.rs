@@ -224,6 +224,28 @@ async fn on_443_the_hello_must_name_the_host() {
     assert!(through_443("api.example.com", &hello[..90]).await.0.is_err());
 }
 
+/// The whole way on the real port; only where this user may bind it (in the project's own containers).
+#[tokio::test]
+async fn through_the_socket_443_is_for_the_named_host_alone() {
+    let Ok(probe) = TcpListener::bind("127.77.0.1:443").await else { return };
+    drop(probe);
+    let server = echo_at_end("127.77.0.1:443").await;
+    let policy = allow(&["api.example.com".into()]);
+    let scene = Scene::new(policy, Resolver::for_tests(&[("api.example.com", server)]));
+    let hello = rustls_hello("api.example.com");
+    let mut stream = scene.connect("api.example.com:443").await;
+    stream.write_all(&hello).await.unwrap();
+    stream.shutdown().await.unwrap();
+    assert!(rest(stream).await == hello);
+    for (sent, back) in
+        [(rustls_hello("evil.example"), &[21, 3, 3, 0, 2, 2, 112][..]), (b"POST / HTTP/1.1\r\n".to_vec(), &[])]
+    {
+        let mut stream = scene.connect("api.example.com:443").await;
+        stream.write_all(&sent).await.unwrap();
+        assert_eq!(rest(stream).await, back);
+    }
+}
+
 #[tokio::test]
 async fn on_other_ports_a_hello_for_another_host_is_refused_too() {
     let server = echo_at_end("127.0.0.1:0").await;

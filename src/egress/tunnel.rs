@@ -85,7 +85,7 @@ pub(crate) async fn pass(
 
 /// Reads until it is known what the client speaks, and gives back what was read if it may pass.
 async fn check(client: &unix::ReadHalf<'_>, mut first: Vec<u8>, target: &Authority) -> Result<Vec<u8>, TunnelError> {
-    loop {
+    for _ in 0..Defaults::HELLO_READS {
         match inspect(&first) {
             Inspection::Incomplete => {}
             Inspection::NotTls if target.port == 443 => return Err(TunnelError::NotTls),
@@ -107,12 +107,17 @@ async fn check(client: &unix::ReadHalf<'_>, mut first: Vec<u8>, target: &Authori
             Err(error) => return Err(error.into()),
         }
     }
+    Err(TunnelError::MalformedHello)
 }
 
 fn judge(server_name: Option<String>, target: &Authority) -> Result<(), TunnelError> {
     match server_name {
         Some(name) if Host::parse(&name).as_ref() == Ok(&target.host) => Ok(()),
-        Some(name) => Err(TunnelError::OtherServerName(name)),
+        Some(mut name) => {
+            // It goes into the log: no longer than a name can be, and ASCII as `inspect` found it.
+            name.truncate(253);
+            Err(TunnelError::OtherServerName(name))
+        }
         // An address cannot stand in server_name (RFC 6066 3); other ports' protocols may do without it.
         None if target.port != 443 || matches!(target.host, Host::Ip(_)) => Ok(()),
         None => Err(TunnelError::NoServerName),

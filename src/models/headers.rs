@@ -2,8 +2,8 @@
 
 use crate::models::route::X_API_KEY;
 use axum::http::header::{
-    AUTHORIZATION, CONNECTION, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING,
-    UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use axum::http::{HeaderMap, HeaderName};
 
@@ -37,6 +37,10 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
 /// What of a request's fields goes upstream: everything of the client's but its key, its `Host` and what
 /// belongs to the connection. `Accept-Encoding` passes, so that the body comes as the client wants it.
 pub(crate) fn upstream(mut headers: HeaderMap) -> HeaderMap {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        // RFC 9112 6.3: a length beside it means nothing and goes no further.
+        headers.remove(CONTENT_LENGTH);
+    }
     remove_hop_by_hop(&mut headers);
     for name in [HOST, EXPECT, AUTHORIZATION, X_API_KEY] {
         headers.remove(name);
@@ -55,7 +59,7 @@ mod tests {
             ("x-private", "1"),
             ("keep-alive", "5"),
             ("te", "trailers"),
-            ("transfer-encoding", "chunked"),
+            ("trailer", "x"),
             ("upgrade", "h2c"),
             ("proxy-authorization", "x"),
             ("host", "127.0.0.1"),
@@ -71,6 +75,8 @@ mod tests {
         let kept = upstream(headers);
         let mut names: Vec<_> = kept.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
+        let smuggled = [(TRANSFER_ENCODING, "chunked".parse().unwrap()), (CONTENT_LENGTH, "3".parse().unwrap())];
+        assert!(upstream(smuggled.into_iter().collect()).is_empty());
         let expected =
             ["accept-encoding", "anthropic-version", "content-length", "openai-organization", "openai-project"];
         assert_eq!(names, expected);

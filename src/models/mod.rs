@@ -2,7 +2,7 @@
 //!
 //! A replica holds a gateway key under the providers' variable names and base URLs that lead to this
 //! room's socket ([`plan`]). What it sends passes through to the upstream with the real key; nothing is
-//! buffered, re-encoded or retried. `/openai/v1/…` and `/anthropic/…` are served: OpenAI's SDKs append to a
+//! buffered, re-encoded or retried. `/openai/v1/…` and `/anthropic/…` are served: `OpenAI`'s SDKs append to a
 //! base URL that ends in `/v1`, Anthropic's append `/v1/messages` themselves.
 
 mod clients;
@@ -36,11 +36,11 @@ impl Defaults {
     /// Name, TCP and TLS of an upstream.
     pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
     /// Until the response's head, and between two reads of its body: models think for minutes.
-    pub const READ_TIMEOUT: Duration = Duration::from_secs(600);
+    pub const READ_TIMEOUT: Duration = Duration::from_mins(10);
     /// An upstream connection without use; shorter than what providers' edges grant.
-    pub const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+    pub const POOL_IDLE_TIMEOUT: Duration = Duration::from_mins(1);
     /// Open connections of one replica; more wait.
     pub const CONNECTIONS: usize = 256;
     /// Upstreams whose clients are kept.
-    pub const CLIENTS: usize = 64;
+    pub const CLIENTS: usize = 128;
 }

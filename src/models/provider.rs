@@ -9,7 +9,7 @@ use std::str::FromStr;
 /// A provider whose key stays in the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Provider {
-    /// OpenAI, and what speaks like it.
+    /// `OpenAI`, and what speaks like it.
     OpenAi,
     /// Anthropic.
     Anthropic,
@@ -65,7 +65,7 @@ impl Provider {
         self.keys()[0].0
     }
 
-    /// Variables that hold its base URL, in the order in which LangChain reads them (langchain-openai 1.7.4,
+    /// Variables that hold its base URL, in the order in which `LangChain` reads them (langchain-openai 1.7.4,
     /// langchain-anthropic 1.7.10); the SDKs read the `_BASE_URL` ones alone.
     pub fn base_url_names(self) -> &'static [&'static str] {
         match self {

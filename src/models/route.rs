@@ -58,7 +58,7 @@ pub struct Route {
     pub replica: String,
     /// What the replica presents.
     pub gateway_key: SecretString,
-    /// To OpenAI.
+    /// To `OpenAI`.
     pub openai: Way,
     /// To Anthropic.
     pub anthropic: Way,
