@@ -68,8 +68,12 @@ async def test_runs_of_a_gateway_that_is_gone_pause_and_are_cancelled(replica, g
     while "run cancelled, its gateway is gone" not in replica.text()[len(before) :]:
         assert time.monotonic() < deadline, replica.text()
         await asyncio.sleep(0.05)
-    await gateway.send("ping", n=3)
-    assert (await gateway.pongs.get())["runs"] == 0
+    while True:
+        await gateway.send("ping", n=3)
+        if (await gateway.pongs.get())["runs"] == 0:
+            break
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
 
 
 async def test_a_silent_gateway_has_its_runs_cancelled(replica):
@@ -130,7 +134,8 @@ async def test_graphs_that_do_not_load_exit_3_and_say_which(folder, spec, last_l
     lines = replica.text().splitlines()
     assert lines[-1].startswith(last_line)
     if "broken_import" in spec:
-        assert lines[0].startswith("Traceback") and "broken_import.py" in lines[1]
+        first = lines.index("Traceback (most recent call last):")
+        assert "broken_import.py" in lines[first + 1]
         assert 'raise RuntimeError("two' in replica.text()
     if "wants_database" in spec:
         assert '"database": true' in lines[-2]

@@ -208,6 +208,12 @@ async def test_usage_counts_each_new_message_once(gateway):
     assert end["usage"] == [] and end["unmetered"]
 
 
+async def test_model_calls_count_whose_messages_stay_out_of_the_state(gateway):
+    end = await gateway.run(HELLO, graph="thinking")
+    assert end["status"] == "success"
+    assert [usage["input"] for usage in end["usage"]] == [5, 5], end["usage"]
+
+
 async def test_values_that_jsonb_cannot_hold(gateway):
     t = thread()
     end = await gateway.run({"plain": "é"}, graph="inline_odd", thread_id=t)

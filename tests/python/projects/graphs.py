@@ -7,6 +7,7 @@ import os
 import time
 from typing import Annotated, Any, TypedDict
 
+from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, AnyMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.func import entrypoint, task
@@ -159,6 +160,22 @@ def all_again(state):
 
 unmetered_graph = chain(unmetered=unmetered).compile()
 metered_graph = chain(metered=metered, all_again=all_again).compile()
+
+
+def model():
+    usage = {"input_tokens": 5, "output_tokens": 1, "total_tokens": 6}
+    return GenericFakeChatModel(messages=iter([AIMessage(content="inside", usage_metadata=usage)]))
+
+
+async def think(state):
+    return {"log": [(await model().ainvoke("hi")).content]}
+
+
+def think_sync(state):
+    return {"log": [model().invoke("hi").content]}
+
+
+thinking = chain(sub=chain(think=think).compile(), think_sync=think_sync).compile()
 
 
 def odd_values(state):

@@ -194,8 +194,9 @@ class Connection:
             future.set_result(fields.get("tuples") or [])
 
     def close(self) -> None:
-        self.closed = True
-        self.sock.close()
+        with self._write_lock:
+            self.closed = True
+            self.sock.close()
         while self._pending:
             _, future = self._pending.popitem()
             if future.set_running_or_notify_cancel():

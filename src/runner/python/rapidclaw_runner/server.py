@@ -134,6 +134,8 @@ class Server(threading.Thread):
         self._selector.register(sock, selectors.EVENT_READ, lambda mask: self._on_ready(connection, mask))
 
     def _on_ready(self, connection: Connection, mask: int) -> None:
+        if connection.closed:  # by what came before it in the same batch
+            return
         if mask & selectors.EVENT_WRITE:
             connection.flush()
         if mask & selectors.EVENT_READ:

@@ -1,0 +1,154 @@
+"""The saver alone, on a store in this process: what the suite and the runs do not reach."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+from stores import MemoryStore
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src" / "runner" / "python"))
+
+from langgraph.types import Send
+
+from rapidclaw_runner import current_run, jsonable, wire
+from rapidclaw_runner.runs import Run, RunEnded, Runs
+from rapidclaw_runner.saver import ForeignThread, NoRun, RemoteSaver
+
+
+class Local:
+    """A connection whose gateway is this process."""
+
+    closed = broken = congested = has_pinged = False
+
+    def __init__(self) -> None:
+        self.store = MemoryStore()
+        self.reads = 0
+
+    def send(self, kind, fields):
+        if kind == "checkpoint":
+            self.store.put(fields)
+        elif kind == "writes":
+            self.store.put_writes(fields)
+        return True
+
+    def request(self, kind, fields):
+        future = Future()
+        self.reads += kind == "read"
+        future.set_result(self.store.read(fields) if kind == "read" else [])
+        return future
+
+
+def make(thread_id="t"):
+    runs, connection = Runs(8), Local()
+    run = Run(connection, {"run": "r", "attempt": 1, "thread_id": thread_id, "graph": "g"}, 0.0)
+    runs.add(run)
+    return RemoteSaver(runs), run, connection
+
+
+def config(thread_id="t", **more):
+    return {"configurable": {"thread_id": thread_id, "checkpoint_ns": "", **more}}
+
+
+def checkpoint(number, version=4, **values):
+    versions = {name: f"{number:032}.0" for name in values}
+    return {
+        "v": version, "id": f"1ef00000-0000-6000-8000-{number:012}", "ts": "2026-01-01T00:00:00+00:00",
+        "channel_values": values, "channel_versions": versions, "versions_seen": {}, "updated_channels": None,
+    }  # fmt: skip
+
+
+def test_outside_any_run_there_is_a_clear_error():
+    saver, _, _ = make()
+    with pytest.raises(NoRun, match="only inside a run"):
+        saver.get_tuple(config("nobody"))
+
+
+def test_a_thread_without_context_finds_its_run_by_thread_id_but_a_run_never_another():
+    saver, run, _ = make()
+    found = []
+    worker = threading.Thread(target=lambda: found.append(saver.get_tuple(config())))
+    worker.start()
+    worker.join()
+    assert found == [None]
+    token = current_run.set(run)
+    try:
+        for call in (
+            lambda: saver.get_tuple(config("other")),
+            lambda: list(saver.list(None)),
+            lambda: saver.delete_thread("other"),
+            lambda: saver.copy_thread("t", "other"),
+            lambda: saver.delete_for_runs(["x"]),
+            lambda: saver.prune(["t", "other"]),
+        ):
+            with pytest.raises(ForeignThread):
+                call()
+    finally:
+        current_run.reset(token)
+
+
+def test_an_ended_run_writes_nothing():
+    saver, run, connection = make()
+    current_run.set(run)
+    try:
+        run.end("success")
+        point = checkpoint(1, a=[1])
+        with pytest.raises(RunEnded):
+            saver.put(config(), point, {"source": "loop", "step": 0}, point["channel_versions"])
+        assert connection.store.checkpoints == {}
+    finally:
+        current_run.set(None)
+
+
+def test_sends_of_old_checkpoints_come_from_their_parent():
+    saver, run, connection = make()
+    current_run.set(run)
+    try:
+        first = checkpoint(1, version=3, a=["x"])
+        stored = saver.put(config(), first, {"source": "loop", "step": 0}, first["channel_versions"])
+        for path, task in (("~b", "task-1"), ("~a", "task-2")):
+            saver.put_writes(stored, [("__pregel_tasks", Send("node", task))], task, path)
+        second = checkpoint(2, version=3, a=["x", "y"])
+        saver.put(stored, second, {"source": "loop", "step": 1}, second["channel_versions"])
+        loaded = saver.get_tuple(config())
+        sends = loaded.checkpoint["channel_values"]["__pregel_tasks"]
+        assert [send.arg for send in sends] == ["task-2", "task-1"]
+        assert loaded.checkpoint["channel_versions"]["__pregel_tasks"] == f"{2:032}.0"
+        assert connection.reads == 2
+    finally:
+        current_run.set(None)
+
+
+def test_lists_are_read_in_pages():
+    saver, run, connection = make()
+    current_run.set(run)
+    try:
+        for number in range(1, 151):
+            point = checkpoint(number, a=number)
+            saver.put(config(), point, {"source": "loop", "step": number}, point["channel_versions"])
+        steps = [found.metadata["step"] for found in saver.list(config())]
+        assert steps == list(range(150, 0, -1))
+        assert len(list(saver.list(config(), limit=70))) == 70
+        assert len(list(saver.list(config(), filter={"step": 7}))) == 1
+        assert connection.reads == 3 + 2 + 1
+    finally:
+        current_run.set(None)
+
+
+def test_json_never_fails():
+    circle: list = []
+    circle.append(circle)
+    for value in ("a\ud800", 1 << 80, {1: 2}, {"a": {3}}, float("nan"), b"\xff", object(), circle, ValueError("x")):
+        json.loads(jsonable.dumps({"value": value}))
+    assert jsonable.dumps_jsonb({"a\x00": ["b\x00", "\\u0000"]}) == b'{"a":["b","\\\\u0000"]}'
+
+
+def test_large_frames_travel_in_pieces():
+    message = wire.pack("event", {"data": b"x" * (3 << 20)})
+    assert message[0] == 0x02
+    with pytest.raises(wire.TooLarge):
+        wire.pack("event", {"data": b"x" * (65 << 20)})
