@@ -1,3 +1,7 @@
 //! The `rapidclaw` binary: all is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    rapidclaw::cli::main()
+}

@@ -1,1 +1,67 @@
-//! The cli room.
+//! The command line: arguments, one file a command, what people see, exit codes. The composition root.
+
+pub mod args;
+mod commands;
+pub mod exit;
+mod session;
+mod ui;
+
+use crate::base::telemetry;
+use args::{Cli, Command};
+use clap::Parser as _;
+use exit::{Exit, Failure};
+use std::process::ExitCode;
+use ui::Printer;
+
+/// Runs the command that the process was called with.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
+        }
+    };
+    let printer = Printer::new(&cli.global);
+    let exit = match run(cli, &printer) {
+        Ok(exit) => exit,
+        Err(failure) => {
+            printer.failure(&failure);
+            failure.exit
+        }
+    };
+    exit.into()
+}
+
+fn run(cli: Cli, printer: &Printer) -> Result<Exit, Failure> {
+    let Cli { global, command } = cli;
+    match command {
+        // What needs no runtime gets none.
+        Command::Completions(args) => return commands::completions::run(&args, printer),
+        Command::Validate(args) => return commands::validate::run(&args, printer),
+        _ => {}
+    }
+    if !matches!(command, Command::Server(_)) && global.verbose > 0 {
+        telemetry::init(Some("rapidclaw=debug"), false);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Failed, error))?;
+    let done = runtime.block_on(async {
+        tokio::select! {
+            done = commands::run(command, &global, printer) => done,
+            // The server has its own way to stop.
+            () = interrupted(), if !printer.is_server() => Err(Failure::interrupted()),
+        }
+    });
+    // A prompt may still hold a blocking thread: it is not waited for.
+    runtime.shutdown_background();
+    done
+}
+
+async fn interrupted() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

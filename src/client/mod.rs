@@ -1,1 +1,187 @@
-//! The client room.
+//! Typed client of the control API, and where its logins rest.
+
+pub mod credentials;
+
+use crate::api::control::{
+    AgentStatus, DeployRequest, DeployResponse, KeyCreated, KeyRequest, KeyView, RolloutView, Whoami,
+};
+use crate::api::problem::Problem;
+use crate::base::http;
+use crate::base::secret::{ExposeSecret as _, SecretString};
+use reqwest::{Method, Url};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// How long the server may take to be reached.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long an answer may take; watching a rollout waits less than half of it.
+const TOTAL: Duration = Duration::from_secs(90);
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The address is none.
+    #[error("{0:?} is not the address of a server")]
+    Address(String),
+    /// The token would travel in clear.
+    #[error("{0} is another host, and plain HTTP would show it the token")]
+    PlainHttp(String),
+    /// The server could not be reached.
+    #[error("the server at {server} cannot be reached")]
+    Unreachable {
+        /// Which.
+        server: String,
+        /// Why.
+        source: reqwest::Error,
+    },
+    /// The server refused.
+    #[error("{}", said(.0))]
+    Refused(Box<Problem>),
+    /// The server answered something else.
+    #[error("the server's answer is not what this version expects ({status})")]
+    Answer {
+        /// Its status.
+        status: u16,
+        /// Why it could not be read.
+        source: serde_json::Error,
+    },
+}
+
+fn said(problem: &Problem) -> String {
+    if problem.detail.is_empty() { problem.title.clone() } else { format!("{}: {}", problem.title, problem.detail) }
+}
+
+/// A server, and the token for it.
+pub struct Client {
+    server: String,
+    token: SecretString,
+    http: reqwest::Client,
+}
+
+/// The address in its one form: scheme, host, port, no slash at its end. Plain HTTP only to loopback.
+pub fn address(text: &str) -> Result<String, ClientError> {
+    let wrong = || ClientError::Address(text.to_owned());
+    let spelled = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
+    let url = Url::parse(&spelled).map_err(|_| wrong())?;
+    let host = url.host_str().ok_or_else(wrong)?;
+    match url.scheme() {
+        "https" => {}
+        "http" if is_loopback(host) => {}
+        "http" => return Err(ClientError::PlainHttp(host.to_owned())),
+        _ => return Err(wrong()),
+    }
+    Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
+fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+impl Client {
+    /// A client of the server at `server` ([`address`]).
+    pub fn new(server: &str, token: SecretString) -> Result<Self, ClientError> {
+        let server = address(server)?;
+        let http = http::client(CONNECT, Some(TOTAL))
+            .map_err(|source| ClientError::Unreachable { server: server.clone(), source })?;
+        Ok(Self { server, token, http })
+    }
+
+    /// The server's address.
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// Who the token belongs to.
+    pub async fn whoami(&self) -> Result<Whoami, ClientError> {
+        self.call(Method::GET, "/v1/whoami", None::<&()>).await
+    }
+
+    /// All agents.
+    pub async fn agents(&self) -> Result<Vec<AgentStatus>, ClientError> {
+        self.call(Method::GET, "/v1/agents", None::<&()>).await
+    }
+
+    /// One agent; nothing when there is none.
+    pub async fn agent(&self, name: &str) -> Result<Option<AgentStatus>, ClientError> {
+        match self.call::<Vec<AgentStatus>>(Method::GET, &format!("/v1/agents/{name}"), None::<&()>).await {
+            Ok(found) => Ok(found.into_iter().next()),
+            Err(ClientError::Refused(problem)) if problem.code == "no-such-agent" => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deploys.
+    pub async fn deploy(&self, name: &str, request: &DeployRequest) -> Result<DeployResponse, ClientError> {
+        self.call(Method::POST, &format!("/v1/agents/{name}/deploys"), Some(request)).await
+    }
+
+    /// The rollout with its events after `after`, once there are any or `wait` seconds are over.
+    pub async fn rollout(&self, id: Uuid, after: i32, wait: u64) -> Result<RolloutView, ClientError> {
+        self.call(Method::GET, &format!("/v1/rollouts/{id}?after={after}&wait={wait}"), None::<&()>).await
+    }
+
+    /// Removes an agent with all that is known of it.
+    pub async fn destroy(&self, name: &str) -> Result<(), ClientError> {
+        self.call(Method::DELETE, &format!("/v1/agents/{name}"), None::<&()>).await
+    }
+
+    /// The agent's keys, without their values.
+    pub async fn keys(&self, agent: &str) -> Result<Vec<KeyView>, ClientError> {
+        self.call(Method::GET, &format!("/v1/agents/{agent}/keys"), None::<&()>).await
+    }
+
+    /// A new key.
+    pub async fn create_key(&self, agent: &str, name: &str) -> Result<KeyCreated, ClientError> {
+        let request = KeyRequest { name: name.to_owned() };
+        self.call(Method::POST, &format!("/v1/agents/{agent}/keys"), Some(&request)).await
+    }
+
+    /// Makes a key open nothing any more.
+    pub async fn revoke_key(&self, agent: &str, key: Uuid) -> Result<(), ClientError> {
+        self.call(Method::DELETE, &format!("/v1/agents/{agent}/keys/{key}"), None::<&()>).await
+    }
+
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&(impl Serialize + ?Sized)>,
+    ) -> Result<T, ClientError> {
+        let unreachable = |source| ClientError::Unreachable { server: self.server.clone(), source };
+        let request = self.http.request(method, format!("{}{path}", self.server)).bearer_auth(self.token.expose_secret());
+        let request = match body {
+            Some(body) => request.json(body),
+            None => request,
+        };
+        let response = request.send().await.map_err(unreachable)?;
+        let status = response.status();
+        let bytes = response.bytes().await.map_err(unreachable)?;
+        if status.is_success() {
+            let bytes = if bytes.is_empty() { b"null".as_slice() } else { &bytes };
+            return serde_json::from_slice(bytes)
+                .map_err(|source| ClientError::Answer { status: status.as_u16(), source });
+        }
+        let problem = serde_json::from_slice::<Problem>(&bytes).unwrap_or_else(|_| {
+            Problem::new(status.as_u16(), "unknown", "the server refused").detail(status.to_string())
+        });
+        Err(ClientError::Refused(Box::new(problem)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_http_goes_to_loopback_only() {
+        assert_eq!(address("http://127.0.0.1:4120/").unwrap(), "http://127.0.0.1:4120");
+        assert_eq!(address("http://[::1]:4120").unwrap(), "http://[::1]:4120");
+        assert_eq!(address("agents.example.com").unwrap(), "https://agents.example.com");
+        assert!(matches!(address("http://agents.example.com"), Err(ClientError::PlainHttp(_))));
+        assert!(matches!(address("ftp://x"), Err(ClientError::Address(_))));
+        assert!(matches!(address("http://"), Err(ClientError::Address(_))));
+    }
+}

@@ -29,7 +29,8 @@ pub fn router(app: App) -> Router {
 
 /// Whether runs can be given to the agent; it tells nothing else and wants no key.
 async fn health(State(app): State<App>, Path(name): Path<String>) -> Response {
-    let ready = app.control.gateway().route(&name).and_then(|route| route.serving()).is_some_and(|serving| serving.is_ready());
+    let ready =
+        app.control.gateway().route(&name).and_then(|route| route.serving()).is_some_and(|serving| serving.is_ready());
     if ready {
         return Json(json!({ "status": "ok" })).into_response();
     }

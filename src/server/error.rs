@@ -66,25 +66,33 @@ impl From<ControlError> for ApiError {
     fn from(error: ControlError) -> Self {
         let text = error.to_string();
         Self::new(match &error {
-            ControlError::NoSuchAgent(_) => {
-                Problem::new(404, "no-such-agent", "there is no such agent").detail(text).hint("`rapidclaw status` lists the agents")
+            ControlError::NoSuchAgent(_) => Problem::new(404, "no-such-agent", "there is no such agent")
+                .detail(text)
+                .hint("`rapidclaw status` lists the agents"),
+            ControlError::NoSuchRollout(_) => {
+                Problem::new(404, "no-such-rollout", "there is no such rollout").detail(text)
             }
-            ControlError::NoSuchRollout(_) => Problem::new(404, "no-such-rollout", "there is no such rollout").detail(text),
             ControlError::NoSuchKey { .. } => Problem::new(404, "no-such-key", "there is no such key").detail(text),
             ControlError::Settings(SettingsError::Models(cause)) => {
-                Problem::new(422, "secrets-and-egress", "the agent's secrets do not fit its egress rules").detail(chain(cause))
+                Problem::new(422, "secrets-and-egress", "the agent's secrets do not fit its egress rules")
+                    .detail(chain(cause))
             }
             ControlError::Settings(cause) => {
                 Problem::new(422, "manifest-invalid", "the server does not accept this manifest").detail(chain(cause))
             }
-            ControlError::NoImage(_) => Problem::new(422, "no-such-image", "the image is not in the server's Docker Engine")
-                .detail(text)
-                .hint("build and deploy on the machine of the server: this version moves no images"),
+            ControlError::NoImage(_) => {
+                Problem::new(422, "no-such-image", "the image is not in the server's Docker Engine")
+                    .detail(text)
+                    .hint("build and deploy on the machine of the server: this version moves no images")
+            }
             ControlError::Store(StoreError::RolloutUnderWay) => {
-                Problem::new(409, "rollout-under-way", "a rollout of this agent is under way").hint("wait until it has ended, then deploy again")
+                Problem::new(409, "rollout-under-way", "a rollout of this agent is under way")
+                    .hint("wait until it has ended, then deploy again")
             }
             ControlError::TakesLonger(_) => Problem::new(504, "takes-longer", "it takes longer").detail(text),
-            ControlError::Store(_) | ControlError::Checkpoints(_) => internal("database", "the database failed", &error),
+            ControlError::Store(_) | ControlError::Checkpoints(_) => {
+                internal("database", "the database failed", &error)
+            }
             ControlError::Runtime(_) => internal("runtime", "the server's Docker Engine failed", &error),
             ControlError::Secret(_) => internal("secrets", "the agent's secrets could not be used", &error),
         })

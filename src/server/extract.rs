@@ -44,9 +44,7 @@ pub fn authorized_route(app: &App, name: &str, headers: &HeaderMap) -> Result<Ar
         KeyOwner::Another if route.is_none() => {
             Err(ApiError::new(Problem::new(404, "no-such-agent", "there is no such agent")))
         }
-        KeyOwner::Another => {
-            Err(ApiError::new(Problem::new(403, "wrong-agent", "the key belongs to another agent")))
-        }
+        KeyOwner::Another => Err(ApiError::new(Problem::new(403, "wrong-agent", "the key belongs to another agent"))),
     }
 }
 
@@ -67,7 +65,9 @@ impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
         })?;
         serde_json::from_slice(&bytes).map(Self).map_err(|error| {
             let status = if error.is_data() { 422 } else { 400 };
-            ApiError::new(Problem::new(status, "body-invalid", "the body is not what is expected").detail(error.to_string()))
+            ApiError::new(
+                Problem::new(status, "body-invalid", "the body is not what is expected").detail(error.to_string()),
+            )
         })
     }
 }

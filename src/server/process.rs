@@ -191,9 +191,8 @@ pub async fn run(settings: ServerSettings, ready: impl FnOnce(&ServerFile)) -> R
     let closing = CancellationToken::new();
     let serve = |listener: TcpListener, router: axum::Router| {
         let closing = closing.clone();
-        shutdown.spawn(async move {
-            axum::serve(listener, router).with_graceful_shutdown(closing.cancelled_owned()).await
-        })
+        shutdown
+            .spawn(async move { axum::serve(listener, router).with_graceful_shutdown(closing.cancelled_owned()).await })
     };
     let servers = [serve(listener, control_api::router(app.clone())), serve(agents_listener, agents_api::router(app))];
     let text = serde_json::to_vec_pretty(&file).unwrap_or_default();
@@ -226,7 +225,8 @@ pub async fn run(settings: ServerSettings, ready: impl FnOnce(&ServerFile)) -> R
 fn lock(data_dir: &Path) -> Result<File, ServerError> {
     let shown = data_dir.display().to_string();
     let error = |source| ServerError::DataDir { path: shown.clone(), source };
-    let file = File::options().create(true).truncate(false).write(true).open(data_dir.join("server.lock")).map_err(error)?;
+    let file =
+        File::options().create(true).truncate(false).write(true).open(data_dir.join("server.lock")).map_err(error)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(ServerError::Locked(shown)),

@@ -1,0 +1,264 @@
+//! What can be typed.
+
+use crate::base::env;
+use crate::egress::Override;
+use crate::models::ProviderOverride;
+use clap::{Args, Parser, Subcommand};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use uuid::Uuid;
+
+/// Takes a LangGraph project from a laptop or CI to production.
+#[derive(Debug, Parser)]
+#[command(name = "rapidclaw", version, about, max_term_width = 100, disable_help_subcommand = true)]
+pub struct Cli {
+    /// For all commands.
+    #[command(flatten)]
+    pub global: Global,
+    /// Which command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// For all commands.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Print JSON on stdout
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print no progress and no hints
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// Say more; twice: everything
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Never ask
+    #[arg(long, global = true)]
+    pub no_input: bool,
+    /// Answer yes to every question
+    #[arg(long, short, global = true)]
+    pub yes: bool,
+    /// The server to talk to
+    #[arg(long, global = true, value_name = "URL", env = env::SERVER)]
+    pub server: Option<String>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check the manifest and the project behind it
+    Validate(ValidateArgs),
+    /// Make the image
+    Build(BuildArgs),
+    /// Log in to a server
+    Login(LoginArgs),
+    /// Forget a login
+    Logout,
+    /// Say who is logged in, and where
+    Whoami,
+    /// Build, roll out, and wait until the new release serves
+    Deploy(DeployArgs),
+    /// Show agents: replicas, p95, cost per turn
+    Status(StatusArgs),
+    /// Create, list and revoke an agent's keys
+    Keys(KeysArgs),
+    /// Remove an agent with its releases, keys, secrets and threads
+    Destroy(DestroyArgs),
+    /// Run, start and stop the server on this machine
+    Server(ServerArgs),
+    /// Print a shell's completions
+    Completions(CompletionsArgs),
+}
+
+/// Where the manifest is.
+#[derive(Debug, Clone, Args)]
+pub struct ManifestArg {
+    /// The manifest
+    #[arg(long, short, value_name = "FILE", default_value = "langgraph.json")]
+    pub manifest: PathBuf,
+}
+
+/// `validate`.
+#[derive(Debug, Args)]
+pub struct ValidateArgs {
+    /// Where it is.
+    #[command(flatten)]
+    pub manifest: ManifestArg,
+    /// Check the manifest alone, not the files it names
+    #[arg(long)]
+    pub manifest_only: bool,
+}
+
+/// What builds share.
+#[derive(Debug, Clone, Args)]
+pub struct BuildOptions {
+    /// Where it is.
+    #[command(flatten)]
+    pub manifest: ManifestArg,
+    /// The image to build on; else the manifest's base_image, else python:X-slim
+    #[arg(long, value_name = "IMAGE", env = env::BASE_IMAGE)]
+    pub base_image: Option<String>,
+    /// Build even when nothing changed, every layer
+    #[arg(long)]
+    pub no_cache: bool,
+}
+
+/// `build`.
+#[derive(Debug, Args)]
+pub struct BuildArgs {
+    /// How.
+    #[command(flatten)]
+    pub build: BuildOptions,
+    /// Print the Dockerfile and build nothing
+    #[arg(long)]
+    pub print_dockerfile: bool,
+}
+
+/// `login`.
+#[derive(Debug, Args)]
+pub struct LoginArgs {
+    /// The server's address; this machine's when it is not given and nobody can be asked
+    #[arg(value_name = "SERVER")]
+    pub address: Option<String>,
+    /// The server on this machine, with the administrator's token
+    #[arg(long, conflicts_with_all = ["address", "token_stdin"])]
+    pub local: bool,
+    /// Read the token from stdin
+    #[arg(long)]
+    pub token_stdin: bool,
+    /// The data folder of the server on this machine
+    #[arg(long, value_name = "DIR", env = env::DATA_DIR)]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// `deploy`.
+#[derive(Debug, Args)]
+pub struct DeployArgs {
+    /// How.
+    #[command(flatten)]
+    pub build: BuildOptions,
+    /// Read secrets from this file, not from the manifest's `env`
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Option<PathBuf>,
+    /// Do not wait for the switch
+    #[arg(long)]
+    pub detach: bool,
+    /// Wait this long for the switch, in seconds
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<u64>,
+}
+
+/// `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Only this agent; exit 1 when it is not healthy
+    pub name: Option<String>,
+}
+
+/// `keys`.
+#[derive(Debug, Args)]
+pub struct KeysArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: KeysCommand,
+}
+
+/// What can be done with keys.
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// Make a key; it is shown this once
+    Create {
+        /// The agent
+        agent: String,
+        /// What it is for
+        #[arg(long, default_value = "")]
+        name: String,
+    },
+    /// List keys
+    List {
+        /// The agent
+        agent: String,
+    },
+    /// Make a key open nothing any more
+    Revoke {
+        /// The agent
+        agent: String,
+        /// The key's id
+        id: Uuid,
+    },
+}
+
+/// `destroy`.
+#[derive(Debug, Args)]
+pub struct DestroyArgs {
+    /// The agent
+    pub name: String,
+}
+
+/// `server`.
+#[derive(Debug, Args)]
+pub struct ServerArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ServerCommand,
+}
+
+/// What can be done with the server.
+#[derive(Debug, Subcommand)]
+pub enum ServerCommand {
+    /// Run the server in the foreground
+    Run(ServerOptions),
+    /// Start the server in the background, and wait until it answers
+    Start(ServerOptions),
+    /// Stop the server on this machine, its replicas and its Postgres; all data stay
+    Stop(DataDirArg),
+    /// Say whether a server runs on this machine
+    Status(DataDirArg),
+}
+
+/// Where a server's data are.
+#[derive(Debug, Clone, Args)]
+pub struct DataDirArg {
+    /// The data folder; /var/lib/rapidclaw for root, the XDG data folder else
+    #[arg(long, value_name = "DIR", env = env::DATA_DIR)]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// How a server runs.
+#[derive(Debug, Clone, Args)]
+pub struct ServerOptions {
+    /// Where its data are.
+    #[command(flatten)]
+    pub data_dir: DataDirArg,
+    /// Where the control API answers
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4120")]
+    pub listen: SocketAddr,
+    /// Where agents answer
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4121")]
+    pub agents_listen: SocketAddr,
+    /// Listen on other addresses than loopback's without TLS
+    #[arg(long)]
+    pub insecure: bool,
+    /// A Postgres of yours, from the environment alone (a password is no argument)
+    #[arg(skip = env::var(env::DATABASE_URL).map(crate::base::secret::SecretString::from))]
+    pub database_url: Option<crate::base::secret::SecretString>,
+    /// A model provider's address for all agents (openai=URL, anthropic=URL); it may be this machine
+    #[arg(long = "provider", value_name = "NAME=URL")]
+    pub providers: Vec<ProviderOverride>,
+    /// An address for a name that agents reach, as curl has it
+    #[arg(long, value_name = "NAME:PORT:ADDR")]
+    pub resolve: Vec<Override>,
+    /// Write the log as JSON
+    #[arg(long)]
+    pub log_json: bool,
+    /// Begin a session of its own (`server start` does)
+    #[arg(long, hide = true)]
+    pub detached: bool,
+}
+
+/// `completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// Which shell
+    pub shell: clap_complete::Shell,
+}

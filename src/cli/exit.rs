@@ -1,0 +1,168 @@
+//! Exit codes (DESIGN.md 4), and which failure has which.
+
+use crate::client::ClientError;
+use crate::client::credentials::CredentialsError;
+use crate::runtime::docker::engine::EngineError;
+use crate::server::ServerError;
+use crate::store::postgres::PostgresError;
+use std::process::ExitCode;
+
+/// Every exit code there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// 0: done.
+    Done,
+    /// 1: the operation failed.
+    Failed,
+    /// 2: wrong usage.
+    Usage,
+    /// 3: the manifest or the project is invalid, dependencies that do not resolve included.
+    Invalid,
+    /// 4: not logged in, or not allowed.
+    NotAllowed,
+    /// 5: the control plane, Docker or Postgres cannot be reached.
+    Unreachable,
+    /// 6: the rollout failed; what served before still serves.
+    RolloutFailed,
+    /// 7: timed out; the rollout goes on.
+    TimedOut,
+    /// 130: interrupted.
+    Interrupted,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+            Exit::Invalid => 3,
+            Exit::NotAllowed => 4,
+            Exit::Unreachable => 5,
+            Exit::RolloutFailed => 6,
+            Exit::TimedOut => 7,
+            Exit::Interrupted => 130,
+        })
+    }
+}
+
+/// Why a command failed: what, why, what next.
+#[derive(Debug)]
+pub struct Failure {
+    /// The exit code.
+    pub exit: Exit,
+    /// What, with its causes.
+    pub error: anyhow::Error,
+    /// What next, a line each.
+    pub hints: Vec<String>,
+    /// Text to show before the error (diagnostics, a replica's last lines).
+    pub evidence: Option<String>,
+}
+
+impl Failure {
+    /// A failure with its causes.
+    pub fn new(exit: Exit, error: impl Into<anyhow::Error>) -> Self {
+        Self { exit, error: error.into(), hints: Vec::new(), evidence: None }
+    }
+
+    /// A failure that is one sentence.
+    pub fn said(exit: Exit, text: impl Into<String>) -> Self {
+        Self::new(exit, anyhow::Error::msg(text.into()))
+    }
+
+    /// Adds what to do next.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// Adds text to show before.
+    #[must_use]
+    pub fn evidence(mut self, text: impl Into<String>) -> Self {
+        self.evidence = Some(text.into());
+        self
+    }
+
+    /// Ctrl-C.
+    pub fn interrupted() -> Self {
+        Self::said(Exit::Interrupted, "interrupted")
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        let (exit, hints) = match &error {
+            ClientError::Address(_) => (Exit::Usage, vec!["name it as https://HOST[:PORT]".to_owned()]),
+            ClientError::PlainHttp(_) => (Exit::Usage, vec!["use https://".to_owned()]),
+            ClientError::Unreachable { .. } => (
+                Exit::Unreachable,
+                vec!["`rapidclaw server status` says whether it runs here; `rapidclaw server start` starts it".to_owned()],
+            ),
+            ClientError::Refused(problem) => {
+                let mut hints = problem.hints.clone();
+                if let Some(id) = problem.request_id {
+                    hints.push(format!("request_id {id}"));
+                }
+                let exit = match problem.status {
+                    401 | 403 => {
+                        hints.insert(0, "log in again: `rapidclaw login`".to_owned());
+                        Exit::NotAllowed
+                    }
+                    _ if matches!(problem.code.as_str(), "manifest-invalid" | "secrets-and-egress") => Exit::Invalid,
+                    _ => Exit::Failed,
+                };
+                (exit, hints)
+            }
+            ClientError::Answer { .. } => {
+                (Exit::Failed, vec!["is the server of the same version? `rapidclaw whoami`".to_owned()])
+            }
+        };
+        Self { hints, ..Self::new(exit, error) }
+    }
+}
+
+impl From<CredentialsError> for Failure {
+    fn from(error: CredentialsError) -> Self {
+        Self::new(Exit::Failed, error).hint("remove the file and log in again: `rapidclaw login`")
+    }
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        let hint = error.hint();
+        Self::new(Exit::Unreachable, error).hint(hint)
+    }
+}
+
+impl From<ServerError> for Failure {
+    fn from(error: ServerError) -> Self {
+        let (exit, hint) = match &error {
+            ServerError::Engine(error) => (Exit::Unreachable, Some(error.hint())),
+            ServerError::Postgres(error) => (Exit::Unreachable, error.hint()),
+            ServerError::Store(_) => (Exit::Unreachable, None),
+            ServerError::Listen { address, .. } => (
+                Exit::Failed,
+                Some(format!("another program has the port; find it with `ss -ltnp`, or choose another than {address}")),
+            ),
+            ServerError::Locked(_) => (Exit::Failed, Some("`rapidclaw server status` says which; `rapidclaw server stop` stops it".to_owned())),
+            ServerError::Insecure(_) => (
+                Exit::Usage,
+                Some("put a proxy with TLS before it, or say --insecure where nobody listens in".to_owned()),
+            ),
+            ServerError::DataDir { .. } => (Exit::Failed, Some("name another with --data-dir".to_owned())),
+            _ => (Exit::Failed, None),
+        };
+        let failure = Self::new(exit, error);
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}
+
+impl From<PostgresError> for Failure {
+    fn from(error: PostgresError) -> Self {
+        Self::from(ServerError::Postgres(error))
+    }
+}

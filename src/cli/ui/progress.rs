@@ -1,0 +1,57 @@
+//! A moving line on a terminal, plain lines elsewhere.
+
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::Write as _;
+use std::time::Duration;
+
+/// What goes on, one step at a time.
+pub struct Progress {
+    bar: Option<ProgressBar>,
+    quiet: bool,
+}
+
+impl Progress {
+    pub(super) fn new(animated: bool, quiet: bool) -> Self {
+        let bar = animated.then(|| {
+            let style = ProgressStyle::with_template("{spinner:.cyan} {msg} {elapsed:.dim}");
+            let bar = ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+            bar.enable_steady_tick(Duration::from_millis(100));
+            bar
+        });
+        Self { bar, quiet }
+    }
+
+    /// Shows what goes on now; on a terminal it replaces what was shown.
+    pub fn step(&self, text: impl AsRef<str>) {
+        match &self.bar {
+            Some(bar) => bar.set_message(text.as_ref().to_owned()),
+            None => self.keep(text),
+        }
+    }
+
+    /// Shows a line that moves and is of no use later.
+    pub fn passing(&self, text: impl AsRef<str>) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(text.as_ref().to_owned());
+        }
+    }
+
+    /// Writes a line that stays.
+    pub fn keep(&self, text: impl AsRef<str>) {
+        match &self.bar {
+            Some(bar) => bar.println(text.as_ref()),
+            None if !self.quiet => {
+                let _ = writeln!(anstream::stderr(), "{}", text.as_ref());
+            }
+            None => {}
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
