@@ -74,7 +74,7 @@ fn redact(line: String, secrets: &BTreeMap<String, SecretString>) -> String {
         .values()
         .map(SecretString::expose_secret)
         .filter(|value| value.len() >= SHORTEST && line.contains(*value))
-        .fold(line.clone(), |line, value| line.replace(value, "***"))
+        .fold(line.replace('\0', ""), |line, value| line.replace(value, "***"))
 }
 
 #[cfg(test)]

@@ -127,12 +127,16 @@ pub fn key_file(data_dir: &Path) -> PathBuf {
     name.into()
 }
 
-/// What runs on a data folder, if something does.
+/// Whether a server has the data folder.
+pub fn is_locked(data_dir: &Path) -> bool {
+    let Ok(lock) = File::open(data_dir.join("server.lock")) else { return false };
+    matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock))
+}
+
+/// What answers on a data folder, if something does.
 pub fn running(data_dir: &Path) -> Option<ServerFile> {
-    let lock = File::open(data_dir.join("server.lock")).ok()?;
-    match lock.try_lock_shared() {
-        Err(TryLockError::WouldBlock) => {}
-        _ => return None,
+    if !is_locked(data_dir) {
+        return None;
     }
     serde_json::from_slice(&std::fs::read(server_file(data_dir)).ok()?).ok()
 }
@@ -144,6 +148,8 @@ pub async fn run(settings: ServerSettings, ready: impl FnOnce(&ServerFile)) -> R
     // Postgres' user has to pass through; what is private in it has its own mode.
     paths::ensure_dir(data_dir, 0o711).map_err(data_error)?;
     let _lock = lock(data_dir)?;
+    // A killed server's; nobody shall take it for ours.
+    let _ = std::fs::remove_file(server_file(data_dir));
     let listener = listen(settings.listen, settings.insecure).await?;
     let agents_listener = listen(settings.agents_listen, settings.insecure).await?;
     let docker = engine::connect().await?;

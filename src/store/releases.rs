@@ -56,7 +56,7 @@ impl Store {
 
     /// Keeps what the release's replicas said of their graphs.
     pub async fn set_describe(&self, release: Uuid, describe: &str) -> Result<(), StoreError> {
-        sqlx::query("UPDATE releases SET describe = $2::jsonb WHERE id = $1")
+        sqlx::query("UPDATE releases SET describe = $2::json WHERE id = $1")
             .bind(release)
             .bind(describe)
             .execute(self.pool())

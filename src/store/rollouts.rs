@@ -110,7 +110,7 @@ impl Store {
     /// Ends a rollout otherwise.
     pub async fn fail_rollout(&self, rollout: Uuid, failure: &RolloutFailure) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE rollouts SET state = 'failed', ended_at = now(), failure = $2 WHERE id = $1 AND state = 'running'",
+            "UPDATE rollouts SET state = 'failed', ended_at = now(), failure = $2::json WHERE id = $1 AND state = 'running'",
         )
         .bind(rollout)
         .bind(Json(failure))

@@ -274,18 +274,19 @@ pub async fn live_attempts(
 
 /// Ends attempts inside the transaction that commits their last checkpoints. Says which runs ended.
 pub async fn end(connection: &mut PgConnection, endings: &[Ending]) -> Result<Vec<Uuid>, StoreError> {
-    let column = |of: fn(&Ending) -> Option<serde_json::Value>| endings.iter().map(of).collect::<Vec<_>>();
-    let answers = column(|end| end.answer.clone());
-    let faults = column(|end| end.fault.as_ref().and_then(|fault| serde_json::to_value(fault).ok()));
+    // As text: JSON with NUL characters is fine in a json column, and in a jsonb parameter it is not.
+    let answers: Vec<Option<String>> = endings.iter().map(|end| end.answer.as_ref().map(ToString::to_string)).collect();
+    let faults: Vec<Option<String>> =
+        endings.iter().map(|end| end.fault.as_ref().and_then(|fault| serde_json::to_string(fault).ok())).collect();
     Ok(sqlx::query_scalar(
         "WITH ending AS (
-           SELECT * FROM UNNEST($1::uuid[], $2::int[], $3::text[], $4::text[], $5::jsonb[], $6::jsonb[], $7::bigint[], $8::bigint[], $9::float8[])
+           SELECT * FROM UNNEST($1::uuid[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[], $9::float8[])
              AS e (run, number, status, thread_status, answer, fault, input_tokens, output_tokens, cost)
          ), attempt AS (
            UPDATE attempts SET state = 'ended', ended_at = clock_timestamp() FROM ending
            WHERE run_id = run AND attempts.number = ending.number AND state = 'live'
          ), run AS (
-           UPDATE runs SET status = e.status, ended_at = clock_timestamp(), answer = e.answer, fault = e.fault,
+           UPDATE runs SET status = e.status, ended_at = clock_timestamp(), answer = e.answer::json, fault = e.fault::json,
              input_tokens = e.input_tokens, output_tokens = e.output_tokens, cost = e.cost
            FROM ending e WHERE runs.id = e.run AND runs.attempt = e.number AND runs.status = 'running'
            RETURNING runs.id, agent_id, thread_id, e.thread_status

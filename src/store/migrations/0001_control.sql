@@ -37,7 +37,8 @@ CREATE TABLE releases (
     folder text NOT NULL,
     secret_names text[] NOT NULL,
     source_revision text,
-    describe jsonb,
+    -- json, not jsonb: what a replica says may hold NUL characters, which jsonb cannot.
+    describe json,
     created_at timestamptz NOT NULL DEFAULT now(),
     UNIQUE (agent_id, version)
 );
@@ -51,7 +52,7 @@ CREATE TABLE rollouts (
     state text NOT NULL,
     phase text NOT NULL,
     phases jsonb NOT NULL DEFAULT '[]',
-    failure jsonb,
+    failure json,
     created_at timestamptz NOT NULL DEFAULT now(),
     ended_at timestamptz
 );
@@ -116,8 +117,8 @@ CREATE TABLE runs (
     request jsonb NOT NULL,
     metadata jsonb NOT NULL DEFAULT '{}',
     attempt integer NOT NULL DEFAULT 0,
-    answer jsonb,
-    fault jsonb,
+    answer json,
+    fault json,
     input_tokens bigint NOT NULL DEFAULT 0,
     output_tokens bigint NOT NULL DEFAULT 0,
     cost double precision,

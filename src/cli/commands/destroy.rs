@@ -1,0 +1,31 @@
+//! `destroy NAME`.
+
+use crate::cli::args::{DestroyArgs, Global};
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::session;
+use crate::cli::ui::Printer;
+
+/// Asks on a terminal; elsewhere `--yes` says that it is meant.
+pub async fn run(args: &DestroyArgs, global: &Global, printer: &Printer) -> Result<Exit, Failure> {
+    let client = session::client(global)?;
+    let name = &args.name;
+    if !global.yes {
+        let what = format!("destroy {name} with its releases, keys, secrets and all its threads");
+        if !printer.is_interactive() {
+            return Err(Failure::said(Exit::Usage, format!("nobody can be asked whether to {what}"))
+                .hint(format!("say so: `rapidclaw destroy {name} --yes`")));
+        }
+        let sure = dialoguer::Confirm::new()
+            .with_prompt(format!("{what}?"))
+            .default(false)
+            .interact()
+            .map_err(|error| Failure::new(Exit::Failed, error))?;
+        if !sure {
+            printer.line("nothing is changed");
+            return Ok(Exit::Failed);
+        }
+    }
+    client.destroy(name).await?;
+    printer.line(format!("{name} is destroyed"));
+    Ok(Exit::Done)
+}

@@ -1,0 +1,34 @@
+//! One file a command: settings in, work, report out.
+
+mod build;
+pub mod completions;
+mod deploy;
+mod destroy;
+mod keys;
+mod login;
+mod project;
+mod server;
+mod status;
+pub mod validate;
+mod watch;
+
+use super::args::{Command, Global};
+use super::exit::{Exit, Failure};
+use super::ui::Printer;
+
+/// Runs a command that works on the runtime.
+pub async fn run(command: Command, global: &Global, printer: &Printer) -> Result<Exit, Failure> {
+    match command {
+        Command::Validate(args) => validate::run(&args, printer),
+        Command::Completions(args) => completions::run(&args, printer),
+        Command::Build(args) => build::run(&args, printer).await,
+        Command::Login(args) => login::login(&args, global, printer).await,
+        Command::Logout => login::logout(global, printer),
+        Command::Whoami => login::whoami(global, printer).await,
+        Command::Deploy(args) => deploy::run(&args, global, printer).await,
+        Command::Status(args) => status::run(&args, global, printer).await,
+        Command::Keys(args) => keys::run(args.command, global, printer).await,
+        Command::Destroy(args) => destroy::run(&args, global, printer).await,
+        Command::Server(args) => server::run(args.command, printer).await,
+    }
+}

@@ -1,0 +1,54 @@
+//! The manifest and the project behind it, checked, with every fault shown.
+
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::ui::Printer;
+use crate::manifest::{self, Diagnostic, Loaded, ManifestError, project, render};
+use std::path::{Path, PathBuf};
+
+/// A manifest without errors, and the folder it is in.
+pub struct Checked {
+    /// What it says.
+    pub loaded: Loaded,
+    /// The project's folder.
+    pub folder: PathBuf,
+    /// Faults that are no errors.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Reads the manifest and, unless `manifest_only`, checks what it names. All faults at once.
+pub fn check(path: &Path, manifest_only: bool) -> Result<Checked, Failure> {
+    let loaded = manifest::load(path).map_err(invalid)?;
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let mut faults = loaded.warnings.clone();
+    if !manifest_only {
+        faults.extend(project::check(&loaded, &folder));
+        faults.sort_by_key(|fault| (fault.line, fault.column));
+    }
+    if faults.iter().any(Diagnostic::is_error) {
+        return Err(invalid(ManifestError::Invalid(faults)));
+    }
+    Ok(Checked { loaded, folder, warnings: faults })
+}
+
+/// [`check`], with the warnings shown.
+pub fn check_loudly(path: &Path, printer: &Printer) -> Result<Checked, Failure> {
+    let checked = check(path, false)?;
+    if !checked.warnings.is_empty() {
+        printer.text(render(&checked.warnings));
+    }
+    Ok(checked)
+}
+
+fn invalid(error: ManifestError) -> Failure {
+    let shown = render(error.diagnostics());
+    let hint = error.hint();
+    let failure = Failure::new(Exit::Invalid, error);
+    let failure = if shown.is_empty() { failure } else { failure.evidence(shown) };
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}

@@ -1,0 +1,218 @@
+//! `server run|start|stop|status`.
+
+use crate::base::{paths, telemetry};
+use crate::cli::args::{DataDirArg, ServerCommand, ServerOptions};
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::ui::{Format, Printer};
+use crate::server::process::{self, ServerFile};
+use crate::server::{ServerSettings, run as run_server};
+use serde_json::json;
+use std::fs::File;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a start may take: the first makes a Postgres.
+const START: Duration = Duration::from_secs(120);
+/// How long a stop may take.
+const STOP: Duration = Duration::from_secs(90);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// The log of a server in the background is begun anew when it is larger, the old one kept once.
+const LOG_BYTES: u64 = 32 << 20;
+
+/// Does what is asked.
+pub async fn run(command: ServerCommand, printer: &Printer) -> Result<Exit, Failure> {
+    match command {
+        ServerCommand::Run(options) => foreground(options, printer).await,
+        ServerCommand::Start(options) => background(&options, printer).await,
+        ServerCommand::Stop(place) => stop(&folder(&place), printer).await,
+        ServerCommand::Status(place) => Ok(status(&folder(&place), printer)),
+    }
+}
+
+fn folder(place: &DataDirArg) -> PathBuf {
+    let given = place.data_dir.clone().unwrap_or_else(paths::data_dir);
+    std::path::absolute(&given).unwrap_or(given)
+}
+
+async fn foreground(options: ServerOptions, printer: &Printer) -> Result<Exit, Failure> {
+    printer.become_server();
+    if options.detached {
+        // A terminal that closes takes its session's processes along: this one has its own.
+        let _ = rustix::process::setsid();
+    }
+    telemetry::init(crate::base::env::var(crate::base::env::LOG).as_deref(), options.log_json);
+    let settings = ServerSettings {
+        data_dir: folder(&options.data_dir),
+        listen: options.listen,
+        agents_listen: options.agents_listen,
+        insecure: options.insecure,
+        database_url: options.database_url,
+        providers: options.providers,
+        resolve: options.resolve,
+    };
+    run_server(settings, |file| {
+        printer.line(format!("control API {}  agents {}", file.url, file.agents_url));
+    })
+    .await?;
+    Ok(Exit::Done)
+}
+
+async fn background(options: &ServerOptions, printer: &Printer) -> Result<Exit, Failure> {
+    let data_dir = folder(&options.data_dir);
+    if let Some(running) = process::running(&data_dir) {
+        printer.line(format!("already runs: {} (pid {})", running.url, running.pid));
+        return Ok(Exit::Done);
+    }
+    let began = Instant::now();
+    let mut arguments = vec![
+        format!("--listen={}", options.listen),
+        format!("--agents-listen={}", options.agents_listen),
+    ];
+    arguments.extend(options.insecure.then(|| "--insecure".to_owned()));
+    arguments.extend(options.log_json.then(|| "--log-json".to_owned()));
+    // As they were typed: what they mean is for the server to say again.
+    arguments.extend(typed("--provider"));
+    arguments.extend(typed("--resolve"));
+    let running = start(&data_dir, &arguments, printer).await?;
+    match printer.format() {
+        Format::Json => printer.json(&running),
+        Format::Line | Format::Table => printer.line(format!(
+            "server started in {:.1}s: control API {}, agents {} (pid {})",
+            began.elapsed().as_secs_f64(),
+            running.url,
+            running.agents_url,
+            running.pid
+        )),
+    }
+    Ok(Exit::Done)
+}
+
+/// Every value that an option was given on this command line.
+fn typed(option: &str) -> Vec<String> {
+    let mut values = Vec::new();
+    let mut arguments = std::env::args();
+    while let Some(argument) = arguments.next() {
+        if argument == option {
+            values.extend(arguments.next().map(|value| format!("{option}={value}")));
+        } else if argument.starts_with(&format!("{option}=")) {
+            values.push(argument);
+        }
+    }
+    values
+}
+
+/// Starts a server with all defaults (`login` does).
+pub async fn start_plain(data_dir: &Path, printer: &Printer) -> Result<ServerFile, Failure> {
+    start(data_dir, &[], printer).await
+}
+
+async fn start(data_dir: &Path, arguments: &[String], printer: &Printer) -> Result<ServerFile, Failure> {
+    let failed = |error: std::io::Error| {
+        Failure::new(Exit::Failed, error).hint(format!("is {} a folder that you may write to? name another with --data-dir", data_dir.display()))
+    };
+    paths::ensure_dir(data_dir, 0o711).map_err(failed)?;
+    let log_path = data_dir.join("server.log");
+    if std::fs::metadata(&log_path).is_ok_and(|meta| meta.len() > LOG_BYTES) {
+        let _ = std::fs::rename(&log_path, data_dir.join("server.log.1"));
+    }
+    let log = File::options().create(true).append(true).open(&log_path).map_err(failed)?;
+    let begin = log.metadata().map(|meta| meta.len()).unwrap_or_default();
+    let program = std::env::current_exe().map_err(failed)?;
+    let mut child = Command::new(program)
+        .args(["server", "run", "--detached", "--data-dir"])
+        .arg(data_dir)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .process_group(0)
+        .spawn()
+        .map_err(failed)?;
+    let progress = printer.progress();
+    progress.passing("starting the server");
+    let deadline = Instant::now() + START;
+    loop {
+        if let Some(running) = process::running(data_dir).filter(|running| running.pid == child.id()) {
+            return Ok(running);
+        }
+        if let Ok(Some(status)) = child.try_wait() {
+            return Err(said_by_child(&log_path, begin, status.code()));
+        }
+        if Instant::now() > deadline {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(Failure::said(Exit::Failed, format!("the server did not answer within {} s", START.as_secs()))
+                .hint(format!("its log: {}", log_path.display())));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// The child has said what is wrong, in the same form as we would: it is handed on, with its exit code.
+fn said_by_child(log: &Path, begin: u64, code: Option<i32>) -> Failure {
+    let text = std::fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text[usize::try_from(begin).unwrap_or(0).min(text.len())..]).into_owned();
+    let exit = match code {
+        Some(2) => Exit::Usage,
+        Some(3) => Exit::Invalid,
+        Some(4) => Exit::NotAllowed,
+        Some(5) => Exit::Unreachable,
+        _ => Exit::Failed,
+    };
+    let mut lines = text.lines().map(str::trim_end).skip_while(|line| !line.starts_with("error: "));
+    let message = lines.next().and_then(|line| line.strip_prefix("error: ")).unwrap_or("the server ended at once");
+    let mut failure = Failure::said(exit, message.to_owned());
+    for line in lines {
+        if let Some(cause) = line.strip_prefix("caused by: ") {
+            failure.error = anyhow::Error::msg(cause.to_owned()).context(failure.error.to_string());
+        } else if let Some(hint) = line.strip_prefix("hint: ") {
+            failure.hints.push(hint.to_owned());
+        }
+    }
+    failure.hint(format!("its log: {}", log.display()))
+}
+
+async fn stop(data_dir: &Path, printer: &Printer) -> Result<Exit, Failure> {
+    let Some(running) = process::running(data_dir) else {
+        printer.line("no server runs on this machine");
+        return Ok(Exit::Done);
+    };
+    let pid = i32::try_from(running.pid).ok().and_then(rustix::process::Pid::from_raw);
+    let asked = pid.map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::TERM));
+    match asked {
+        Some(Ok(())) => {}
+        Some(Err(rustix::io::Errno::PERM)) => {
+            return Err(Failure::said(Exit::NotAllowed, format!("the server (pid {}) is another user's", running.pid))
+                .hint("stop it as the user who runs it"));
+        }
+        _ => return Err(Failure::said(Exit::Failed, format!("the server (pid {}) cannot be asked to stop", running.pid))),
+    }
+    let progress = printer.progress();
+    progress.passing("stopping the server");
+    let deadline = Instant::now() + STOP;
+    while process::is_locked(data_dir) {
+        if Instant::now() > deadline {
+            return Err(Failure::said(Exit::TimedOut, format!("the server (pid {}) still stops", running.pid))
+                .hint(format!("its log: {}", data_dir.join("server.log").display())));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    drop(progress);
+    printer.line("server stopped; all data stay");
+    Ok(Exit::Done)
+}
+
+fn status(data_dir: &Path, printer: &Printer) -> Exit {
+    let running = process::running(data_dir);
+    match (&running, printer.format()) {
+        (running, Format::Json) => printer.json(&json!({ "running": running.is_some(), "server": running })),
+        (Some(one), _) => printer.line(format!(
+            "server runs: control API {}, agents {} (pid {}, rapidclaw {})",
+            one.url, one.agents_url, one.pid, one.version
+        )),
+        (None, _) => printer.line("no server runs on this machine"),
+    }
+    if running.is_some() { Exit::Done } else { Exit::Failed }
+}

@@ -1,0 +1,36 @@
+//! `validate`: the manifest and the project behind it, all faults at once.
+
+use super::project;
+use crate::cli::args::ValidateArgs;
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::ui::{Format, Printer};
+use crate::manifest::render;
+use serde_json::json;
+
+/// Exit 0 when there are no errors, 3 when there are.
+pub fn run(args: &ValidateArgs, printer: &Printer) -> Result<Exit, Failure> {
+    let checked = project::check(&args.manifest.manifest, args.manifest_only)?;
+    let manifest = &checked.loaded.manifest;
+    if !checked.warnings.is_empty() {
+        printer.text(render(&checked.warnings));
+    }
+    let graphs: Vec<&str> = manifest.graphs.iter().map(|graph| graph.id.as_str()).collect();
+    let unenforced = manifest.not_enforced();
+    if printer.format() == Format::Json {
+        printer.json(&json!({
+            "valid": true, "name": manifest.name, "graphs": graphs,
+            "warnings": checked.warnings.iter().map(|fault| json!({
+                "code": fault.code, "message": fault.message, "file": fault.file, "line": fault.line,
+                "column": fault.column, "fix": fault.fix,
+            })).collect::<Vec<_>>(),
+            "not_enforced_yet": unenforced,
+        }));
+        return Ok(Exit::Done);
+    }
+    let count = if graphs.len() == 1 { "1 graph".to_owned() } else { format!("{} graphs", graphs.len()) };
+    printer.line(format!("{} is valid: agent {}, {count}", args.manifest.manifest.display(), manifest.name));
+    for key in unenforced {
+        printer.note(format!("not enforced yet: {key}"));
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,76 @@
+//! Watches a rollout to its end and says what came of it.
+
+use crate::api::control::{PhaseTime, RolloutView};
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::ui::Printer;
+use crate::client::{Client, ClientError};
+use crate::release::state::RolloutState;
+use std::time::Duration;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+/// How long one question to the server waits for news, in seconds.
+const WAIT: u64 = 20;
+/// How long a server that cannot be reached is waited for.
+const LOST: Duration = Duration::from_secs(60);
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Returns when traffic has moved. Exit 6 when the rollout failed, 7 when `timeout` passed, 5 when the
+/// server was lost.
+pub async fn rollout(client: &Client, id: Uuid, timeout: Option<Duration>, printer: &Printer) -> Result<RolloutView, Failure> {
+    let progress = printer.progress();
+    let deadline = timeout.map(|timeout| Instant::now() + timeout);
+    let mut after = 0;
+    let mut last_heard = Instant::now();
+    loop {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            return Err(Failure::said(Exit::TimedOut, "the rollout takes longer, and goes on")
+                .hint("`rapidclaw status` says how it went"));
+        }
+        let wait = left.map_or(WAIT, |left| left.as_secs().clamp(1, WAIT));
+        let view = match client.rollout(id, after, wait).await {
+            Ok(view) => view,
+            // The server starts again, perhaps: the rollout is its affair, not ours.
+            Err(ClientError::Unreachable { .. }) if last_heard.elapsed() < LOST => {
+                progress.passing("the server cannot be reached; trying again");
+                tokio::time::sleep(RETRY).await;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        last_heard = Instant::now();
+        for event in &view.events {
+            progress.keep(format!("{}: {}", event.phase, event.message));
+            after = after.max(event.seq);
+        }
+        match view.state {
+            RolloutState::Running => progress.passing(format!("{} v{}: {}", view.agent, view.version, view.phase)),
+            RolloutState::Succeeded => return Ok(view),
+            RolloutState::Failed | RolloutState::Cancelled => return Err(failed(&view)),
+        }
+    }
+}
+
+fn failed(view: &RolloutView) -> Failure {
+    let serves = match view.from_version {
+        Some(version) => format!("v{version} still serves"),
+        None => "nothing serves".to_owned(),
+    };
+    let Some(failure) = &view.failure else {
+        return Failure::said(Exit::RolloutFailed, format!("the rollout of v{} was cancelled; {serves}", view.version));
+    };
+    let mut out = Failure::said(Exit::RolloutFailed, failure.message.clone())
+        .hint(format!("v{} of {} was not rolled out; {serves}", view.version, view.agent));
+    out.hints.splice(0..0, failure.hints.iter().cloned());
+    if failure.log.is_empty() {
+        return out;
+    }
+    out.evidence(format!("the replica's last lines:\n  {}", failure.log.join("\n  ")))
+}
+
+/// `build 0.8 push 0.0 start 1.1 ready 3.2 switch 0.0`, and the sum.
+pub fn phases(phases: &[PhaseTime]) -> (String, f64) {
+    let parts: Vec<String> = phases.iter().map(|one| format!("{} {:.1}", one.phase, one.seconds)).collect();
+    (parts.join(" "), phases.iter().map(|one| one.seconds).sum())
+}
