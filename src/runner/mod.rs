@@ -1,3 +1,4 @@
 //! The runner: the Python package that executes graphs in a replica, and the typed client of its contract.
 
+pub mod embed;
 pub mod protocol;

@@ -1,0 +1,1 @@
+"""The runner: executes graphs in a replica. See PROTOCOL.md."""
