@@ -267,7 +267,9 @@ impl Work<'_> {
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, PlanError> + Send + 'static) -> Result<T, BuildError> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, PlanError> + Send + 'static,
+) -> Result<T, BuildError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => Ok(done?),
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),

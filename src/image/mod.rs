@@ -9,6 +9,7 @@ mod output;
 pub mod plan;
 pub mod requirements;
 mod revision;
+pub use revision::find_revision;
 
 pub use build::{BuildError, BuildOptions, BuildReporter, Built, build};
 pub use context::{Context, ContextError, Project};
