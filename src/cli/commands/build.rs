@@ -13,7 +13,7 @@ use serde_json::json;
 pub async fn run(args: &BuildArgs, global: &Global, printer: &Printer) -> Result<Exit, Failure> {
     let checked = check_loudly(&args.build.manifest.manifest, printer)?;
     if args.print_dockerfile {
-        let project = project_of(&checked, &args.build)?;
+        let project = project_of(&checked, &args.build);
         let base = image::base::name(&project.manifest, args.build.base_image.as_deref());
         let plan = Plan::of(&project, &base).map_err(|error| Failure::from(BuildError::from(error)))?;
         printer.line(plan.dockerfile.trim_end());
@@ -44,16 +44,19 @@ pub async fn build(
     global: &Global,
     printer: &Printer,
 ) -> Result<Built, Failure> {
-    let project = project_of(checked, options)?;
+    let project = project_of(checked, options);
     let how = image::BuildOptions { base_image: options.base_image.clone(), no_cache: options.no_cache };
     let reporter = BuildLines::new(printer.progress(), global.verbose > 0);
     Ok(image::build(docker, &project, &how, &reporter, &CancellationToken::new()).await?)
 }
 
-fn project_of(checked: &Checked, options: &BuildOptions) -> Result<Project, Failure> {
-    let folder = fs_err::canonicalize(&checked.folder).map_err(|error| Failure::new(Exit::Invalid, error))?;
+fn project_of(checked: &Checked, options: &BuildOptions) -> Project {
     let name = options.manifest.manifest.file_name();
-    Ok(Project { manifest: checked.loaded.manifest.clone(), manifest_file: name.map(|name| folder.join(name)), folder })
+    Project {
+        manifest: checked.loaded.manifest.clone(),
+        manifest_file: name.map(|name| checked.folder.join(name)),
+        folder: checked.folder.clone(),
+    }
 }
 
 impl From<BuildError> for Failure {

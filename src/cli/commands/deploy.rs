@@ -141,14 +141,14 @@ async fn same_engine(docker: &Engine, who: &Whoami) -> Result<(), Failure> {
 }
 
 fn request(checked: &Checked, built: &Built, secrets: Option<SecretMap>) -> DeployRequest {
-    let folder = fs_err::canonicalize(&checked.folder).unwrap_or_else(|_| checked.folder.clone());
+    let folder = &checked.folder;
     DeployRequest {
         manifest: checked.loaded.manifest.raw.clone(),
         folder: folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
         image: built.image_id.clone(),
         inputs_digest: built.inputs_digest.clone(),
         secrets,
-        source_revision: find_revision(&folder),
+        source_revision: find_revision(folder),
         client_phases: vec![
             PhaseTime { phase: Phase::Build, seconds: built.seconds },
             PhaseTime { phase: Phase::Push, seconds: 0.0 },
