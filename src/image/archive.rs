@@ -69,9 +69,7 @@ fn bytes_of(content: &Content) -> Result<Vec<u8>, ArchiveError> {
 
 /// Puts the entries in the archive's order: the Dockerfile first, then by path.
 pub fn sort(entries: &mut [Entry]) {
-    entries.sort_by(|one, other| {
-        (one.path != "Dockerfile", &one.path).cmp(&(other.path != "Dockerfile", &other.path))
-    });
+    entries.sort_by(|one, other| (one.path != "Dockerfile", &one.path).cmp(&(other.path != "Dockerfile", &other.path)));
 }
 
 /// Adds paths, modes and contents to a digest. Blocks.
@@ -154,7 +152,11 @@ mod tests {
             .filter(|(path, _)| !path.contains("ddd"))
             .collect();
         let want = [
-            ("Dockerfile", 0o644), ("app/", 0o755), ("app/deps/", 0o755), ("app/deps/b.py", 0o644), ("app/link", 0o777),
+            ("Dockerfile", 0o644),
+            ("app/", 0o755),
+            ("app/deps/", 0o755),
+            ("app/deps/b.py", 0o644),
+            ("app/link", 0o777),
             ("app/run.sh", 0o755),
         ];
         assert_eq!(seen, want.map(|(path, mode)| (path.to_owned(), mode)));
@@ -168,12 +170,15 @@ mod tests {
             hex(&sum.finalize())
         };
         let base = of(&entries());
-        let changes: [fn(&mut Entry); 3] =
-            [|entry| entry.executable ^= true, |entry| entry.path.push('x'), |entry| entry.content = Content::Bytes(vec![9])];
+        let changes: [fn(&mut Entry); 3] = [
+            |entry| entry.executable ^= true,
+            |entry| entry.path.push('x'),
+            |entry| entry.content = Content::Bytes(vec![9]),
+        ];
         for change in changes {
-            let mut changed = entries();
-            change(&mut changed[1]);
-            assert_ne!(of(&changed), base);
+            let mut list = entries();
+            change(&mut list[1]);
+            assert_ne!(of(&list), base);
         }
         assert_eq!(of(&entries()), base);
     }

@@ -164,6 +164,9 @@ mod tests {
             python_note("3.13.5", &plain).as_deref(),
             Some("python 3.13 of the base image is used, the manifest asks for 3.12")
         );
-        assert_eq!((python_note("3.12.1", &plain), python_note("", &plain), python_note("3.13.5", &named)), (None, None, None));
+        assert_eq!(
+            (python_note("3.12.1", &plain), python_note("", &plain), python_note("3.13.5", &named)),
+            (None, None, None)
+        );
     }
 }

@@ -71,7 +71,9 @@ impl Context {
     /// The files below a root, whichever root they are copied with, with their path in it.
     pub fn files_of(&self, root: &Root) -> impl Iterator<Item = (&ContextFile, String)> {
         let base = root.path.clone();
-        self.files.iter().filter_map(move |file| Some((file, file.source.strip_prefix(&base).ok()?.to_str()?.to_owned())))
+        self.files
+            .iter()
+            .filter_map(move |file| Some((file, file.source.strip_prefix(&base).ok()?.to_str()?.to_owned())))
     }
 }
 
@@ -166,13 +168,7 @@ impl Walk {
         Ok(())
     }
 
-    fn folder(
-        &mut self,
-        root: usize,
-        base: &Path,
-        folder: &Path,
-        rules: &mut IgnoreRules,
-    ) -> Result<(), ContextError> {
+    fn folder(&mut self, root: usize, base: &Path, folder: &Path, rules: &mut IgnoreRules) -> Result<(), ContextError> {
         rules.descend(folder);
         let unreadable = |path: &Path| {
             let path = path.to_owned();
@@ -221,7 +217,8 @@ fn is_executable(meta: &std::fs::Metadata) -> bool {
 
 /// Where a link leads, relative to its own folder. It may not leave `base`, on paper or on disk.
 fn link_target(base: &Path, path: &Path) -> Result<String, ContextError> {
-    let target = std::fs::read_link(path).map_err(|source| ContextError::Unreadable { path: path.to_owned(), source })?;
+    let target =
+        std::fs::read_link(path).map_err(|source| ContextError::Unreadable { path: path.to_owned(), source })?;
     let outside = || ContextError::LinkOutside { path: path.to_owned(), target: target.clone() };
     let folder = path.parent().unwrap_or(base);
     let absolute = if target.is_absolute() { target.clone() } else { folder.join(&target) };
@@ -277,9 +274,19 @@ pub(crate) mod tests {
         let (folder, project) = project(
             PLAIN,
             &[
-                ("b.py", ""), ("agent.py", ""), ("pkg/z.py", ""), ("pkg/a.py", ""), (".env", "K=1"), ("prod.env", "K=1"),
-                (".git/HEAD", ""), ("venv/pyvenv.cfg", ""), ("venv/x.py", ""), ("__pycache__/x.pyc", ""),
-                (".gitignore", "data/\n"), ("data/x", ""), ("run.sh", ""),
+                ("b.py", ""),
+                ("agent.py", ""),
+                ("pkg/z.py", ""),
+                ("pkg/a.py", ""),
+                (".env", "K=1"),
+                ("prod.env", "K=1"),
+                (".git/HEAD", ""),
+                ("venv/pyvenv.cfg", ""),
+                ("venv/x.py", ""),
+                ("__pycache__/x.pyc", ""),
+                (".gitignore", "data/\n"),
+                ("data/x", ""),
+                ("run.sh", ""),
             ],
         );
         std::fs::set_permissions(folder.path().join("run.sh"), std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -288,14 +295,22 @@ pub(crate) mod tests {
             ["app/.gitignore", "app/agent.py", "app/b.py", "app/pkg/a.py", "app/pkg/z.py", "app/run.sh"]
         );
         let context = collect(&project).unwrap();
-        assert_eq!(context.files.iter().map(|file| file.executable).collect::<Vec<_>>(), [false, false, false, false, false, true]);
+        assert_eq!(
+            context.files.iter().map(|file| file.executable).collect::<Vec<_>>(),
+            [false, false, false, false, false, true]
+        );
     }
 
     #[test]
     fn dockerignore_may_take_back_what_it_left_out() {
         let (_folder, project) = project(
             PLAIN,
-            &[("agent.py", ""), ("data/a/keep.txt", ""), ("data/drop.txt", ""), (".dockerignore", "data\n!data/a/keep.txt\n")],
+            &[
+                ("agent.py", ""),
+                ("data/a/keep.txt", ""),
+                ("data/drop.txt", ""),
+                (".dockerignore", "data\n!data/a/keep.txt\n"),
+            ],
         );
         assert_eq!(listed(&project), ["app/.dockerignore", "app/agent.py", "app/data/a/keep.txt"]);
     }

@@ -14,8 +14,6 @@ pub enum Event {
     },
     /// ` ---> Using cache`
     Cached,
-    /// ` ---> Running in …`
-    Running,
     /// What a command prints.
     Output(String),
 }
@@ -48,11 +46,7 @@ fn read(line: &str) -> Option<Event> {
     let line = plain(line);
     let line = line.trim_end();
     if let Some(rest) = line.strip_prefix(" ---> ") {
-        return match rest {
-            "Using cache" => Some(Event::Cached),
-            rest if rest.starts_with("Running in ") => Some(Event::Running),
-            _ => None,
-        };
+        return (rest == "Using cache").then_some(Event::Cached);
     }
     if let Some((count, instruction)) = line.strip_prefix("Step ").and_then(|rest| rest.split_once(" : "))
         && let Some((number, total)) = count.split_once('/')
@@ -60,7 +54,12 @@ fn read(line: &str) -> Option<Event> {
     {
         return Some(Event::Step { number, total, instruction: instruction.to_owned() });
     }
-    let own = ["Removing intermediate container ", "Removed intermediate container ", "Successfully built ", "Successfully tagged "];
+    let own = [
+        "Removing intermediate container ",
+        "Removed intermediate container ",
+        "Successfully built ",
+        "Successfully tagged ",
+    ];
     if line.is_empty() || own.iter().any(|start| line.starts_with(start)) {
         return None;
     }
@@ -88,10 +87,20 @@ fn plain(line: &str) -> String {
 /// What uv said of dependencies that do not resolve, or do not exist; `None` where it failed for
 /// another reason (no network, a build that broke, no space).
 pub fn resolution_failure(lines: &[String]) -> Option<String> {
-    const RESOLUTION: [&str; 4] =
-        ["No solution found when resolving", "was not found in the package registry", "Failed to parse", "Couldn't parse requirement"];
-    const TRANSPORT: [&str; 6] =
-        ["error sending request", "dns error", "Could not connect", "timed out", "invalid peer certificate", "Connection refused"];
+    const RESOLUTION: [&str; 4] = [
+        "No solution found when resolving",
+        "was not found in the package registry",
+        "Failed to parse",
+        "Couldn't parse requirement",
+    ];
+    const TRANSPORT: [&str; 6] = [
+        "error sending request",
+        "dns error",
+        "Could not connect",
+        "timed out",
+        "invalid peer certificate",
+        "Connection refused",
+    ];
     let has = |marks: &[&str]| lines.iter().any(|line| marks.iter().any(|mark| line.contains(mark)));
     if !has(&RESOLUTION) || has(&TRANSPORT) {
         return None;
@@ -114,7 +123,7 @@ mod tests {
         events.extend(parser.finish());
         let step = |number, instruction: &str| Event::Step { number, total: 2, instruction: instruction.into() };
         let output = |text: &str| Event::Output(text.into());
-        let want = [step(1, "FROM x"), step(2, "RUN echo hi"), Event::Cached, Event::Running, output("hello"), output("last")];
+        let want = [step(1, "FROM x"), step(2, "RUN echo hi"), Event::Cached, output("hello"), output("last")];
         assert_eq!(events, want);
     }
 
@@ -126,6 +135,9 @@ mod tests {
             resolution_failure(&lines(said)).unwrap(),
             "No solution found when resolving dependencies:\nBecause a==1 depends on b<2,\nyour requirements are unsatisfiable."
         );
-        assert_eq!(resolution_failure(&lines("error: Failed to fetch: `https://i`\n  Caused by: error sending request")), None);
+        assert_eq!(
+            resolution_failure(&lines("error: Failed to fetch: `https://i`\n  Caused by: error sending request")),
+            None
+        );
     }
 }

@@ -98,7 +98,11 @@ impl Plan {
         let mut parts = Vec::new();
         for (index, root) in context.roots.iter().enumerate() {
             let locked = uv_root.as_ref() == Some(&root.path);
-            parts.push(if locked { requirements::of_lock(&context, index)? } else { requirements::of_root(&context, index)? });
+            parts.push(if locked {
+                requirements::of_lock(&context, index)?
+            } else {
+                requirements::of_root(&context, index)?
+            });
         }
         let pip_config = match &project.manifest.pip_config_file {
             Some(name) => {
@@ -152,7 +156,10 @@ impl Found<'_> {
         let mut notes: Vec<String> = self.parts.iter().flat_map(|part| part.notes.clone()).collect();
         notes.extend(self.context.notes.clone());
         if self.lines_copy() {
-            notes.push("`dockerfile_lines` copy files of the project: each change of it installs the dependencies again".into());
+            notes.push(
+                "`dockerfile_lines` copy files of the project: each change of it installs the dependencies again"
+                    .into(),
+            );
         }
         Ok(Plan {
             base_image: base_image.to_owned(),
@@ -208,7 +215,8 @@ impl Found<'_> {
             layers.add("", "COPY pip /opt/pip".into());
             layers.add("", "ENV PIP_CONFIG_FILE=/opt/pip/pip.conf".into());
         }
-        let quiet = "UV_NO_CACHE=1 UV_NO_PROGRESS=1 UV_PYTHON_DOWNLOADS=never NO_COLOR=1 PYC_INVALIDATION_MODE=UNCHECKED_HASH";
+        let quiet =
+            "UV_NO_CACHE=1 UV_NO_PROGRESS=1 UV_PYTHON_DOWNLOADS=never NO_COLOR=1 PYC_INVALIDATION_MODE=UNCHECKED_HASH";
         layers.add("", format!("ENV {quiet}"));
         let own = embed::REQUIREMENTS.map(|name| format!("'{name}'")).join(" ");
         layers.add(
@@ -270,7 +278,9 @@ impl Found<'_> {
             entries.push(Entry::text("pip/pip.conf", text));
         }
         let package = embed::PACKAGE_NAME;
-        entries.extend(embed::files().into_iter().map(|(path, bytes)| Entry::text(format!("runner/{package}/{path}"), bytes)));
+        entries.extend(
+            embed::files().into_iter().map(|(path, bytes)| Entry::text(format!("runner/{package}/{path}"), bytes)),
+        );
         let text = serde_json::to_string_pretty(project_json).unwrap_or_default() + "\n";
         entries.push(Entry::text("meta/project.json", text));
         for (name, version) in self.parts.iter().filter_map(|part| part.package.as_ref()) {

@@ -66,7 +66,12 @@ pub fn of_root(context: &Context, index: usize) -> Result<Requirements, Requirem
     let has = |name: &str| root.path.join(name).is_file();
     if let (Some(table), Some(project)) = (&pyproject, project) {
         found.package = package_of(project);
-        let names = |key: &str| project.get("dynamic").and_then(Value::as_array).is_some_and(|list| list.iter().any(|name| name.as_str() == Some(key)));
+        let names = |key: &str| {
+            project
+                .get("dynamic")
+                .and_then(Value::as_array)
+                .is_some_and(|list| list.iter().any(|name| name.as_str() == Some(key)))
+        };
         if names("dependencies") {
             match dynamic_files(table) {
                 Some(files) => files.iter().try_for_each(|file| found.include(root, file))?,
@@ -126,7 +131,8 @@ impl Requirements {
                 continue;
             }
             let path = root.path.join(&file);
-            let text = std::fs::read(&path).map_err(|source| RequirementsError::Unreadable { path: path.clone(), source })?;
+            let text =
+                std::fs::read(&path).map_err(|source| RequirementsError::Unreadable { path: path.clone(), source })?;
             let text = String::from_utf8_lossy(&text).into_owned();
             let folder = Path::new(&file).parent().unwrap_or(Path::new(""));
             let mut kept = String::new();
@@ -153,7 +159,11 @@ impl Requirements {
                             self.files.push(Entry { path, content, executable: false });
                         } else {
                             if !matches!(name, "." | "./") {
-                                let place = if folder == Path::new("") { String::new() } else { format!(" in {}", folder.display()) };
+                                let place = if folder == Path::new("") {
+                                    String::new()
+                                } else {
+                                    format!(" in {}", folder.display())
+                                };
                                 self.notes.push(format!(
                                     "{file}{place} names the folder {name}: add it to `dependencies` so that what it needs is installed"
                                 ));
@@ -179,18 +189,30 @@ impl Requirements {
         let sources = uv.and_then(|uv| uv.get("sources")).and_then(Value::as_table);
         let is_local = |source: &Value| {
             let one = |table: &Table| table.contains_key("path") || table.contains_key("workspace");
-            source.as_table().is_some_and(one) || source.as_array().is_some_and(|list| list.iter().filter_map(Value::as_table).any(one))
+            source.as_table().is_some_and(one)
+                || source.as_array().is_some_and(|list| list.iter().filter_map(Value::as_table).any(one))
         };
         if sources.is_some_and(|sources| sources.values().any(is_local)) {
             self.install_whole(context, index, "its [tool.uv.sources] name folders");
             return;
         }
-        let asks_uv = ["sources", "index", "index-url", "extra-index-url", "constraint-dependencies", "override-dependencies", "prerelease"];
-        if uv.is_some_and(|uv| asks_uv.iter().any(|key| uv.contains_key(*key))) {
+        let keys = [
+            "sources",
+            "index",
+            "index-url",
+            "extra-index-url",
+            "constraint-dependencies",
+            "override-dependencies",
+            "prerelease",
+        ];
+        if uv.is_some_and(|uv| keys.iter().any(|key| uv.contains_key(*key))) {
             // uv reads its own tables from a pyproject.toml without building the package.
             self.lines.push(format!("-r {BUILD_DIR}/{}/pyproject.toml", root.name));
-            let content = Content::File(root.path.join("pyproject.toml"));
-            self.files.push(Entry { path: format!("deps/{}/pyproject.toml", root.name), content, executable: false });
+            self.files.push(Entry {
+                path: format!("deps/{}/pyproject.toml", root.name),
+                content: Content::File(root.path.join("pyproject.toml")),
+                executable: false,
+            });
             return;
         }
         self.lines.extend(dependencies.into_iter().map(ToOwned::to_owned));
@@ -235,7 +257,9 @@ fn tool<'t>(table: &'t Table, keys: &[&str]) -> Option<&'t Table> {
 fn package_of(project: &Table) -> Option<(String, String)> {
     let name = project.get("name")?.as_str()?;
     let version = project.get("version").and_then(Value::as_str).unwrap_or("0");
-    let plain = |text: &str| !text.is_empty() && !text.contains(|one: char| one.is_control() || one.is_whitespace() || one == '/');
+    let plain = |text: &str| {
+        !text.is_empty() && !text.contains(|one: char| one.is_control() || one.is_whitespace() || one == '/')
+    };
     (plain(name) && plain(version)).then(|| (name.to_owned(), version.to_owned()))
 }
 
@@ -267,7 +291,9 @@ fn classify(line: &str) -> Line<'_> {
         }
     }
     let target = ["-e", "--editable"].iter().find_map(|option| {
-        line.strip_prefix(option).filter(|rest| rest.starts_with([' ', '=', '\t'])).map(|rest| rest.trim_start_matches([' ', '=', '\t']))
+        line.strip_prefix(option)
+            .filter(|rest| rest.starts_with([' ', '=', '\t']))
+            .map(|rest| rest.trim_start_matches([' ', '=', '\t']))
     });
     let path = target.unwrap_or(line);
     let path = path.strip_prefix("file://").or_else(|| path.strip_prefix("file:")).unwrap_or(path);
@@ -289,20 +315,31 @@ fn search_path(base: &Path, flat: bool, pyproject: Option<&Table>) -> Vec<String
     };
     if let Some(table) = pyproject {
         let strings = |value: &Value| -> Vec<String> {
-            value.as_array().map(|list| list.iter().filter_map(Value::as_str).map(ToOwned::to_owned).collect()).unwrap_or_default()
+            value
+                .as_array()
+                .map(|list| list.iter().filter_map(Value::as_str).map(ToOwned::to_owned).collect())
+                .unwrap_or_default()
         };
         if let Some(find) = tool(table, &["setuptools", "packages", "find"]).and_then(|find| find.get("where")) {
-            strings(find).iter().for_each(|folder| add(folder));
+            for folder in strings(find) {
+                add(&folder);
+            }
         }
-        if let Some(root) = tool(table, &["setuptools", "package-dir"]).and_then(|dirs| dirs.get("")).and_then(Value::as_str) {
+        if let Some(root) =
+            tool(table, &["setuptools", "package-dir"]).and_then(|dirs| dirs.get("")).and_then(Value::as_str)
+        {
             add(root);
         }
-        if let Some(packages) = tool(table, &["hatch", "build", "targets", "wheel"]).and_then(|wheel| wheel.get("packages")) {
+        if let Some(packages) =
+            tool(table, &["hatch", "build", "targets", "wheel"]).and_then(|wheel| wheel.get("packages"))
+        {
             for package in strings(packages) {
                 add(package.rsplit_once('/').map_or("", |(parent, _)| parent));
             }
         }
-        if let Some(packages) = tool(table, &["poetry"]).and_then(|poetry| poetry.get("packages")).and_then(Value::as_array) {
+        if let Some(packages) =
+            tool(table, &["poetry"]).and_then(|poetry| poetry.get("packages")).and_then(Value::as_array)
+        {
             for package in packages.iter().filter_map(Value::as_table) {
                 add(package.get("from").and_then(Value::as_str).unwrap_or(""));
             }
@@ -332,17 +369,31 @@ mod tests {
     #[test]
     fn a_requirements_file_is_taken_with_what_it_includes_and_without_the_project_itself() {
         let found = of(&[
-            ("requirements.txt", "# c\n-r req/base.txt\n-c limits.txt\n-e .\nlanggraph>=1 # x\n./wheels/x.whl\n-e ./lib\n"),
-            ("req/base.txt", "-r more.txt\nhttpx\n"), ("req/more.txt", "-r https://h/r.txt\n"), ("limits.txt", "x<2\n"),
-            ("wheels/x.whl", ""), ("lib/setup.py", ""),
-        ]).unwrap();
+            (
+                "requirements.txt",
+                "# c\n-r req/base.txt\n-c limits.txt\n-e .\nlanggraph>=1 # x\n./wheels/x.whl\n-e ./lib\n",
+            ),
+            ("req/base.txt", "-r more.txt\nhttpx\n"),
+            ("req/more.txt", "-r https://h/r.txt\n"),
+            ("limits.txt", "x<2\n"),
+            ("wheels/x.whl", ""),
+            ("lib/setup.py", ""),
+        ])
+        .unwrap();
         assert_eq!(found.lines, ["-r /opt/build/app/requirements.txt"]);
         let mut seen = paths(&found);
         seen.sort_unstable();
         let want = ["limits.txt", "req/base.txt", "req/more.txt", "requirements.txt", "wheels/x.whl"];
         assert_eq!(seen, want.map(|path| format!("deps/app/{path}")));
-        let Content::Bytes(text) = &found.files.iter().find(|entry| entry.path.ends_with("app/requirements.txt")).unwrap().content else { panic!() };
-        assert_eq!(String::from_utf8_lossy(text), "# c\n-r req/base.txt\n-c limits.txt\nlanggraph>=1 # x\n./wheels/x.whl\n");
+        let Content::Bytes(text) =
+            &found.files.iter().find(|entry| entry.path.ends_with("app/requirements.txt")).unwrap().content
+        else {
+            panic!()
+        };
+        assert_eq!(
+            String::from_utf8_lossy(text),
+            "# c\n-r req/base.txt\n-c limits.txt\nlanggraph>=1 # x\n./wheels/x.whl\n"
+        );
         assert_eq!(found.notes.len(), 1);
         assert!(matches!(of(&[("requirements.txt", "-r ../x.txt")]), Err(RequirementsError::Include { .. })));
     }

@@ -200,7 +200,7 @@ impl Default for Section {
             checkpoints: Checkpoints { ttl: None, keep_last: None },
             resources: Resources { cpu: 1.0, memory_bytes: 1 << 30 },
             rollout: Rollout {
-                ready_timeout: Duration::from_secs(120),
+                ready_timeout: Duration::from_mins(2),
                 drain_timeout: Duration::from_mins(15),
                 rehearse_threads: 20,
             },

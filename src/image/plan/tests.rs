@@ -18,8 +18,12 @@ const SMALL: &str = r#"{"dependencies": [".", "httpx"], "graphs": {"agent": "./a
 #[test]
 fn code_comes_last_and_dependencies_before_it() {
     let plan = plan(SMALL, &[("agent.py", ""), ("requirements.txt", "langchain-openai\n")]);
-    let at = |needle: &str| plan.dockerfile.find(needle).unwrap_or_else(|| panic!("no {needle} in {}", plan.dockerfile));
-    assert!(at("--target /opt/rapidclaw/site") < at("COPY deps") && at("requirements.in") < at("COPY --from=rapidclaw-deps /opt/venv"));
+    let at =
+        |needle: &str| plan.dockerfile.find(needle).unwrap_or_else(|| panic!("no {needle} in {}", plan.dockerfile));
+    assert!(
+        at("--target /opt/rapidclaw/site") < at("COPY deps")
+            && at("requirements.in") < at("COPY --from=rapidclaw-deps /opt/venv")
+    );
     assert!(at("COPY --from=rapidclaw-deps /opt/venv") < at("COPY app /deps"));
     let after = &plan.dockerfile[at("COPY app /deps")..];
     assert!(!after.contains("RUN"), "{after}");
@@ -36,13 +40,22 @@ fn code_comes_last_and_dependencies_before_it() {
 fn the_runner_is_told_where_everything_is() {
     let plan = plan(
         r#"{"dependencies": ["./flat", "./lib", "."], "graphs": {"a": "./agent.py:graph", "m": "lib.x:g"}, "env": {"KEY": "sk-1"}}"#,
-        &[("agent.py", ""), ("flat/__init__.py", ""), ("lib/pyproject.toml", "[project]\nname='my-lib'\nversion='2'\n")],
+        &[
+            ("agent.py", ""),
+            ("flat/__init__.py", ""),
+            ("lib/pyproject.toml", "[project]\nname='my-lib'\nversion='2'\n"),
+        ],
     );
     let want = json!({"graphs": {"a": "/deps/app/agent.py:graph", "m": "lib.x:g"}, "paths": ["/deps/app", "/deps/app/lib", "/opt/rapidclaw/meta"], "workdir": "/deps/app"});
     assert_eq!(plan.project_json, want);
     let apart = self::plan(
         r#"{"dependencies": ["./flat", "./lib"], "graphs": {"a": "./flat/agent.py:graph"}}"#,
-        &[("flat/agent.py", ""), ("flat/__init__.py", ""), ("lib/src/x.py", ""), ("lib/pyproject.toml", "[project]\nname='my-lib'\nversion='2'\n")],
+        &[
+            ("flat/agent.py", ""),
+            ("flat/__init__.py", ""),
+            ("lib/src/x.py", ""),
+            ("lib/pyproject.toml", "[project]\nname='my-lib'\nversion='2'\n"),
+        ],
     );
     let paths = ["/deps/flat", "/deps/lib/src", "/deps/lib", "/opt/rapidclaw/meta"];
     let want = json!({"graphs": {"a": "/deps/flat/flat/agent.py:graph"}, "paths": paths, "workdir": "/deps/flat/flat"});
@@ -83,9 +96,19 @@ fn pip_conf_and_lines_and_locks() {
     let plan = plan(
         r#"{"dependencies": ["."], "graphs": {"a": "./agent.py:g"}, "pip_config_file": "pip.conf", "keep_pkg_tools": ["pip"],
             "dockerfile_lines": ["RUN apt-get update", "COPY extra.txt /x"]}"#,
-        &[("agent.py", ""), ("extra.txt", ""), ("pip.conf", "[global]\nindex-url = https://i/simple\nextra_index_url =\n  https://a\n  https://b\ntimeout = 5\n")],
+        &[
+            ("agent.py", ""),
+            ("extra.txt", ""),
+            (
+                "pip.conf",
+                "[global]\nindex-url = https://i/simple\nextra_index_url =\n  https://a\n  https://b\ntimeout = 5\n",
+            ),
+        ],
     );
-    assert!(plan.dockerfile.starts_with("FROM python:3.12-slim AS rapidclaw-base\nRUN apt-get update\nCOPY extra.txt /x\nFROM"));
+    assert!(
+        plan.dockerfile
+            .starts_with("FROM python:3.12-slim AS rapidclaw-base\nRUN apt-get update\nCOPY extra.txt /x\nFROM")
+    );
     assert_eq!(
         text(&plan, "deps/requirements.in"),
         "--index-url https://i/simple\n--extra-index-url https://a\n--extra-index-url https://b\npip\nlanggraph>=0.6\n"
@@ -94,11 +117,15 @@ fn pip_conf_and_lines_and_locks() {
     let locked = self::plan(
         r#"{"source": {"kind": "uv", "root": ".", "package": "x"}, "graphs": {"a": "./packages/x/src/x/g.py:g"}}"#,
         &[
-            ("pyproject.toml", "[tool.uv.workspace]\nmembers=['packages/*']\n"), ("uv.lock", "version = 1\n"),
-            ("packages/x/pyproject.toml", "[project]\nname='x'\nversion='1'\n"), ("packages/x/src/x/g.py", ""),
+            ("pyproject.toml", "[tool.uv.workspace]\nmembers=['packages/*']\n"),
+            ("uv.lock", "version = 1\n"),
+            ("packages/x/pyproject.toml", "[project]\nname='x'\nversion='1'\n"),
+            ("packages/x/src/x/g.py", ""),
         ],
     );
-    assert!(locked.dockerfile.contains("uv export --quiet --frozen --no-hashes --no-dev --no-emit-workspace --package 'x'"));
+    assert!(
+        locked.dockerfile.contains("uv export --quiet --frozen --no-hashes --no-dev --no-emit-workspace --package 'x'")
+    );
     assert!(text(&locked, "deps/requirements.in").contains("-r /opt/build/locked.txt"));
     assert_eq!(locked.project_json["paths"], json!(["/deps/app", "/deps/app/packages/x", "/deps/app/packages/x/src"]));
 }
@@ -107,6 +134,7 @@ fn pip_conf_and_lines_and_locks() {
 fn javascript_and_strangers_are_refused() {
     let (_folder, js) = project(r#"{"graphs": {"a": "./agent.ts:graph"}}"#, &[("agent.ts", "")]);
     assert!(matches!(Plan::of(&js, "b"), Err(PlanError::JavaScript(_))));
-    let (_folder, outside) = project(r#"{"dependencies": ["./a"], "graphs": {"a": "./b/x.py:g"}}"#, &[("a/x.py", ""), ("b/x.py", "")]);
+    let (_folder, outside) =
+        project(r#"{"dependencies": ["./a"], "graphs": {"a": "./b/x.py:g"}}"#, &[("a/x.py", ""), ("b/x.py", "")]);
     assert!(matches!(Plan::of(&outside, "b"), Err(PlanError::GraphOutside(_))));
 }

@@ -155,8 +155,7 @@ async fn connect_within(address: &str, patience: Duration) -> Result<Docker, Eng
     .map_err(refused)?;
     // Not negotiate_version: bollard 0.21 sends paths without a version, which every engine answers
     // in its own newest one.
-    let version =
-        tokio::time::timeout(patience, docker.version()).await.map_err(|_| timed_out())?.map_err(refused)?;
+    let version = tokio::time::timeout(patience, docker.version()).await.map_err(|_| timed_out())?.map_err(refused)?;
     let found = version.api_version.unwrap_or_default();
     if parse_api(&found).is_none_or(|api| api < MIN_API) {
         return Err(EngineError::TooOld { address: address.to_owned(), found });
