@@ -100,10 +100,11 @@ impl Execution {
                 Outcome::fault("StateUnreadable", "the thread's state could not be read")
             })?
         };
+        let graph = self.serving.graph(&self.graph);
         let (input, command, answer, full) = match &self.request {
             RunRequest::Chat { message, full } => {
                 let no_state = tuple.is_none();
-                let shape = self.serving.shapes.get(&self.graph).and_then(|shape| shape.as_ref().ok());
+                let shape = graph.and_then(|graph| graph.chat.as_ref().ok());
                 let (input, command) = chat(shape, self.run, message, no_state, self.interrupted && !no_state);
                 (input, command, Answer::Chat, *full)
             }
@@ -124,7 +125,7 @@ impl Execution {
             input: input.map(|value| bytes(&value)),
             command: command.map(|value| bytes(&value)),
             state: Some(State { tuple }),
-            recursion_limit: limits.recursion_limit,
+            recursion_limit: graph.and_then(|graph| graph.recursion_limit),
             metadata: Some(bytes(&metadata)),
             timeout_ms: limits.run_timeout.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
             answer,

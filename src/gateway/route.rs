@@ -4,7 +4,6 @@ use super::replica::{Replica, Slot};
 use crate::run::chat::{ChatInputError, ChatShape, choose_graph};
 use crate::store::agents::Agent;
 use crate::store::checkpoints::{CheckpointError, Schema};
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -36,11 +35,19 @@ pub struct Serving {
     /// What its runs may do.
     pub limits: RunLimits,
     /// Its graphs, in the manifest's order.
-    pub graphs: Vec<String>,
-    /// How `/v1/chat` talks to each.
-    pub shapes: HashMap<String, Result<ChatShape, String>>,
+    pub graphs: Vec<ServedGraph>,
     /// Ready ones.
     pub replicas: Vec<Arc<Replica>>,
+}
+
+/// A graph as it is served.
+pub struct ServedGraph {
+    /// Its id.
+    pub id: String,
+    /// How `/v1/chat` talks to it, or why it cannot.
+    pub chat: Result<ChatShape, String>,
+    /// Super-steps of its runs: the manifest's ceiling, else its own.
+    pub recursion_limit: Option<u32>,
 }
 
 /// Ceilings of the manifest.
@@ -110,12 +117,19 @@ impl Serving {
 
     /// The graph a turn talks to, and how.
     pub fn chat_graph(&self, agent: &str, asked: Option<&str>) -> Result<(&str, &ChatShape), ChatGraphError> {
-        let graph = choose_graph(&self.graphs, agent, asked)?;
-        match self.shapes.get(graph) {
-            Some(Ok(shape)) => Ok((graph, shape)),
-            Some(Err(reason)) => Err(ChatGraphError::Shape(reason.clone())),
-            None => Err(ChatGraphError::Shape("the graph described no input".to_owned())),
+        let ids: Vec<String> = self.graphs.iter().map(|graph| graph.id.clone()).collect();
+        let chosen = choose_graph(&ids, agent, asked)?;
+        let graph =
+            self.graph(chosen).ok_or_else(|| ChatGraphError::Shape("the graph described nothing".to_owned()))?;
+        match &graph.chat {
+            Ok(shape) => Ok((&graph.id, shape)),
+            Err(reason) => Err(ChatGraphError::Shape(reason.clone())),
         }
+    }
+
+    /// The graph of that id.
+    pub fn graph(&self, id: &str) -> Option<&ServedGraph> {
+        self.graphs.iter().find(|graph| graph.id == id)
     }
 }
 

@@ -176,9 +176,9 @@ mod tests {
             |entry| entry.content = Content::Bytes(vec![9]),
         ];
         for change in changes {
-            let mut changed = entries();
-            change(&mut changed[1]);
-            assert_ne!(of(&changed), base);
+            let mut list = entries();
+            change(&mut list[1]);
+            assert_ne!(of(&list), base);
         }
         assert_eq!(of(&entries()), base);
     }

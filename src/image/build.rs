@@ -43,7 +43,7 @@ pub struct BuildOptions {
 pub trait BuildReporter: Send + Sync {
     /// A step began. `title` is empty for those that are not worth a word.
     fn step_started(&self, number: usize, total: usize, title: &str);
-    /// The step is the same as in an earlier build.
+    /// The step that began is the same as in an earlier build.
     fn step_cached(&self, number: usize, total: usize, title: &str);
     /// A line that the current step printed.
     fn output(&self, line: &str);
@@ -240,7 +240,7 @@ impl Work<'_> {
     ) -> Result<String, BuildError> {
         let mut stream = std::pin::pin!(output);
         let mut parser = Parser::default();
-        let mut progress = Progress { plan, reporter: self.reporter, step: None, lines: VecDeque::new(), shown: true };
+        let mut progress = Progress { plan, reporter: self.reporter, step: None, lines: VecDeque::new() };
         let mut image = None;
         while let Some(part) = stream.next().await {
             match part {
@@ -299,8 +299,6 @@ struct Progress<'a> {
     /// Number, total, instruction.
     step: Option<(usize, usize, String)>,
     lines: VecDeque<String>,
-    /// Whether the current step was reported.
-    shown: bool,
 }
 
 impl Progress<'_> {
@@ -312,34 +310,22 @@ impl Progress<'_> {
     fn take(&mut self, event: Event) {
         match event {
             Event::Step { number, total, instruction } => {
-                self.show();
                 self.lines.clear();
                 self.step = Some((number, total, instruction));
-                self.shown = false;
+                self.reporter.step_started(number, total, self.title());
             }
             Event::Cached => {
                 if let Some((number, total, _)) = &self.step {
                     self.reporter.step_cached(*number, *total, self.title());
                 }
-                self.shown = true;
             }
-            Event::Running => self.show(),
             Event::Output(line) => {
-                self.show();
                 self.reporter.output(&line);
                 if self.lines.len() == LAST_LINES {
                     self.lines.pop_front();
                 }
                 self.lines.push_back(line);
             }
-        }
-    }
-
-    /// Says that the step began, as soon as it is known not to be cached.
-    fn show(&mut self) {
-        if let (false, Some((number, total, _))) = (self.shown, &self.step) {
-            self.reporter.step_started(*number, *total, self.title());
-            self.shown = true;
         }
     }
 

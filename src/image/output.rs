@@ -14,8 +14,6 @@ pub enum Event {
     },
     /// ` ---> Using cache`
     Cached,
-    /// ` ---> Running in …`
-    Running,
     /// What a command prints.
     Output(String),
 }
@@ -48,11 +46,7 @@ fn read(line: &str) -> Option<Event> {
     let line = plain(line);
     let line = line.trim_end();
     if let Some(rest) = line.strip_prefix(" ---> ") {
-        return match rest {
-            "Using cache" => Some(Event::Cached),
-            rest if rest.starts_with("Running in ") => Some(Event::Running),
-            _ => None,
-        };
+        return (rest == "Using cache").then_some(Event::Cached);
     }
     if let Some((count, instruction)) = line.strip_prefix("Step ").and_then(|rest| rest.split_once(" : "))
         && let Some((number, total)) = count.split_once('/')
@@ -129,8 +123,7 @@ mod tests {
         events.extend(parser.finish());
         let step = |number, instruction: &str| Event::Step { number, total: 2, instruction: instruction.into() };
         let output = |text: &str| Event::Output(text.into());
-        let want =
-            [step(1, "FROM x"), step(2, "RUN echo hi"), Event::Cached, Event::Running, output("hello"), output("last")];
+        let want = [step(1, "FROM x"), step(2, "RUN echo hi"), Event::Cached, output("hello"), output("last")];
         assert_eq!(events, want);
     }
 

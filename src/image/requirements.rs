@@ -196,7 +196,7 @@ impl Requirements {
             self.install_whole(context, index, "its [tool.uv.sources] name folders");
             return;
         }
-        let asks_uv = [
+        let keys = [
             "sources",
             "index",
             "index-url",
@@ -205,11 +205,14 @@ impl Requirements {
             "override-dependencies",
             "prerelease",
         ];
-        if uv.is_some_and(|uv| asks_uv.iter().any(|key| uv.contains_key(*key))) {
+        if uv.is_some_and(|uv| keys.iter().any(|key| uv.contains_key(*key))) {
             // uv reads its own tables from a pyproject.toml without building the package.
             self.lines.push(format!("-r {BUILD_DIR}/{}/pyproject.toml", root.name));
-            let content = Content::File(root.path.join("pyproject.toml"));
-            self.files.push(Entry { path: format!("deps/{}/pyproject.toml", root.name), content, executable: false });
+            self.files.push(Entry {
+                path: format!("deps/{}/pyproject.toml", root.name),
+                content: Content::File(root.path.join("pyproject.toml")),
+                executable: false,
+            });
             return;
         }
         self.lines.extend(dependencies.into_iter().map(ToOwned::to_owned));
@@ -318,7 +321,9 @@ fn search_path(base: &Path, flat: bool, pyproject: Option<&Table>) -> Vec<String
                 .unwrap_or_default()
         };
         if let Some(find) = tool(table, &["setuptools", "packages", "find"]).and_then(|find| find.get("where")) {
-            strings(find).iter().for_each(|folder| add(folder));
+            for folder in strings(find) {
+                add(&folder);
+            }
         }
         if let Some(root) =
             tool(table, &["setuptools", "package-dir"]).and_then(|dirs| dirs.get("")).and_then(Value::as_str)

@@ -72,9 +72,8 @@ impl IgnoreRules {
     /// Whether a folder that is left out need not be entered: nothing below it can be taken back.
     pub fn prunes(&self, why: Excluded) -> bool {
         match (&self.kind, why) {
-            (_, Excluded::Always) => true,
-            (Kind::Docker(patterns), _) => !patterns.iter().any(|pattern| pattern.negated),
-            (Kind::Git(_), _) => true,
+            (Kind::Docker(patterns), Excluded::Dockerignore) => !patterns.iter().any(|pattern| pattern.negated),
+            _ => true,
         }
     }
 

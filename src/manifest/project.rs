@@ -5,8 +5,8 @@
 
 use crate::manifest::diagnostic::{Diagnostic, Span};
 use crate::manifest::ignore::{IgnoreRules, normalize};
-use crate::manifest::langgraph::has_credentials;
 use crate::manifest::reader::Faults;
+use crate::manifest::syntax::has_credentials;
 use crate::manifest::{EnvSource, GraphTarget, Loaded, Manifest};
 use std::path::{Path, PathBuf};
 
@@ -53,16 +53,12 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    fn place(&self, spans: &[Span], index: usize) -> Span {
-        spans.get(index).cloned().unwrap_or(0..1)
-    }
-
     /// Checks `dependencies` and returns the folders that are there.
     fn dependencies(&mut self) -> Vec<PathBuf> {
         let manifest = &self.loaded.manifest;
         let mut roots = Vec::new();
         for (index, path) in local_dependencies(manifest, self.folder) {
-            let span = self.place(&self.loaded.places.dependencies, index);
+            let span = place(&self.loaded.places.dependencies, index);
             let name = &manifest.dependencies[index];
             match std::fs::metadata(&path) {
                 Ok(meta) if meta.is_dir() => {
@@ -88,7 +84,7 @@ impl Check<'_> {
         }
         for (index, name) in manifest.dependencies.iter().enumerate().filter(|(_, name)| !name.starts_with('.')) {
             if self.folder.join(name).is_dir() {
-                let span = self.place(&self.loaded.places.dependencies, index);
+                let span = place(&self.loaded.places.dependencies, index);
                 let message =
                     format!("\"{name}\" is taken for a package of the index, and there is a folder of that name");
                 self.faults.warn(
@@ -118,7 +114,7 @@ impl Check<'_> {
         let env = env_file(&self.loaded.manifest, self.folder).map(|file| file.path);
         for (index, graph) in self.loaded.manifest.graphs.iter().enumerate() {
             let GraphTarget::File { path: name, .. } = &graph.target else { continue };
-            let span = self.place(&self.loaded.places.graphs, index);
+            let span = place(&self.loaded.places.graphs, index);
             let path = normalize(&self.folder.join(name));
             match std::fs::metadata(&path) {
                 Err(_) => {
@@ -209,6 +205,10 @@ impl Check<'_> {
             }
         }
     }
+}
+
+fn place(spans: &[Span], index: usize) -> Span {
+    spans.get(index).cloned().unwrap_or(0..1)
 }
 
 /// The folder whose ignore files count for a dependency: the manifest's for what lies in it.

@@ -30,7 +30,7 @@ fn collect(folder: &'static Dir<'static>, files: &mut Vec<(&'static str, &'stati
 
 fn is_wanted(path: &str) -> bool {
     let hidden = path.split('/').any(|part| part.starts_with('.') || part == "__pycache__");
-    !hidden && !std::path::Path::new(path).extension().is_some_and(|extension| extension == "pyc")
+    !hidden && std::path::Path::new(path).extension().is_none_or(|extension| extension != "pyc")
 }
 
 #[cfg(test)]
