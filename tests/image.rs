@@ -255,3 +255,61 @@ async fn an_interrupted_build_leaves_nothing_running() {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
+
+/// Imports `module` as a replica would and prints what `shown` says.
+fn imported(tag: &str, module: &str, shown: &str) -> String {
+    let script = format!(
+        "import sys, json, importlib.metadata as m; p = json.load(open('/opt/rapidclaw/project.json'))\n\
+         sys.path[:0] = p['paths']; import langgraph, {module} as agent; print({shown})"
+    );
+    said(&docker(&["run", "--rm", "--network", "none", tag, "python", "-c", &script]))
+}
+
+#[tokio::test]
+async fn a_lock_is_installed_as_it_stands() {
+    let docker_engine = engine().await;
+    let _cleanup = Cleanup("image-locked");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/projects/locked");
+    let project = project(&folder, &[]);
+    let heard = Heard::default();
+    let built = build(&docker_engine, &project, &options(), &heard, &CancellationToken::new()).await;
+    let built = built.unwrap_or_else(|error| panic!("{error:?}\n{}", heard.lines().join("\n")));
+    let locked = std::fs::read_to_string(folder.join("uv.lock")).unwrap();
+    let version = imported(&built.tag, "agent", "agent.graph, m.version('root'), m.version('idna')");
+    let idna = version.rsplit(' ').next().unwrap().to_owned();
+    assert!(
+        version.starts_with("1 0.1 ") && locked.contains(&format!("name = \"idna\"\nversion = \"{idna}\"")),
+        "{version}"
+    );
+}
+
+#[tokio::test]
+async fn flat_packages_a_setup_py_and_lines_that_install_and_copy() {
+    let docker_engine = engine().await;
+    let _cleanup = Cleanup("image-shapes");
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = r#"{"dependencies": ["./flat", "./pkg", "idna"], "graphs": {"agent": "./flat/agent.py:graph"},
+        "dockerfile_lines": ["RUN pip install -q attrs", "COPY extra.txt /x"], "keep_pkg_tools": ["setuptools"],
+        "rapidclaw": {"name": "image-shapes"}}"#;
+    let setup =
+        "from setuptools import setup\nsetup(name='mypkg', version='3', packages=['mypkg'], install_requires=['six'])";
+    let project = project(
+        folder.path(),
+        &[
+            ("langgraph.json", manifest),
+            ("flat/agent.py", "from flat.y import z\nimport mypkg, six, attrs, idna, setuptools\ngraph = z"),
+            ("flat/__init__.py", ""),
+            ("flat/y.py", "z = 5"),
+            ("pkg/setup.py", setup),
+            ("pkg/mypkg/__init__.py", ""),
+            ("extra.txt", "hi"),
+            ("Dockerfile", "FROM theirs"),
+        ],
+    );
+    let heard = Heard::default();
+    let built = build(&docker_engine, &project, &options(), &heard, &CancellationToken::new()).await;
+    let built = built.unwrap_or_else(|error| panic!("{error:?}\n{}", heard.lines().join("\n")));
+    assert_eq!(built.notes.len(), 2, "{:?}", built.notes);
+    let shown = "agent.graph, m.version('mypkg'), agent.mypkg.__file__, open('/x').read(), p['workdir']";
+    assert_eq!(imported(&built.tag, "flat.agent", shown), "5 3 /deps/pkg/mypkg/__init__.py hi /deps/flat/flat");
+}

@@ -6,7 +6,7 @@ use crate::image::archive::{self, ArchiveError};
 use crate::image::base;
 use crate::image::context::Project;
 use crate::image::output::{Event, Parser};
-use crate::image::plan::{Plan, PlanError};
+use crate::image::plan::{DOCKERFILE, Plan, PlanError};
 use crate::image::revision::find_revision;
 use bollard::errors::Error as DockerError;
 use bollard::models::BuildInfo;
@@ -198,7 +198,7 @@ impl Work<'_> {
         ]);
         labels.extend(find_revision(&self.project.folder).map(|commit| (LABEL_REVISION.to_owned(), commit)));
         let options = BuildImageOptionsBuilder::new()
-            .dockerfile("Dockerfile")
+            .dockerfile(DOCKERFILE)
             .t(tag)
             .labels(&labels)
             .nocache(self.options.no_cache)
