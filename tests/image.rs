@@ -79,7 +79,8 @@ impl Drop for Cleanup {
     fn drop(&mut self) {
         let found = docker(&["images", "-q", "--filter", &format!("label=rapidclaw.agent={}", self.0)]);
         for id in String::from_utf8_lossy(&found.stdout).lines() {
-            docker(&["rmi", "-f", id]);
+            // Not the layers below: another build may stand on them.
+            docker(&["rmi", "-f", "--no-prune", id]);
         }
     }
 }
@@ -204,7 +205,7 @@ async fn a_failing_line_and_a_base_image_that_is_nowhere() {
             (
                 "langgraph.json",
                 r#"{"dependencies": ["."], "graphs": {"agent": "./agent.py:graph"}, "rapidclaw": {"name": "image-fail"},
-               "dockerfile_lines": ["RUN echo before; echo wrong >&2; exit 7"]}"#,
+               "dockerfile_lines": ["RUN (echo before; echo wrong) >&2; exit 7"]}"#,
             ),
             ("agent.py", GRAPH),
         ],
