@@ -2,8 +2,8 @@
 //! rules leave out, in an order that does not change.
 
 use crate::manifest::ignore::IgnoreRules;
-use crate::manifest::project::{context_root, local_dependencies};
-use crate::manifest::{EnvSource, Manifest, to_name};
+use crate::manifest::project::{context_root, local_dependencies, private_files};
+use crate::manifest::{Manifest, to_name};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -155,21 +155,18 @@ pub fn lines_copy(manifest: &Manifest) -> bool {
 
 /// Collects all files of a project. Blocks: call it where that is allowed.
 pub fn collect(project: &Project) -> Result<Context, ContextError> {
-    let env_file = match &project.manifest.env {
-        EnvSource::File(name) => Some(project.folder.join(name)),
-        _ => None,
-    };
+    let private = private_files(&project.manifest, &project.folder);
     let roots = roots(project);
     let mut walk = Walk { files: Vec::new(), notes: Vec::new() };
     for (index, root) in roots.iter().enumerate().filter(|(_, root)| root.copied) {
         let rules_root = context_root(&root.path, &project.folder);
-        let rules = IgnoreRules::load(&rules_root, env_file.as_deref())
+        let rules = IgnoreRules::load(&rules_root, &private)
             .map_err(|source| ContextError::Unreadable { path: rules_root.join(".dockerignore"), source })?;
         walk.root(index, &root.path, rules)?;
     }
     let files = std::mem::take(&mut walk.files);
     if lines_copy(&project.manifest) {
-        let rules = IgnoreRules::load(&project.folder, env_file.as_deref())
+        let rules = IgnoreRules::load(&project.folder, &private)
             .map_err(|source| ContextError::Unreadable { path: project.folder.join(".dockerignore"), source })?;
         walk.root(0, &project.folder, rules)?;
     }

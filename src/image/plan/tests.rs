@@ -117,6 +117,8 @@ fn pip_conf_and_lines_and_locks() {
         "--index-url https://i/simple\n--extra-index-url https://a\n--extra-index-url https://b\npip\nlanggraph>=0.6\n"
     );
     assert!(plan.entries.iter().any(|entry| entry.path == "extra.txt"));
+    let confs: Vec<_> = plan.entries.iter().filter(|entry| entry.path.ends_with("pip.conf")).collect();
+    assert_eq!(confs.len(), 1, "its password stays out of the code: {confs:?}");
     assert_eq!(text(&plan, ".rapidclaw/Dockerfile"), plan.dockerfile);
     let locked = self::plan(
         r#"{"source": {"kind": "uv", "root": ".", "package": "x"}, "graphs": {"a": "./packages/x/src/x/g.py:g"}}"#,
