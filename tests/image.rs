@@ -157,8 +157,8 @@ async fn a_project_is_built_and_a_changed_line_moves_the_last_layer_alone() {
     eprintln!("nothing changed: {:.2} s", started.elapsed().as_secs_f64());
     assert_eq!((again.image_id.as_str(), again.cached), (first.image_id.as_str(), true));
 
-    // One changed line: every layer but the last is the same.
-    std::fs::write(folder.path().join("agent.py"), format!("{GRAPH}# changed\n")).unwrap();
+    // One changed line (never seen before, or it would be in the cache): every layer but the last is the same.
+    std::fs::write(folder.path().join("agent.py"), format!("{GRAPH}# {}\n", rapidclaw::base::ids::new_id())).unwrap();
     let heard = Heard::default();
     let started = Instant::now();
     let changed = build(&docker_engine, &project, &options(), &heard, &never).await.unwrap();
