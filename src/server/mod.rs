@@ -8,11 +8,13 @@ mod control_api;
 mod error;
 mod extract;
 mod hosts;
+mod operations_api;
 pub mod process;
 
 pub use hosts::KnownHosts;
 pub use process::{ServerError, ServerSettings, run};
 
+use crate::base::shutdown::CancellationToken;
 use crate::control::Control;
 use std::sync::Arc;
 
@@ -21,4 +23,6 @@ use std::sync::Arc;
 struct App {
     control: Control,
     hosts: Arc<KnownHosts>,
+    /// Cancelled when the server stops: streams end by it.
+    closing: CancellationToken,
 }

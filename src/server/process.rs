@@ -193,8 +193,8 @@ pub async fn run(settings: ServerSettings, ready: impl FnOnce(&ServerFile)) -> R
     control.begin().await?;
 
     let hosts = Arc::new(KnownHosts::new([settings.listen.ip(), settings.agents_listen.ip()], []));
-    let app = App { control: control.clone(), hosts };
     let closing = CancellationToken::new();
+    let app = App { control: control.clone(), hosts, closing: closing.clone() };
     let serve = |listener: TcpListener, router: axum::Router| {
         let closing = closing.clone();
         shutdown
