@@ -26,7 +26,7 @@ pub async fn run(gateway: Gateway, route: Arc<Route>) {
 
 async fn begin_all(gateway: &Gateway, route: &Arc<Route>) {
     while let Some(serving) = route.serving() {
-        let Some(slot) = route.reserve(&serving) else { return };
+        let Some(slot) = serving.reserve() else { return };
         let place = Place { gateway: gateway.id(), replica: slot.replica().id };
         let claimed = match gateway.store().claim_run(route.agent, serving.release, place).await {
             Ok(Some(claimed)) => claimed,

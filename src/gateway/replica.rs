@@ -6,7 +6,7 @@ use crate::runner::connection::{Connection, FrameSender, frames};
 use crate::runner::protocol::{Cancel, FromReplica, Ping, Reply, Start, ToReplica};
 use crate::store::checkpoints::{Change, Schema};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -14,6 +14,11 @@ use uuid::Uuid;
 
 /// How often a replica is asked whether it lives.
 const PING_EVERY: Duration = Duration::from_secs(1);
+/// How long it may be silent, though pinged, before it counts as lost (DESIGN.md 3).
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// Numbers the runs that begin, so that replicas take turns.
+static BEGUN: AtomicU64 = AtomicU64::new(0);
 
 /// One connected replica.
 pub struct Replica {
@@ -21,6 +26,7 @@ pub struct Replica {
     pub id: Uuid,
     capacity: usize,
     in_flight: AtomicUsize,
+    last_begun: AtomicU64,
     alive: AtomicBool,
     sender: FrameSender,
     runs: Mutex<HashMap<Uuid, Active>>,
@@ -85,6 +91,7 @@ impl Replica {
             id,
             capacity: capacity as usize,
             in_flight: AtomicUsize::new(0),
+            last_begun: AtomicU64::new(0),
             alive: AtomicBool::new(true),
             sender,
             runs: Mutex::default(),
@@ -114,7 +121,15 @@ impl Replica {
             }
         };
         let frames = async {
-            while let Some(frame) = reader.next().await {
+            loop {
+                let frame = match tokio::time::timeout(SILENCE, reader.next()).await {
+                    Ok(Some(frame)) => frame,
+                    Ok(None) => return,
+                    Err(_) => {
+                        tracing::warn!(replica = %self.id, "the replica is silent: it counts as lost");
+                        return;
+                    }
+                };
                 match frame {
                     FromReplica::Ready(body) => {
                         if let Some(ready) = ready.take() {
@@ -144,6 +159,11 @@ impl Replica {
         self.in_flight.load(Ordering::Acquire)
     }
 
+    /// Which of all runs was the last to begin here: the smaller, the longer ago.
+    pub fn last_begun(&self) -> u64 {
+        self.last_begun.load(Ordering::Relaxed)
+    }
+
     /// Returns when nothing is in flight.
     pub async fn idle(&self) {
         let mut watch = self.idle.subscribe();
@@ -160,6 +180,7 @@ impl Replica {
 
     /// Gives a run to the replica. The receiver gets its end, once; nothing when the replica is gone.
     pub async fn start(&self, run: Uuid, grant: Grant, start: Start) -> Option<oneshot::Receiver<Finish>> {
+        self.last_begun.store(BEGUN.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
         let (finish, receiver) = oneshot::channel();
         let attempt = i32::try_from(start.attempt).unwrap_or(i32::MAX);
         self.active().insert(run, Active { attempt, grant, finish });

@@ -6,7 +6,7 @@ use crate::store::agents::Agent;
 use crate::store::checkpoints::{CheckpointError, Schema};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
@@ -24,7 +24,6 @@ pub struct Route {
     pub(super) kick: Notify,
     /// Runs that wait in this gateway.
     pub(super) waiting: AtomicUsize,
-    next: AtomicUsize,
 }
 
 /// The release that serves, with its ready replicas.
@@ -63,7 +62,6 @@ impl Route {
             serving: watch::Sender::new(None),
             kick: Notify::new(),
             waiting: AtomicUsize::new(0),
-            next: AtomicUsize::new(0),
         })
     }
 
@@ -89,20 +87,18 @@ impl Route {
         let found = tokio::time::timeout(patience, ready).await.ok()?.ok()?.clone();
         found
     }
-
-    /// A place on the least busy ready replica; ties go round in turn.
-    pub fn reserve(&self, serving: &Serving) -> Option<Slot> {
-        let count = serving.replicas.len();
-        let first = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut order: Vec<&Arc<Replica>> =
-            (0..count).map(|offset| &serving.replicas[(first + offset) % count]).filter(|one| one.is_alive()).collect();
-        // Stable: of equally busy ones the first in turn stays first.
-        order.sort_by_key(|one| one.in_flight());
-        order.into_iter().find_map(|one| one.reserve())
-    }
 }
 
 impl Serving {
+    /// A place on the least busy ready replica; ties go round in turn.
+    pub fn reserve(&self) -> Option<Slot> {
+        let mut order: Vec<&Arc<Replica>> = self.replicas.iter().filter(|one| one.is_alive()).collect();
+        // Of equally busy ones the one whose last run began first. A place that is reserved and not used
+        // (the queue was empty) does not count as a turn.
+        order.sort_by_cached_key(|one| (one.in_flight(), one.last_begun()));
+        order.into_iter().find_map(|one| one.reserve())
+    }
+
     /// Whether a run can be given to one of them.
     pub fn is_ready(&self) -> bool {
         self.replicas.iter().any(|one| one.is_alive())

@@ -99,7 +99,7 @@ impl Gateway {
     }
 
     async fn accept(&self, route: &Arc<Route>, serving: &Arc<Serving>, new: &NewRun<'_>) -> Result<Outcome, TurnError> {
-        let slot = route.reserve(serving);
+        let slot = serving.reserve();
         let place = slot.as_ref().map(|slot| Place { gateway: self.id(), replica: slot.replica().id });
         // Registered before the row is there: whoever claims it finds us.
         let waiting = self.wait_for(new.id);
