@@ -7,7 +7,7 @@
 use crate::api::problem::RunFault;
 use crate::base::shutdown::Shutdown;
 use crate::runner::connection::FrameSender;
-use crate::runner::protocol::{Read, Reply, ToReplica, Tuple};
+use crate::runner::protocol::{Read, Reply, ToReplica};
 use crate::store::checkpoints::{self, Change, CheckpointError, Op, Schema};
 use crate::store::runs::{self, Ending, RunStatus};
 use crate::store::{Store, StoreError};
@@ -26,6 +26,8 @@ const BATCH: usize = 256;
 /// How often a commit is tried again while the database is away.
 const RETRIES: u32 = 60;
 const RETRY_EVERY: Duration = Duration::from_millis(500);
+/// What a replica is told that sends for an attempt that is over.
+const TAKEN_OVER: &str = "another attempt has taken the run over";
 
 /// Run and number of an attempt.
 pub type Key = (Uuid, i32);
@@ -209,7 +211,7 @@ async fn tell(batch: Vec<Item>, done: &Done) {
         let live = done.live.contains(&item.key());
         match item {
             Item::Save { op, sender, .. } => {
-                let error = (!live).then(|| "another attempt has taken the run over".to_owned());
+                let error = (!live).then(|| TAKEN_OVER.to_owned());
                 acknowledge(&sender, op.id(), error).await;
             }
             Item::End { ending, done: tell, .. } => {
@@ -250,24 +252,41 @@ async fn acknowledge(sender: &FrameSender, id: u64, error: Option<String>) {
 async fn answer(store: &Store, question: Item) {
     let (id, sender, result) = match question {
         Item::Read { schema, read, sender, .. } => {
-            let result = checkpoints::read(store.pool(), &schema, &read).await.map_err(StoreError::from);
-            (read.id, sender, result)
+            let result = checkpoints::read(store.pool(), &schema, &read).await;
+            (read.id, sender, result.map(|tuples| (tuples, None)).map_err(StoreError::from))
         }
-        Item::Change { schema, id, change, only, sender, .. } => {
-            let changed = checkpoints::change(store.pool(), &schema, &change, only.as_deref()).await;
-            let result: Result<Vec<Tuple>, StoreError> = changed.map(|()| vec![]).map_err(StoreError::from);
-            (id, sender, result)
+        Item::Change { schema, key, id, change, only, sender } => {
+            let changed = carry_out(store, &schema, key, &change, only.as_deref()).await;
+            let refusal = |live: bool| (!live).then(|| TAKEN_OVER.to_owned());
+            (id, sender, changed.map(|live| (vec![], refusal(live))))
         }
         Item::Save { .. } | Item::End { .. } => return,
     };
     let reply = match result {
-        Ok(tuples) => Reply { id, tuples, error: None },
+        Ok((tuples, error)) => Reply { id, tuples, error },
         Err(error) => {
             tracing::error!(error = %chain(&error), "a replica's question could not be answered");
             Reply { id, tuples: vec![], error: Some("the database could not answer".to_owned()) }
         }
     };
     let _ = sender.send(ToReplica::Reply(reply)).await;
+}
+
+/// Changes threads, if the attempt is live; says whether it was.
+async fn carry_out(
+    store: &Store,
+    schema: &Schema,
+    key: Key,
+    change: &Change,
+    only: Option<&str>,
+) -> Result<bool, StoreError> {
+    let mut transaction = store.pool().begin().await?;
+    let live = !runs::live_attempts(&mut transaction, &[key]).await?.is_empty();
+    if live {
+        checkpoints::change(&mut transaction, schema, change, only).await?;
+        transaction.commit().await?;
+    }
+    Ok(live)
 }
 
 /// An error with its causes, for the log.
