@@ -99,6 +99,7 @@ impl Item {
 }
 
 async fn work(store: Store, mut inbox: mpsc::Receiver<Item>) {
+    let mut rejected = Rejected::new();
     while let Some(first) = inbox.recv().await {
         let mut batch = Vec::new();
         let mut next = Some(first);
@@ -114,7 +115,7 @@ async fn work(store: Store, mut inbox: mpsc::Receiver<Item>) {
             }
         }
         if !batch.is_empty() {
-            commit(&store, batch).await;
+            commit(&store, batch, &mut rejected).await;
         }
         if let Some(question) = question {
             answer(&store, question).await;
@@ -122,8 +123,17 @@ async fn work(store: Store, mut inbox: mpsc::Receiver<Item>) {
     }
 }
 
+/// Attempts that sent what could not be committed, until they end: their later checkpoints would leave a
+/// hole, and their end may not be a success.
+type Rejected = HashSet<Key>;
+
 /// Commits all of a batch; when that fails for what a run sent, each run for itself.
-async fn commit(store: &Store, batch: Vec<Item>) {
+async fn commit(store: &Store, batch: Vec<Item>, rejected: &mut Rejected) {
+    let (refused, batch): (Vec<Item>, Vec<Item>) = batch.into_iter().partition(|item| rejected.contains(&item.key()));
+    reject(store, refused, rejected).await;
+    if batch.is_empty() {
+        return;
+    }
     match persist(store, &batch).await {
         Ok(done) => tell(batch, &done).await,
         Err(error) => {
@@ -139,7 +149,7 @@ async fn commit(store: &Store, batch: Vec<Item>) {
                     Err(own) => {
                         let error: &dyn std::error::Error = own.as_ref().map_or(&error, |own| own);
                         tracing::error!(run_id = %run, error = %chain(error), "the database does not take what the run sent");
-                        reject(store, items).await;
+                        reject(store, items, rejected).await;
                     }
                 }
             }
@@ -223,9 +233,13 @@ async fn tell(batch: Vec<Item>, done: &Done) {
     }
 }
 
-/// Refuses what one run sent. A run whose end was among it ends as an error.
-async fn reject(store: &Store, items: Vec<Item>) {
+/// Refuses what runs sent. A run whose end is or comes among it ends as an error.
+async fn reject(store: &Store, items: Vec<Item>, rejected: &mut Rejected) {
     for item in items {
+        match &item {
+            Item::End { .. } => rejected.remove(&item.key()),
+            Item::Save { .. } | Item::Read { .. } | Item::Change { .. } => rejected.insert(item.key()),
+        };
         match item {
             Item::Save { op, sender, .. } => {
                 acknowledge(&sender, op.id(), Some("the database does not take it".to_owned())).await;
