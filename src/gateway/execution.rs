@@ -1,7 +1,7 @@
 //! One attempt at a run, from the replica's start frame to the committed end.
 
 use super::Gateway;
-use super::committer::{Ended, chain};
+use super::committer::{Ended, Item, chain};
 use super::outcome::Outcome;
 use super::replica::{Grant, Slot};
 use super::route::{Route, Serving};
@@ -54,13 +54,13 @@ impl Execution {
     async fn attempt(&self, gateway: &Gateway, route: &Route) -> Outcome {
         let start = match self.start_frame(gateway, route).await {
             Ok(start) => start,
-            Err(outcome) => return self.end_ourselves(gateway, outcome).await,
+            Err(outcome) => return self.end_ourselves(gateway, route, outcome).await,
         };
         let replica = self.slot.replica();
         let grant = Grant::Thread(self.thread.to_string());
         let Some(mut end) = replica.start(self.run, grant, start).await else {
             let lost = Outcome::fault("ReplicaLost", "the replica that was to execute the run is gone");
-            return self.end_ourselves(gateway, lost).await;
+            return self.end_ourselves(gateway, route, lost).await;
         };
         let limit = self.serving.limits.run_timeout.map(|limit| limit + TIMEOUT_GRACE);
         let finish = match limit {
@@ -82,11 +82,13 @@ impl Execution {
         }
     }
 
-    async fn end_ourselves(&self, gateway: &Gateway, outcome: Outcome) -> Outcome {
-        let ending = super::outcome::ending(self.run, self.attempt, &outcome);
-        if let Err(error) = gateway.store().end_runs(&[ending]).await {
-            tracing::error!(run_id = %self.run, error = %chain(&error), "a run could not be ended");
-        }
+    /// By the committer, which tries again while the database is away: a row that stayed `running` would
+    /// lock its thread for as long as this gateway lives.
+    async fn end_ourselves(&self, gateway: &Gateway, route: &Route, outcome: Outcome) -> Outcome {
+        let ending = Box::new(super::outcome::ending(self.run, self.attempt, &outcome));
+        let (done, committed) = tokio::sync::oneshot::channel();
+        gateway.committer().submit(Item::End { schema: Arc::clone(&route.schema), ending, done }).await;
+        let _ = committed.await;
         outcome
     }
 
