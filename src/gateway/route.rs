@@ -6,7 +6,7 @@ use crate::store::agents::Agent;
 use crate::store::checkpoints::{CheckpointError, Schema};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
@@ -24,6 +24,8 @@ pub struct Route {
     pub(super) kick: Notify,
     /// Runs that wait in this gateway.
     pub(super) waiting: AtomicUsize,
+    /// Whether the table may hold waiting runs that no client of this gateway waits for.
+    pub(super) orphans: AtomicBool,
 }
 
 /// The release that serves, with its ready replicas.
@@ -62,6 +64,7 @@ impl Route {
             serving: watch::Sender::new(None),
             kick: Notify::new(),
             waiting: AtomicUsize::new(0),
+            orphans: AtomicBool::new(true),
         })
     }
 
@@ -69,6 +72,10 @@ impl Route {
     pub fn serve(&self, serving: Option<Serving>) {
         self.serving.send_replace(serving.map(Arc::new));
         self.kick.notify_one();
+    }
+
+    pub(super) fn may_hold_waiting_runs(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) > 0 || self.orphans.load(Ordering::Acquire)
     }
 
     pub(super) fn close(&self) {

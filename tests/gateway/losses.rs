@@ -1,7 +1,7 @@
 //! Replicas that are lost, and state that cannot be kept.
 
 use crate::stories;
-use crate::support::until;
+use crate::support::{PATIENCE, until};
 use crate::support::world::World;
 use rapidclaw::gateway::outcome::Outcome;
 use rapidclaw::gateway::route::RunLimits;
@@ -43,7 +43,7 @@ async fn a_killed_runner_ends_its_runs_and_their_threads_can_be_used_again() {
     // and the thread goes on where its last checkpoint was.
     assert_eq!(answer.result.as_deref(), Some("heard 2: hello"));
     assert!(!doomed.replica.is_alive());
-    assert_eq!(doomed.replica.in_flight(), 0);
+    tokio::time::timeout(PATIENCE, doomed.replica.idle()).await.expect("all places are given back");
 }
 
 #[tokio::test]
