@@ -3,11 +3,13 @@
 //! what is wrong; what it lets through and then cannot build, this refuses here.
 
 use crate::base::secret::SecretString;
+use crate::manifest::api_version::is_api_version;
 use crate::manifest::diagnostic::{Diagnostic, Severity, Source, Span};
 use crate::manifest::json::{Kind, Member, Node};
 use crate::manifest::reader::{Faults, mistyped, wrong_type};
 use crate::manifest::section::Section;
-use crate::manifest::{DEFAULT_PYTHON, EnvSource, Graph, GraphTarget, Manifest, Places, UvSource, name};
+use crate::manifest::target::parse_target;
+use crate::manifest::{DEFAULT_PYTHON, EnvSource, Graph, Manifest, Places, UvSource, name};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -541,49 +543,9 @@ impl Reader<'_> {
     }
 }
 
-/// Splits "FILE:ATTRIBUTE" at its first colon. What has a slash (or, as a convenience, the extension
-/// of a source file) is a file; backslashes become slashes.
-fn parse_target(text: &str) -> Option<GraphTarget> {
-    let (place, attribute) = text.split_once(':')?;
-    if place.is_empty() || attribute.is_empty() {
-        return None;
-    }
-    let attribute = attribute.to_owned();
-    let is_source = is_javascript(place) || place.strip_suffix(".py").is_some();
-    Some(if is_source || place.contains(['/', '\\']) {
-        GraphTarget::File { path: place.replace('\\', "/"), attribute }
-    } else {
-        GraphTarget::Module { module: place.to_owned(), attribute }
-    })
-}
-
 fn resolve_name(given: Option<&str>, graphs: &[Graph], folder: &str) -> String {
     let only = if let [graph] = graphs { name::to_name(&graph.id) } else { None };
     given.map(ToOwned::to_owned).or(only).or_else(|| name::to_name(folder)).unwrap_or_else(|| "agent".to_owned())
-}
-
-/// `0.8`, `0.8.1rc1`, `~=0.8`, `>~=0.15`; langgraph-cli's `_API_VERSION_PATTERN`.
-fn is_api_version(text: &str) -> bool {
-    let text = text.strip_prefix(">~=").or_else(|| text.strip_prefix("~=")).map_or(text, str::trim);
-    let core = text.split('-').next().unwrap_or_default();
-    let mut rest = core;
-    let mut numbers = 0;
-    while numbers < 3 {
-        let digits = rest.len() - rest.trim_start_matches(|one: char| one.is_ascii_digit()).len();
-        if digits == 0 {
-            return false;
-        }
-        numbers += 1;
-        rest = &rest[digits..];
-        match rest.strip_prefix('.') {
-            Some(after) if after.starts_with(|one: char| one.is_ascii_digit()) && numbers < 3 => rest = after,
-            _ => break,
-        }
-    }
-    let suffix = rest.strip_prefix('.').unwrap_or(rest);
-    rest.is_empty()
-        || (suffix.starts_with(|one: char| one.is_ascii_alphabetic())
-            && suffix.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
 fn without_env_values(mut raw: Value) -> Value {
@@ -598,30 +560,6 @@ fn without_env_values(mut raw: Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn targets_are_files_or_modules() {
-        let file =
-            |path: &str, attribute: &str| Some(GraphTarget::File { path: path.into(), attribute: attribute.into() });
-        assert_eq!(parse_target("./a/b.py:graph"), file("./a/b.py", "graph"));
-        assert_eq!(parse_target(".\\a\\b.py:graph"), file("./a/b.py", "graph"));
-        assert_eq!(parse_target("agent.py:graph"), file("agent.py", "graph"));
-        let module = GraphTarget::Module { module: "pkg.mod".into(), attribute: "attr".into() };
-        assert_eq!(parse_target("pkg.mod:attr"), Some(module));
-        for text in ["", ":", "x", "x:", ":x"] {
-            assert_eq!(parse_target(text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn api_versions() {
-        for text in ["0.8", "1", "0.8.1rc1", "0.8.1.rc1", "~=0.15", ">~= 0.15", "0.8-dev", "0.2.dev"] {
-            assert!(is_api_version(text), "{text}");
-        }
-        for text in ["", ">=0.8", "v1", "0.8.1.2", "0.", "latest", "0.8 rc"] {
-            assert!(!is_api_version(text), "{text}");
-        }
-    }
 
     #[test]
     fn credentials_in_git_urls() {
