@@ -38,6 +38,8 @@ const BACKOFF: Duration = Duration::from_millis(250);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 /// A replica that lived longer did not crash at start.
 const SETTLED: Duration = Duration::from_secs(60);
+/// How long a run that is handed over may take to its next super-step.
+const HAND_OVER: Duration = Duration::from_secs(60);
 /// How long a replica may take to end once it is asked.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 
@@ -243,8 +245,15 @@ impl Reconciler {
         let control = self.control.clone();
         let agent = self.agent.name.clone();
         self.control.0.parts.shutdown.spawn_until_cancelled(async move {
-            if let Some((replica, _)) = member.ready() {
-                let _ = tokio::time::timeout(drain, replica.idle()).await;
+            if let Some((replica, _)) = member.ready()
+                && tokio::time::timeout(drain, replica.idle()).await.is_err()
+            {
+                // What still runs goes on in the release that serves: from its next super-step, or from its
+                // last checkpoint when that takes too long.
+                replica.hand_over("the release is being replaced").await;
+                if tokio::time::timeout(HAND_OVER, replica.idle()).await.is_err() {
+                    replica.hand_over_now().await;
+                }
             }
             member.end.cancel();
             if let Err(error) = control.runtime().remove(id, STOP_GRACE).await {
