@@ -27,5 +27,9 @@ fn the_kept_completions_are_those_of_the_command_line() {
         })
         .map(|(_, name)| name)
         .collect();
-    assert!(differ.is_empty(), "{} differ from the command line; renew them: scripts/completions.sh", differ.join(", "));
+    assert!(
+        differ.is_empty(),
+        "{} differ from the command line; renew them: scripts/completions.sh",
+        differ.join(", ")
+    );
 }
