@@ -52,7 +52,6 @@ fn the_section_of_the_design_is_read_whole() {
             "max_replicas",
             "observability.log_level",
             "observability.otel",
-            "rollout.drain_timeout",
             "rollout.rehearse_threads",
             "scaling_metric",
             "target_value",
