@@ -5,9 +5,9 @@
 #
 # The toy graph (toygraph.py: three nodes, no model) is deployed with rapidclaw on its own managed
 # Postgres, with one replica and with three; load.py calls /v1/chat with 1, 8 and 32 clients. Then
-# floor.py runs the graph with LangGraph's AsyncPostgresSaver in one process: in the same image, with the
-# same processor limit as a replica, on a Postgres of the same programs and settings. Both databases are
-# on disk with fsync on. RAPIDCLAW_BENCH_DIR says where (default /var/tmp). Prints a table and JSON.
+# floor.py runs the graph with LangGraph's AsyncPostgresSaver in one process: in the same image, with no
+# limit on processors, on a Postgres of the same programs and settings. Both databases are on disk with
+# fsync on. RAPIDCLAW_BENCH_DIR says where (default /var/tmp). Prints a table and JSON.
 # RAPIDCLAW_BIN names a binary; else the release profile is built (--smoke: quick).
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -170,7 +170,7 @@ floor_postgres start
 as_postgres "$bin/psql" -q -h "$work/floor" -U bench -d postgres -c 'CREATE DATABASE bench' >&2
 durable=$(as_postgres "$bin/psql" -At -h "$work/floor" -U bench -d bench -c 'SHOW fsync')
 [ "$durable" = on ] || fail "fsync is $durable"
-"${inside[@]}" --network none --cpus 1 -v "$work/floor:/pg" "$image" -B /bench/floor.py --saver pg \
+"${inside[@]}" --network none -v "$work/floor:/pg" "$image" -B /bench/floor.py --saver pg \
     --clients "$clients" --seconds "$seconds" --repeat "$repeat" \
     --uri "postgresql://bench@/bench?host=/pg" >"$work/floor.out"
 while read -r line; do

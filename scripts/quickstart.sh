@@ -109,7 +109,7 @@ turn() {
     printf '  you:   %s\n  agent: %s   (replica %s)\n' "$1" "$result" "${replica: -12}"
 }
 shown "curl $url/v1/chat -H \"x-api-key: \$KEY\" -d '{\"thread_id\": …, \"user_id\": …, \"message\": …}'"
-turn "Hello, my name is Ada, and I would like to know how an agent keeps what I tell it when its replicas come and go."
+turn "Hello, my name is Ada. Please keep that in mind while your replicas come and go."
 first=$replica
 turn "What is my name?"
 [[ $result == *Ada* ]] || fail "the agent forgot the thread: $result"
