@@ -37,6 +37,9 @@ _rapidclaw() {
             rapidclaw,logout)
                 cmd="rapidclaw__subcmd__logout"
                 ;;
+            rapidclaw,rollback)
+                cmd="rapidclaw__subcmd__rollback"
+                ;;
             rapidclaw,server)
                 cmd="rapidclaw__subcmd__server"
                 ;;
@@ -77,7 +80,7 @@ _rapidclaw() {
 
     case "${cmd}" in
         rapidclaw)
-            opts="-q -v -y -h -V --json --quiet --verbose --no-input --yes --server --help --version validate build login logout whoami deploy status keys destroy server completions"
+            opts="-q -v -y -h -V --json --quiet --verbose --no-input --yes --server --help --version validate build login logout whoami deploy rollback status keys destroy server completions"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -143,7 +146,7 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__deploy)
-            opts="-m -q -v -y -h --manifest --base-image --no-cache --env-file --detach --timeout --json --quiet --verbose --no-input --yes --server --help"
+            opts="-m -q -v -y -h --manifest --base-image --no-cache --env-file --detach --timeout --wait --json --quiet --verbose --no-input --yes --server --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -303,6 +306,32 @@ _rapidclaw() {
                 return 0
             fi
             case "${prev}" in
+                --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rapidclaw__subcmd__rollback)
+            opts="-q -v -y -h --agent --detach --timeout --json --quiet --verbose --no-input --yes --server --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --agent)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --server)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

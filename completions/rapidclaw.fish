@@ -38,6 +38,7 @@ complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "login" -d 'Log 
 complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "logout" -d 'Forget a login'
 complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "whoami" -d 'Say who is logged in, and where'
 complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "deploy" -d 'Build, roll out, and wait until the new release serves'
+complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "rollback" -d 'Go back to the release that served before, or to any'
 complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "status" -d 'Show agents: replicas, p95, cost per turn'
 complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "keys" -d 'Create, list and revoke an agent\'s keys'
 complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "destroy" -d 'Remove an agent with its releases, keys, secrets and threads'
@@ -94,12 +95,23 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l timeout -
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l server -d 'The server to talk to' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l no-cache -d 'Build even when nothing changed, every layer'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l detach -d 'Do not wait for the switch'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l wait -d 'Wait for a rollout of the agent that is under way, then deploy'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l json -d 'Print JSON on stdout'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -s q -l quiet -d 'Print no progress and no hints'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -s v -l verbose -d 'Say more; twice: everything'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l no-input -d 'Never ask'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -s y -l yes -d 'Answer yes to every question'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollback" -l agent -d 'The agent; else the one of the manifest here, else the only one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollback" -l timeout -d 'Wait this long for the switch, in seconds' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollback" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollback" -l detach -d 'Do not wait for the switch'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollback" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollback" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollback" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollback" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollback" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollback" -s h -l help -d 'Print help'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand status" -l server -d 'The server to talk to' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand status" -l json -d 'Print JSON on stdout'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand status" -s q -l quiet -d 'Print no progress and no hints'

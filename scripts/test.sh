@@ -68,8 +68,8 @@ say "the tests of the binary"
 command -v cargo-nextest >/dev/null || quietly cargo install --locked cargo-nextest ||
     say "cargo-nextest could not be installed: using cargo test"
 if command -v cargo-nextest >/dev/null; then
-    cargo nextest run --locked "$@"
+    cargo nextest run --locked --no-fail-fast "$@"
 else
-    cargo test --locked "$@"
+    cargo test --locked --no-fail-fast "$@"
 fi
 say "all tests passed"

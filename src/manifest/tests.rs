@@ -50,7 +50,6 @@ fn the_section_of_the_design_is_read_whole() {
             "limits.queue",
             "limits.state_bytes",
             "max_replicas",
-            "observability.log_level",
             "observability.otel",
             "rollout.rehearse_threads",
             "scaling_metric",
