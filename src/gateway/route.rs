@@ -93,8 +93,7 @@ impl Route {
     pub async fn ready(&self, patience: Duration) -> Option<Arc<Serving>> {
         let mut watch = self.serving.subscribe();
         let ready = watch.wait_for(|serving| serving.as_ref().is_some_and(|serving| serving.is_ready()));
-        let found = tokio::time::timeout(patience, ready).await.ok()?.ok()?.clone();
-        found
+        tokio::time::timeout(patience, ready).await.ok()?.ok()?.clone()
     }
 
     /// A place on the least busy ready replica; ties go round in turn.
@@ -105,7 +104,7 @@ impl Route {
             (0..count).map(|offset| &serving.replicas[(first + offset) % count]).filter(|one| one.is_alive()).collect();
         // Stable: of equally busy ones the first in turn stays first.
         order.sort_by_key(|one| one.in_flight());
-        order.into_iter().find_map(|one| one.reserve())
+        order.into_iter().find_map(Replica::reserve)
     }
 }
 
