@@ -68,7 +68,7 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
         'rapidclaw;build' {
             [CompletionResult]::new('-m', '-m', [CompletionResultType]::ParameterName, 'The manifest')
             [CompletionResult]::new('--manifest', '--manifest', [CompletionResultType]::ParameterName, 'The manifest')
-            [CompletionResult]::new('--base-image', '--base-image', [CompletionResultType]::ParameterName, 'The image to build on; else the manifest''s base_image, else python:X-slim')
+            [CompletionResult]::new('--base-image', '--base-image', [CompletionResultType]::ParameterName, 'The image to build on; else the one that the manifest names, else python:X-slim')
             [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to')
             [CompletionResult]::new('--no-cache', '--no-cache', [CompletionResultType]::ParameterName, 'Build even when nothing changed, every layer')
             [CompletionResult]::new('--print-dockerfile', '--print-dockerfile', [CompletionResultType]::ParameterName, 'Print the Dockerfile and build nothing')
@@ -132,7 +132,7 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
         'rapidclaw;deploy' {
             [CompletionResult]::new('-m', '-m', [CompletionResultType]::ParameterName, 'The manifest')
             [CompletionResult]::new('--manifest', '--manifest', [CompletionResultType]::ParameterName, 'The manifest')
-            [CompletionResult]::new('--base-image', '--base-image', [CompletionResultType]::ParameterName, 'The image to build on; else the manifest''s base_image, else python:X-slim')
+            [CompletionResult]::new('--base-image', '--base-image', [CompletionResultType]::ParameterName, 'The image to build on; else the one that the manifest names, else python:X-slim')
             [CompletionResult]::new('--env-file', '--env-file', [CompletionResultType]::ParameterName, 'Read secrets from this file, not from the manifest''s `env`')
             [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Wait this long for the switch, in seconds')
             [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to')

@@ -63,7 +63,7 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
         &'rapidclaw;build'= {
             cand -m 'The manifest'
             cand --manifest 'The manifest'
-            cand --base-image 'The image to build on; else the manifest''s base_image, else python:X-slim'
+            cand --base-image 'The image to build on; else the one that the manifest names, else python:X-slim'
             cand --server 'The server to talk to'
             cand --no-cache 'Build even when nothing changed, every layer'
             cand --print-dockerfile 'Print the Dockerfile and build nothing'
@@ -123,7 +123,7 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
         &'rapidclaw;deploy'= {
             cand -m 'The manifest'
             cand --manifest 'The manifest'
-            cand --base-image 'The image to build on; else the manifest''s base_image, else python:X-slim'
+            cand --base-image 'The image to build on; else the one that the manifest names, else python:X-slim'
             cand --env-file 'Read secrets from this file, not from the manifest''s `env`'
             cand --timeout 'Wait this long for the switch, in seconds'
             cand --server 'The server to talk to'

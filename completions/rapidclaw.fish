@@ -54,7 +54,7 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand validate" -l no-inpu
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand validate" -s y -l yes -d 'Answer yes to every question'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand validate" -s h -l help -d 'Print help'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -s m -l manifest -d 'The manifest' -r -F
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -l base-image -d 'The image to build on; else the manifest\'s base_image, else python:X-slim' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -l base-image -d 'The image to build on; else the one that the manifest names, else python:X-slim' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -l server -d 'The server to talk to' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -l no-cache -d 'Build even when nothing changed, every layer'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -l print-dockerfile -d 'Print the Dockerfile and build nothing'
@@ -89,7 +89,7 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand whoami" -l no-input 
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand whoami" -s y -l yes -d 'Answer yes to every question'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand whoami" -s h -l help -d 'Print help'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -s m -l manifest -d 'The manifest' -r -F
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l base-image -d 'The image to build on; else the manifest\'s base_image, else python:X-slim' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l base-image -d 'The image to build on; else the one that the manifest names, else python:X-slim' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l env-file -d 'Read secrets from this file, not from the manifest\'s `env`' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l timeout -d 'Wait this long for the switch, in seconds' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l server -d 'The server to talk to' -r
