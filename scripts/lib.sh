@@ -189,6 +189,7 @@ ensure_binary() {
     rapidclaw=${RAPIDCLAW_BIN:-}
     if [ -n "$rapidclaw" ]; then
         [ -x "$rapidclaw" ] || fail "RAPIDCLAW_BIN=$rapidclaw is no program"
+        rapidclaw=$(readlink -f "$rapidclaw")
         return
     fi
     ensure_cargo

@@ -5,9 +5,9 @@
 #
 # Gets what is missing (Docker Engine, Postgres' programs, Python, a base image) from Debian's packages,
 # builds rapidclaw, starts a server on folders and ports of its own, deploys manifests/example against a
-# stand-in for a model provider, talks to it, checks what `rapidclaw status` says of it, and ends what it
-# started. The user's own login, server and data are not touched. Made for Debian and Ubuntu; elsewhere
-# install Docker Engine, Postgres and Python first.
+# stand-in for a model provider, talks to it, checks what `rapidclaw status` says of it, deploys a change,
+# takes it back, and ends what it started. The user's own login, server and data are not touched. Made
+# for Debian and Ubuntu; elsewhere install Docker Engine, Postgres and Python first.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -117,8 +117,6 @@ turn "What is my name?"
 turn "What is the weather in Paris?"
 [[ $result =~ ^It\ is\ (sunny|cloudy|rainy|windy)\ in\ Paris ]] || fail "the tool's answer is missing: $result"
 
-# Step 2 comes here: deploys a change (v2) and rolls back (v3), which answers as v1 did.
-
 phase "status"
 shown "rapidclaw status | cat"
 line=$("$rapidclaw" status | cat)
@@ -138,6 +136,20 @@ told = json.load(open(f"{work}/status.json"))[0]["cost_per_turn"]
 print(f"  {len(usage)} model calls, {spent[0]} tokens in, {spent[1]} out, {turns} turns: ${cost:.7f}/turn by the provider's count")
 sys.exit(not (f"{cost:.5f}" == shown and abs(cost - told) < 1e-9))
 PYTHON
+
+phase "change, roll back"
+sed -i 's/It is {forecast} in {city}\./In {city} it is {forecast}./' "$work/example/agent/graph.py"
+shown "rapidclaw deploy --manifest langgraph.json      # one line changed"
+"$rapidclaw" deploy --quiet --manifest "$work/example/langgraph.json"
+turn "What is the weather in Paris?"
+[[ $result == "In Paris it is "* ]] || fail "v2 does not answer with the change: $result"
+shown "rapidclaw rollback"
+(cd "$work/example" && "$rapidclaw" rollback)
+turn "What is the weather in Paris?"
+[[ $result == "It is "*" in Paris." ]] || fail "v3 does not answer as v1 did: $result"
+line=$("$rapidclaw" status | cat)
+echo "$line"
+[[ $line == "agent v3 running "* ]] || fail "v3 does not serve: $line"
 
 if [ -n "$keep" ]; then
     phases
