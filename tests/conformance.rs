@@ -8,9 +8,9 @@ mod support;
 use rapidclaw::base::ids;
 use rapidclaw::gateway::committer::Ended;
 use rapidclaw::gateway::outcome::Outcome;
-use rapidclaw::gateway::replica::Grant;
+use rapidclaw::gateway::replica::{Finish, Grant};
 use rapidclaw::runner::protocol::Start;
-use rapidclaw::store::runs::{NewRun, Place, RunRequest};
+use rapidclaw::store::runs::{Acceptance, NewRun, Place, RunRequest};
 use serde_json::{Value, json};
 use support::PATIENCE;
 use support::process::Process;
@@ -43,9 +43,11 @@ async fn the_saver_has_all_capabilities_and_postgres_saver_reads_the_same_state(
         graph: "none",
         request: &RunRequest::Chat { message: "conform".into(), full: false },
         metadata: &json!({}),
+        idempotency_key: None,
     };
     let place = Place { gateway: world.gateway.id(), replica: runner.replica.id };
-    assert!(world.store().accept_run(&new, Some(place)).await.unwrap().running);
+    let accepted = world.store().accept_run(&new, Some(place)).await.unwrap();
+    assert!(matches!(accepted, Acceptance::Accepted(accepted) if accepted.running));
 
     // When the gateway starts it
     let start = Start {
@@ -73,7 +75,8 @@ async fn the_saver_has_all_capabilities_and_postgres_saver_reads_the_same_state(
     assert!(good, "{log}");
     // and the run's end is committed.
     let finish = tokio::time::timeout(PATIENCE, end).await.unwrap().unwrap();
-    assert!(matches!(finish.outcome, Outcome::Answer(_)), "{:?}", finish.outcome);
-    assert_eq!(finish.committed.await, Ok(Ended::Committed));
+    let Finish::Ended(outcome, committed) = finish else { panic!("the run was put back") };
+    assert!(matches!(outcome, Outcome::Answer(_)), "{outcome:?}");
+    assert_eq!(committed.await, Ok(Ended::Committed));
     assert_eq!(world.run_row(run).await.status, "success");
 }

@@ -97,7 +97,10 @@ impl From<ClientError> for Failure {
             ClientError::PlainHttp(_) => (Exit::Usage, vec!["use https://".to_owned()]),
             ClientError::Unreachable { .. } => (
                 Exit::Unreachable,
-                vec!["`rapidclaw server status` says whether it runs here; `rapidclaw server start` starts it".to_owned()],
+                vec![
+                    "`rapidclaw server status` says whether it runs here; `rapidclaw server start` starts it"
+                        .to_owned(),
+                ],
             ),
             ClientError::Refused(problem) => {
                 let mut hints = problem.hints.clone();
@@ -143,9 +146,14 @@ impl From<ServerError> for Failure {
             ServerError::Store(_) => (Exit::Unreachable, None),
             ServerError::Listen { address, .. } => (
                 Exit::Failed,
-                Some(format!("another program has the port; find it with `ss -ltnp`, or choose another than {address}")),
+                Some(format!(
+                    "another program has the port; find it with `ss -ltnp`, or choose another than {address}"
+                )),
             ),
-            ServerError::Locked(_) => (Exit::Failed, Some("`rapidclaw server status` says which; `rapidclaw server stop` stops it".to_owned())),
+            ServerError::Locked(_) => (
+                Exit::Failed,
+                Some("`rapidclaw server status` says which; `rapidclaw server stop` stops it".to_owned()),
+            ),
             ServerError::Insecure(_) => (
                 Exit::Usage,
                 Some("put a proxy with TLS before it, or say --insecure where nobody listens in".to_owned()),

@@ -151,7 +151,8 @@ impl Client {
         body: Option<&(impl Serialize + ?Sized)>,
     ) -> Result<T, ClientError> {
         let unreachable = |source| ClientError::Unreachable { server: self.server.clone(), source };
-        let request = self.http.request(method, format!("{}{path}", self.server)).bearer_auth(self.token.expose_secret());
+        let request =
+            self.http.request(method, format!("{}{path}", self.server)).bearer_auth(self.token.expose_secret());
         let request = match body {
             Some(body) => request.json(body),
             None => request,

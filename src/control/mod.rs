@@ -21,7 +21,7 @@ use crate::egress::Resolver;
 use crate::gateway::Gateway;
 use crate::models::{Clients, ProviderOverride};
 use crate::runtime::folders::RunDir;
-use crate::runtime::{ReplicaExit, Runtime, RuntimeError};
+use crate::runtime::{ReplicaExit, Runtime, RuntimeError, Stage};
 use crate::store::agents::Agent;
 use crate::store::{Store, StoreError};
 use fleet::Snapshot;
@@ -250,7 +250,7 @@ impl Control {
                 tokio::select! {
                     Some(exit) = from_runtime.recv() => { let _ = control.0.exits.send(exit); }
                     _ = tick.tick() => {
-                        for dead in control.runtime().list().await.unwrap_or_default().iter().filter(|one| !one.alive) {
+                        for dead in control.runtime().list().await.unwrap_or_default().iter().filter(|one| one.stage == Stage::Ended) {
                             let exit = ReplicaExit { id: dead.id, code: None, out_of_memory: false };
                             let _ = control.0.exits.send(exit);
                         }

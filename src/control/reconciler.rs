@@ -13,11 +13,12 @@ use crate::api::control::PhaseTime;
 use crate::base::ids;
 use crate::base::secret::SecretString;
 use crate::gateway::committer::chain;
-use crate::gateway::route::{Route, Serving};
+use crate::gateway::route::{Route, ServedGraph, Serving};
 use crate::release::plan::{Action, Desired, Observed, plan};
 use crate::release::state::Phase;
 use crate::run::chat::ChatShape;
-use crate::runtime::KnownReplica;
+use crate::run::limits::ceiling;
+use crate::runtime::{KnownReplica, Stage};
 use crate::store::agents::Agent;
 use crate::store::releases::Release;
 use crate::store::rollouts::Rollout;
@@ -37,6 +38,8 @@ const BACKOFF: Duration = Duration::from_millis(250);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 /// A replica that lived longer did not crash at start.
 const SETTLED: Duration = Duration::from_secs(60);
+/// How long a run that is handed over may take to its next super-step.
+const HAND_OVER: Duration = Duration::from_secs(60);
 /// How long a replica may take to end once it is asked.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 
@@ -162,7 +165,8 @@ impl Reconciler {
     /// Takes over containers that run already and are wanted; removes the others.
     async fn adopt(&mut self, known: Vec<KnownReplica>, desired: &[(Desired, Uuid)]) -> Result<(), ControlError> {
         for one in known {
-            let wanted = desired.iter().find(|(wish, _)| wish.rollout == one.rollout).filter(|_| one.alive);
+            let wanted =
+                desired.iter().find(|(wish, _)| wish.rollout == one.rollout).filter(|_| one.stage == Stage::Running);
             match wanted {
                 Some((_, release)) => {
                     tracing::info!(agent = self.agent.name, replica = %one.id, "a replica is adopted");
@@ -241,8 +245,15 @@ impl Reconciler {
         let control = self.control.clone();
         let agent = self.agent.name.clone();
         self.control.0.parts.shutdown.spawn_until_cancelled(async move {
-            if let Some((replica, _)) = member.ready() {
-                let _ = tokio::time::timeout(drain, replica.idle()).await;
+            if let Some((replica, _)) = member.ready()
+                && tokio::time::timeout(drain, replica.idle()).await.is_err()
+            {
+                // What still runs goes on in the release that serves: from its next super-step, or from its
+                // last checkpoint when that takes too long.
+                replica.hand_over("the release is being replaced").await;
+                if tokio::time::timeout(HAND_OVER, replica.idle()).await.is_err() {
+                    replica.hand_over_now().await;
+                }
             }
             member.end.cancel();
             if let Err(error) = control.runtime().remove(id, STOP_GRACE).await {
@@ -351,13 +362,13 @@ impl Reconciler {
         if self.told.as_ref().is_some_and(|(known, ids)| *known == rollout && *ids == now) {
             return Ok(());
         }
-        let shapes = ready.first().map(|(_, describe)| shapes(describe, &loaded)).unwrap_or_default();
+        let describe = ready.first().map(|(_, describe)| serde_json::from_slice(describe).unwrap_or_default());
+        let describe: serde_json::Value = describe.unwrap_or_default();
         self.route.serve(Some(Serving {
             release,
             version: loaded.release.version,
             limits: loaded.settings.limits,
-            graphs: loaded.settings.graphs.clone(),
-            shapes,
+            graphs: graphs(&describe, &loaded),
             replicas: ready.into_iter().map(|(replica, _)| replica).collect(),
         }));
         self.told = Some((rollout, now));
@@ -390,19 +401,19 @@ impl Reconciler {
     }
 }
 
-/// How `/v1/chat` talks to each graph, from what the replicas say of them.
-fn shapes(describe: &[u8], loaded: &Loaded) -> HashMap<String, Result<ChatShape, String>> {
-    let describe: serde_json::Value = serde_json::from_slice(describe).unwrap_or_default();
-    let budget = loaded.settings.limits.tokens_per_run;
-    loaded
-        .settings
-        .graphs
-        .iter()
-        .map(|graph| {
-            let schema = &describe["graphs"][graph]["input"];
-            (graph.clone(), ChatShape::of(schema, budget).map_err(|error| error.to_string()))
-        })
-        .collect()
+/// The graphs, with what the replicas say of them.
+fn graphs(describe: &serde_json::Value, loaded: &Loaded) -> Vec<ServedGraph> {
+    let settings = &loaded.settings;
+    let served = settings.graphs.iter().map(|id| {
+        let said = &describe["graphs"][id];
+        let own = said["recursion_limit"].as_u64().and_then(|limit| u32::try_from(limit).ok());
+        ServedGraph {
+            id: id.clone(),
+            chat: ChatShape::of(&said["input"], settings.limits.tokens_per_run).map_err(|error| error.to_string()),
+            recursion_limit: ceiling(settings.limits.recursion_limit, own),
+        }
+    });
+    served.collect()
 }
 
 /// The lines that the runner has for whoever deploys.

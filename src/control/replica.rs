@@ -64,7 +64,10 @@ pub async fn supervise(
         kick.notify_one();
     };
     let shutdown = control.0.parts.shutdown.child();
-    let lead = lead(&control, &charge, &shutdown, &tell);
+    // However this ends, also when it is dropped: then the replica's runs need not wait for its silence.
+    let dead = CancellationToken::new();
+    let _dead_at_last = dead.clone().drop_guard();
+    let lead = lead(&control, &charge, &shutdown, &dead, &tell);
     let fault = tokio::select! {
         fault = lead => Some(fault),
         exit = exit_of(charge.id, &mut exits) => Some(Fault::Exited(exit)),
@@ -96,6 +99,7 @@ async fn lead(
     control: &Control,
     charge: &Charge,
     shutdown: &crate::base::shutdown::Shutdown,
+    dead: &CancellationToken,
     tell: &(impl Fn(MemberState) + Send + Sync),
 ) -> Fault {
     let endpoint = match prepare(control, charge, shutdown).await {
@@ -120,6 +124,7 @@ async fn lead(
             control.gateway().committer().clone(),
             connection,
             ready,
+            dead.clone(),
         );
         // Runs in flight end in order even when this supervisor is dropped: the connection has its own task.
         let task = shutdown.spawn(connected);

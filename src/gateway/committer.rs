@@ -9,7 +9,7 @@ use crate::base::shutdown::Shutdown;
 use crate::runner::connection::FrameSender;
 use crate::runner::protocol::{Read, Reply, ToReplica};
 use crate::store::checkpoints::{self, Change, CheckpointError, Op, Schema};
-use crate::store::runs::{self, Ending, RunStatus};
+use crate::store::runs::{self, Ending, Requeued, RunStatus};
 use crate::store::{Store, StoreError};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -29,6 +29,9 @@ const RETRY_EVERY: Duration = Duration::from_millis(500);
 /// What a replica is told that sends for an attempt that is over.
 const TAKEN_OVER: &str = "another attempt has taken the run over";
 
+/// A run that has taken so many replicas with it is given up.
+const MOST_LOSSES: i32 = 3;
+
 /// Run and number of an attempt.
 pub type Key = (Uuid, i32);
 
@@ -40,6 +43,8 @@ pub enum Item {
     Read { schema: Arc<Schema>, key: Key, read: Box<Read>, sender: FrameSender },
     /// A change of threads as a whole.
     Change { schema: Arc<Schema>, key: Key, id: u64, change: Change, only: Option<String>, sender: FrameSender },
+    /// The attempt is over and the run is not: it waits for its next one. With `loss` its replica is gone.
+    Requeue { key: Key, loss: bool, done: oneshot::Sender<Requeued> },
     /// The run's end.
     End { schema: Arc<Schema>, ending: Box<Ending>, done: oneshot::Sender<Ended> },
 }
@@ -81,20 +86,24 @@ impl Committer {
 impl Item {
     fn run(&self) -> Uuid {
         match self {
-            Self::Save { key, .. } | Self::Read { key, .. } | Self::Change { key, .. } => key.0,
+            Self::Save { key, .. } | Self::Read { key, .. } | Self::Change { key, .. } | Self::Requeue { key, .. } => {
+                key.0
+            }
             Self::End { ending, .. } => ending.run,
         }
     }
 
     fn key(&self) -> Key {
         match self {
-            Self::Save { key, .. } | Self::Read { key, .. } | Self::Change { key, .. } => *key,
+            Self::Save { key, .. } | Self::Read { key, .. } | Self::Change { key, .. } | Self::Requeue { key, .. } => {
+                *key
+            }
             Self::End { ending, .. } => (ending.run, ending.attempt),
         }
     }
 
     fn waits_for_what_came_before(&self) -> bool {
-        matches!(self, Self::Read { .. } | Self::Change { .. })
+        matches!(self, Self::Read { .. } | Self::Change { .. } | Self::Requeue { .. })
     }
 }
 
@@ -118,6 +127,9 @@ async fn work(store: Store, mut inbox: mpsc::Receiver<Item>) {
             commit(&store, batch, &mut rejected).await;
         }
         if let Some(question) = question {
+            if matches!(question, Item::Requeue { .. }) {
+                rejected.remove(&question.key());
+            }
             answer(&store, question).await;
         }
     }
@@ -205,7 +217,7 @@ async fn transaction(store: &Store, batch: &[Item]) -> Result<Done, StoreError> 
                 by_schema.entry(schema.name()).or_insert_with(|| (schema, Vec::new())).1.push(op);
             }
             Item::End { ending, .. } => endings.push((**ending).clone()),
-            Item::Read { .. } | Item::Change { .. } => {}
+            Item::Read { .. } | Item::Change { .. } | Item::Requeue { .. } => {}
         }
     }
     for (schema, ops) in by_schema.into_values() {
@@ -228,7 +240,7 @@ async fn tell(batch: Vec<Item>, done: &Done) {
                 let ended = if done.ended.contains(&ending.run) { Ended::Committed } else { Ended::Fenced };
                 let _ = tell.send(ended);
             }
-            Item::Read { .. } | Item::Change { .. } => {}
+            Item::Read { .. } | Item::Change { .. } | Item::Requeue { .. } => {}
         }
     }
 }
@@ -238,7 +250,9 @@ async fn reject(store: &Store, items: Vec<Item>, rejected: &mut Rejected) {
     for item in items {
         match &item {
             Item::End { .. } => rejected.remove(&item.key()),
-            Item::Save { .. } | Item::Read { .. } | Item::Change { .. } => rejected.insert(item.key()),
+            Item::Save { .. } | Item::Read { .. } | Item::Change { .. } | Item::Requeue { .. } => {
+                rejected.insert(item.key())
+            }
         };
         match item {
             Item::Save { op, sender, .. } => {
@@ -252,7 +266,7 @@ async fn reject(store: &Store, items: Vec<Item>, rejected: &mut Rejected) {
                 }
                 let _ = done.send(Ended::Rejected);
             }
-            Item::Read { .. } | Item::Change { .. } => {}
+            Item::Read { .. } | Item::Change { .. } | Item::Requeue { .. } => {}
         }
     }
 }
@@ -273,6 +287,10 @@ async fn answer(store: &Store, question: Item) {
             let changed = carry_out(store, &schema, key, &change, only.as_deref()).await;
             let refusal = |live: bool| (!live).then(|| TAKEN_OVER.to_owned());
             (id, sender, changed.map(|live| (vec![], refusal(live))))
+        }
+        Item::Requeue { key: (run, attempt), loss, done } => {
+            let _ = done.send(requeue(store, run, attempt, loss).await);
+            return;
         }
         Item::Save { .. } | Item::End { .. } => return,
     };
@@ -301,6 +319,24 @@ async fn carry_out(
         transaction.commit().await?;
     }
     Ok(live)
+}
+
+/// Tried again while the database is away: a run that is not put back waits for nobody.
+async fn requeue(store: &Store, run: Uuid, attempt: i32, loss: bool) -> Requeued {
+    let mut tries = 0;
+    loop {
+        match store.requeue_run(run, attempt, loss, MOST_LOSSES).await {
+            Ok(requeued) => return requeued,
+            Err(error) if is_passing(&error) && tries < RETRIES => {
+                tries += 1;
+                tokio::time::sleep(RETRY_EVERY).await;
+            }
+            Err(error) => {
+                tracing::error!(run_id = %run, error = %chain(&error), "a run could not be put back");
+                return Requeued::Fenced;
+            }
+        }
+    }
 }
 
 /// An error with its causes, for the log.

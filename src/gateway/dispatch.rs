@@ -15,34 +15,33 @@ const POLL: Duration = Duration::from_secs(1);
 /// Dispatches one agent's waiting runs for as long as the gateway lives.
 pub async fn run(gateway: Gateway, route: Arc<Route>) {
     loop {
-        if route.may_hold_waiting_runs() {
+        if route.queued.load(Ordering::Acquire) {
             let _ = tokio::time::timeout(POLL, route.kick.notified()).await;
         } else {
             route.kick.notified().await;
         }
-        // Else each run's end would take a place for a moment, and ask the database, for nothing.
-        if route.may_hold_waiting_runs() {
-            begin_all(&gateway, &route).await;
+        // Else the end of each run would take a place for a moment, and ask the database, for nothing.
+        if route.queued.swap(false, Ordering::AcqRel) && begin_all(&gateway, &route).await {
+            route.queued.store(true, Ordering::Release);
         }
     }
 }
 
-async fn begin_all(gateway: &Gateway, route: &Arc<Route>) {
+/// Begins what can begin. Says whether runs may still wait.
+async fn begin_all(gateway: &Gateway, route: &Arc<Route>) -> bool {
     while let Some(serving) = route.serving() {
-        let Some(slot) = serving.reserve() else { return };
+        let Some(slot) = serving.reserve() else { return true };
         let place = Place { gateway: gateway.id(), replica: slot.replica().id };
         let claimed = match gateway.store().claim_run(route.agent, serving.release, place).await {
             Ok(Some(claimed)) => claimed,
-            Ok(None) => {
-                route.orphans.store(false, Ordering::Release);
-                return;
-            }
+            // Those that are left wait for their threads.
+            Ok(None) => return gateway.store().has_waiting_runs(route.agent).await.unwrap_or(true),
             Err(error) => {
                 tracing::error!(agent = route.name, error = %chain(&error), "the queue could not be read");
-                return;
+                return true;
             }
         };
-        let Claimed { id, thread_id, graph, request, metadata, attempt, thread_status } = claimed;
+        let Claimed { id, thread_id, graph, request, metadata, attempt, thread_status, elapsed } = claimed;
         let execution = Execution {
             run: id,
             attempt,
@@ -52,13 +51,14 @@ async fn begin_all(gateway: &Gateway, route: &Arc<Route>) {
             metadata: metadata.0,
             new_thread: false,
             interrupted: thread_status.as_deref() == Some("interrupted"),
+            elapsed: Duration::try_from_secs_f64(elapsed).unwrap_or_default(),
             slot,
             serving,
         };
         let (gateway, route) = (gateway.clone(), Arc::clone(route));
         gateway.clone().spawn(async move {
-            let outcome = execution.run(&gateway, &route).await;
-            gateway.deliver(id, outcome);
+            execution.run(&gateway, &route).await;
         });
     }
+    true
 }

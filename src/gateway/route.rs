@@ -4,9 +4,8 @@ use super::replica::{Replica, Slot};
 use crate::run::chat::{ChatInputError, ChatShape, choose_graph};
 use crate::store::agents::Agent;
 use crate::store::checkpoints::{CheckpointError, Schema};
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
@@ -22,10 +21,8 @@ pub struct Route {
     serving: watch::Sender<Option<Arc<Serving>>>,
     /// Woken when a waiting run may begin.
     pub(super) kick: Notify,
-    /// Runs that wait in this gateway.
-    pub(super) waiting: AtomicUsize,
-    /// Whether the table may hold waiting runs that no client of this gateway waits for.
-    pub(super) orphans: AtomicBool,
+    /// Whether the table may hold runs of the agent that wait.
+    pub(super) queued: AtomicBool,
 }
 
 /// The release that serves, with its ready replicas.
@@ -37,11 +34,19 @@ pub struct Serving {
     /// What its runs may do.
     pub limits: RunLimits,
     /// Its graphs, in the manifest's order.
-    pub graphs: Vec<String>,
-    /// How `/v1/chat` talks to each.
-    pub shapes: HashMap<String, Result<ChatShape, String>>,
+    pub graphs: Vec<ServedGraph>,
     /// Ready ones.
     pub replicas: Vec<Arc<Replica>>,
+}
+
+/// A graph as it is served.
+pub struct ServedGraph {
+    /// Its id.
+    pub id: String,
+    /// How `/v1/chat` talks to it, or why it cannot.
+    pub chat: Result<ChatShape, String>,
+    /// Super-steps of its runs: the manifest's ceiling, else its own.
+    pub recursion_limit: Option<u32>,
 }
 
 /// Ceilings of the manifest.
@@ -63,8 +68,7 @@ impl Route {
             schema: Arc::new(Schema::new(&agent.schema_name)?),
             serving: watch::Sender::new(None),
             kick: Notify::new(),
-            waiting: AtomicUsize::new(0),
-            orphans: AtomicBool::new(true),
+            queued: AtomicBool::new(true),
         })
     }
 
@@ -74,8 +78,10 @@ impl Route {
         self.kick.notify_one();
     }
 
-    pub(super) fn may_hold_waiting_runs(&self) -> bool {
-        self.waiting.load(Ordering::Acquire) > 0 || self.orphans.load(Ordering::Acquire)
+    /// A run waits in the table: it may begin now or at a later kick.
+    pub(super) fn look_at_the_queue(&self) {
+        self.queued.store(true, Ordering::Release);
+        self.kick.notify_one();
     }
 
     pub(super) fn close(&self) {
@@ -113,12 +119,19 @@ impl Serving {
 
     /// The graph a turn talks to, and how.
     pub fn chat_graph(&self, agent: &str, asked: Option<&str>) -> Result<(&str, &ChatShape), ChatGraphError> {
-        let graph = choose_graph(&self.graphs, agent, asked)?;
-        match self.shapes.get(graph) {
-            Some(Ok(shape)) => Ok((graph, shape)),
-            Some(Err(reason)) => Err(ChatGraphError::Shape(reason.clone())),
-            None => Err(ChatGraphError::Shape("the graph described no input".to_owned())),
+        let ids: Vec<String> = self.graphs.iter().map(|graph| graph.id.clone()).collect();
+        let chosen = choose_graph(&ids, agent, asked)?;
+        let graph =
+            self.graph(chosen).ok_or_else(|| ChatGraphError::Shape("the graph described nothing".to_owned()))?;
+        match &graph.chat {
+            Ok(shape) => Ok((&graph.id, shape)),
+            Err(reason) => Err(ChatGraphError::Shape(reason.clone())),
         }
+    }
+
+    /// The graph of that id.
+    pub fn graph(&self, id: &str) -> Option<&ServedGraph> {
+        self.graphs.iter().find(|graph| graph.id == id)
     }
 }
 

@@ -1,1 +1,16 @@
-//! The image room.
+//! Floor 2: from a project to an image. `context` finds the files, `requirements` what they depend
+//! on, `plan` writes the Dockerfile, `archive` the tar, `build` has the engine build it.
+
+pub mod archive;
+pub mod base;
+pub mod build;
+pub mod context;
+mod output;
+pub mod plan;
+pub mod requirements;
+mod revision;
+pub use revision::find_revision;
+
+pub use build::{BuildError, BuildOptions, BuildReporter, Built, build};
+pub use context::{Context, ContextError, Project};
+pub use plan::{Plan, PlanError};

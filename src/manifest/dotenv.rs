@@ -72,7 +72,7 @@ pub fn read(path: &Path) -> Result<BTreeMap<String, SecretString>, DotenvError> 
     let unreadable = |source| DotenvError::Unreadable { path: path.to_owned(), source };
     let bytes = std::fs::read(path).map_err(unreadable)?;
     let text = std::str::from_utf8(&bytes).map_err(|error| {
-        let line = 1 + bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
+        let line = 1 + bytes[..error.valid_up_to()].split(|byte| *byte == b'\n').skip(1).count();
         DotenvError::Line { path: path.to_owned(), line, problem: Problem::Encoding }
     })?;
     parse(text).map_err(|(line, problem)| DotenvError::Line { path: path.to_owned(), line, problem })
@@ -106,7 +106,10 @@ pub fn parse(text: &str) -> Result<BTreeMap<String, SecretString>, (usize, Probl
 
 type Values = BTreeMap<String, SecretString>;
 
-fn assignment<'t>(text: &'t str, values: &Values) -> Result<(Option<(String, SecretString)>, &'t str), Problem> {
+/// What a line sets, if anything, and the text behind it.
+type Read<'t> = (Option<(String, SecretString)>, &'t str);
+
+fn assignment<'t>(text: &'t str, values: &Values) -> Result<Read<'t>, Problem> {
     let (line, after_line) = text.split_once('\n').unwrap_or((text, ""));
     let body = line
         .strip_prefix("export")
@@ -120,19 +123,16 @@ fn assignment<'t>(text: &'t str, values: &Values) -> Result<(Option<(String, Sec
     };
     let rest = rest.trim_start_matches([' ', '\t']);
     let quote = rest.chars().next().filter(|quote| ['"', '\''].contains(quote));
-    let (raw, after) = match quote {
-        Some(quote) => {
-            let (inside, after) = quoted(&rest[1..], quote).ok_or_else(|| Problem::Unclosed(name.clone()))?;
-            let (tail, after) = after.split_once('\n').unwrap_or((after, ""));
-            if !tail.trim().is_empty() && !tail.trim_start().starts_with('#') {
-                return Err(Problem::Trailing(name));
-            }
-            (inside, after)
+    let (raw, after) = if let Some(quote) = quote {
+        let (inside, after) = quoted(&rest[1..], quote).ok_or_else(|| Problem::Unclosed(name.clone()))?;
+        let (tail, after) = after.split_once('\n').unwrap_or((after, ""));
+        if !tail.trim().is_empty() && !tail.trim_start().starts_with('#') {
+            return Err(Problem::Trailing(name));
         }
-        None => {
-            let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
-            (unquoted(line).to_owned(), after)
-        }
+        (inside, after)
+    } else {
+        let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
+        (unquoted(line).to_owned(), after)
     };
     let value = if quote == Some('\'') { raw } else { substitute(&raw, &name, values)? };
     Ok((Some((name, SecretString::from(value))), after))

@@ -3,12 +3,11 @@
 //! what is wrong; what it lets through and then cannot build, this refuses here.
 
 use crate::base::secret::SecretString;
-use crate::manifest::api_version::is_api_version;
 use crate::manifest::diagnostic::{Diagnostic, Severity, Source, Span};
 use crate::manifest::json::{Kind, Member, Node};
 use crate::manifest::reader::{Faults, mistyped, wrong_type};
 use crate::manifest::section::Section;
-use crate::manifest::target::parse_target;
+use crate::manifest::syntax::{has_credentials, is_javascript, parse_target};
 use crate::manifest::{DEFAULT_PYTHON, EnvSource, Graph, Manifest, Places, UvSource, name};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -46,15 +45,6 @@ const KNOWN: [&str; 26] = [
 const LATER: [&str; 10] =
     ["api_version", "auth", "checkpointer", "encryption", "http", "priority", "store", "ui", "ui_config", "webhooks"];
 const BUILD_TOOLS: [&str; 3] = ["pip", "setuptools", "wheel"];
-const JAVASCRIPT: [&str; 6] = ["ts", "mts", "cts", "js", "mjs", "cjs"];
-const MIN_PYTHON: (u32, u32) = (3, 11);
-const MIN_NODE: u32 = 20;
-
-/// Whether the file is JavaScript, by its extension.
-pub(super) fn is_javascript(path: &str) -> bool {
-    let file = path.rsplit(['/', '\\']).next().unwrap_or(path);
-    file.rsplit_once('.').is_some_and(|(stem, extension)| !stem.is_empty() && JAVASCRIPT.contains(&extension))
-}
 
 pub(super) fn not_enforced(raw: &Value) -> Vec<String> {
     let asks = |key: &&&str| raw.get(**key).is_some_and(|value| !is_empty(value));
@@ -107,36 +97,15 @@ fn hide_secrets(root: &Node, source: &mut Source) {
     }
 }
 
-/// Whether a Git URL over HTTP in `text` carries a user or password.
-pub(super) fn has_credentials(text: &str) -> bool {
-    let lower = text.to_lowercase();
-    let authority_has_user = |rest: &str| {
-        let end =
-            rest.find(|character: char| character == '/' || character.is_whitespace() || "\"'".contains(character));
-        rest[..end.unwrap_or(rest.len())].contains('@')
-    };
-    ["git+https://", "git+http://"]
-        .iter()
-        .any(|scheme| lower.match_indices(scheme).any(|(at, _)| authority_has_user(&lower[at + scheme.len()..])))
-        || lower.match_indices("git").any(|(at, _)| {
-            // `git = "https://user@host/…"`, as pyproject.toml writes it
-            let word_before = lower[..at].chars().next_back().is_some_and(|one| one.is_alphanumeric() || one == '_');
-            let rest = lower[at + 3..].trim_start();
-            let rest = rest.strip_prefix('=').map(str::trim_start).and_then(|rest| rest.strip_prefix(['"', '\'']));
-            let rest = rest.and_then(|rest| rest.strip_prefix("https://").or_else(|| rest.strip_prefix("http://")));
-            !word_before && rest.is_some_and(authority_has_user)
-        })
-}
-
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     root: &'a Node,
-    faults: Faults<'a>,
-    places: Places,
+    pub(super) faults: Faults<'a>,
+    pub(super) places: Places,
 }
 
 impl Reader<'_> {
     /// The value of a top-level key that Python would take for true.
-    fn truthy(&self, key: &str) -> Option<&Node> {
+    pub(super) fn truthy(&self, key: &str) -> Option<&Node> {
         self.root.get(key).filter(|node| !node.is_falsy())
     }
 
@@ -336,70 +305,6 @@ impl Reader<'_> {
         Some(UvSource { root, package })
     }
 
-    fn python_version(&mut self) -> Option<String> {
-        let node = self.truthy("python_version")?.clone();
-        let Some(text) = node.as_str() else {
-            let fix = Some(format!("write it in quotes: \"{DEFAULT_PYTHON}\""));
-            let message = format!("`python_version` must be a string, it is {}", node.kind_name());
-            self.faults.error("wrong-type", &node.span, message, fix);
-            return None;
-        };
-        let version = text.split('-').next().unwrap_or_default();
-        let parts: Vec<Option<u32>> = version
-            .split('.')
-            .map(|part| part.parse().ok().filter(|_| part.bytes().all(|byte| byte.is_ascii_digit())))
-            .collect();
-        let [Some(major), Some(minor)] = parts[..] else {
-            let fix = match parts[..] {
-                [Some(major), Some(minor), ..] => format!("write \"{major}.{minor}\""),
-                _ => format!("write \"{DEFAULT_PYTHON}\""),
-            };
-            let message = format!("`python_version` must be MAJOR.MINOR, it is \"{text}\"");
-            self.faults.error("python-version", &node.span, message, Some(fix));
-            return None;
-        };
-        if (major, minor) < MIN_PYTHON {
-            let message = format!("Python {major}.{minor} is not supported; 3.11 is the oldest");
-            self.faults.error("python-version", &node.span, message, Some(format!("write \"{DEFAULT_PYTHON}\"")));
-        } else if text.contains("bullseye") {
-            let fix = Some(format!("write \"{major}.{minor}\""));
-            self.faults.error("python-version", &node.span, "images of bullseye are no longer made", fix);
-        }
-        Some(format!("{major}.{minor}"))
-    }
-
-    fn node_version(&mut self) -> Option<String> {
-        let node = self.truthy("node_version")?.clone();
-        self.places.node_version = Some(node.span.clone());
-        let Some(text) = node.as_str() else {
-            return wrong_type(&mut self.faults, "node_version", &node, "a string such as \"20\"");
-        };
-        match text.trim().parse::<u32>() {
-            Ok(major) if major >= MIN_NODE => return Some(major.to_string()),
-            Ok(major) => {
-                let message = format!("Node.js {major} is not supported; {MIN_NODE} is the oldest");
-                self.faults.error("node-version", &node.span, message, Some("write \"20\"".into()));
-            }
-            Err(_) => {
-                let message = format!("`node_version` must be a major version alone, it is \"{text}\"");
-                self.faults.error("node-version", &node.span, message, Some("write \"20\"".into()));
-            }
-        }
-        None
-    }
-
-    fn check_api_version(&mut self) {
-        let Some(node) = self.truthy("api_version").cloned() else { return };
-        if !node.as_str().is_some_and(is_api_version) {
-            let fix = Some("pin a minor version, such as \"0.8\"".to_owned());
-            self.faults.error("api-version", &node.span, "`api_version` is not a version of LangGraph's server", fix);
-        }
-        if self.truthy("_INTERNAL_docker_tag").is_some() {
-            let message = "`api_version` and `_INTERNAL_docker_tag` exclude each other";
-            self.faults.error("api-version", &node.span, message, None);
-        }
-    }
-
     fn check_pip_installer(&mut self) {
         let Some(node) = self.truthy("pip_installer").cloned() else { return };
         if !node.as_str().is_some_and(|text| ["auto", "pip", "uv"].contains(&text)) {
@@ -411,7 +316,7 @@ impl Reader<'_> {
     fn image_distro(&mut self) -> Option<String> {
         let node = self.truthy("image_distro")?.clone();
         match node.as_str() {
-            Some(text @ ("debian" | "wolfi" | "bookworm")) => Some(text.to_owned()),
+            Some(text) if ["debian", "wolfi", "bookworm"].contains(&text) => Some(text.to_owned()),
             _ => {
                 let message = "`image_distro` must be \"debian\", \"wolfi\" or \"bookworm\"";
                 let fix = (node.as_str() == Some("bullseye"))
@@ -555,21 +460,4 @@ fn without_env_values(mut raw: Value) -> Value {
         }
     }
     raw
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn credentials_in_git_urls() {
-        for text in ["git+https://token@github.com/a/b.git", "x @ GIT+HTTPS://u:p@h/x", "a\ngit = \"https://u@h/x\""] {
-            assert!(has_credentials(text), "{text}");
-        }
-        for text in
-            ["git+https://github.com/a/b.git@main", "git+ssh://git@github.com/a/b.git", "digit = \"https://u@h/x\""]
-        {
-            assert!(!has_credentials(text), "{text}");
-        }
-    }
 }

@@ -1,8 +1,7 @@
-//! Floor 1: langgraph.json. Parses it with positions, says every fault at once, and checks the
+//! Floor 1: `langgraph.json`. Parses it with positions, says every fault at once, and checks the
 //! project behind it. LangGraph's own keys mean what `langgraph-cli` means by them: a manifest
 //! that it accepts and can build, this accepts.
 
-mod api_version;
 mod diagnostic;
 pub mod dotenv;
 mod host;
@@ -13,8 +12,9 @@ mod name;
 pub mod project;
 mod reader;
 mod section;
-mod target;
+mod syntax;
 pub mod units;
+mod versions;
 
 pub use diagnostic::{Diagnostic, Severity, Source, Span, render};
 pub use host::{AllowedHost, HostError};
@@ -104,7 +104,7 @@ pub enum GraphTarget {
 impl Graph {
     /// Whether it is JavaScript or TypeScript (by its file's extension, as langgraph-cli decides).
     pub fn is_javascript(&self) -> bool {
-        matches!(&self.target, GraphTarget::File { path, .. } if langgraph::is_javascript(path))
+        matches!(&self.target, GraphTarget::File { path, .. } if syntax::is_javascript(path))
     }
 }
 

@@ -5,8 +5,8 @@
 
 use crate::manifest::diagnostic::{Diagnostic, Span};
 use crate::manifest::ignore::{IgnoreRules, normalize};
-use crate::manifest::langgraph::has_credentials;
 use crate::manifest::reader::Faults;
+use crate::manifest::syntax::has_credentials;
 use crate::manifest::{EnvSource, GraphTarget, Loaded, Manifest};
 use std::path::{Path, PathBuf};
 
@@ -28,6 +28,13 @@ pub fn env_file(manifest: &Manifest, folder: &Path) -> Option<EnvFile> {
     let path = folder.join(name);
     let exists = path.is_file();
     Some(EnvFile { path, exists })
+}
+
+/// The files that the manifest names and that never enter an image: its dotenv file and its pip.conf
+/// (which may hold an index' password).
+pub fn private_files(manifest: &Manifest, folder: &Path) -> Vec<PathBuf> {
+    let env = env_file(manifest, folder).map(|file| file.path);
+    env.into_iter().chain(manifest.pip_config_file.as_ref().map(|name| folder.join(name))).collect()
 }
 
 /// The folders of `dependencies`, as absolute paths without `..`, beside their index.
@@ -53,16 +60,12 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    fn place(&self, spans: &[Span], index: usize) -> Span {
-        spans.get(index).cloned().unwrap_or(0..1)
-    }
-
     /// Checks `dependencies` and returns the folders that are there.
     fn dependencies(&mut self) -> Vec<PathBuf> {
         let manifest = &self.loaded.manifest;
         let mut roots = Vec::new();
         for (index, path) in local_dependencies(manifest, self.folder) {
-            let span = self.place(&self.loaded.places.dependencies, index);
+            let span = place(&self.loaded.places.dependencies, index);
             let name = &manifest.dependencies[index];
             match std::fs::metadata(&path) {
                 Ok(meta) if meta.is_dir() => {
@@ -88,7 +91,7 @@ impl Check<'_> {
         }
         for (index, name) in manifest.dependencies.iter().enumerate().filter(|(_, name)| !name.starts_with('.')) {
             if self.folder.join(name).is_dir() {
-                let span = self.place(&self.loaded.places.dependencies, index);
+                let span = place(&self.loaded.places.dependencies, index);
                 let message =
                     format!("\"{name}\" is taken for a package of the index, and there is a folder of that name");
                 self.faults.warn(
@@ -115,10 +118,10 @@ impl Check<'_> {
     }
 
     fn graphs(&mut self, roots: &[PathBuf]) {
-        let env = env_file(&self.loaded.manifest, self.folder).map(|file| file.path);
+        let private = private_files(&self.loaded.manifest, self.folder);
         for (index, graph) in self.loaded.manifest.graphs.iter().enumerate() {
             let GraphTarget::File { path: name, .. } = &graph.target else { continue };
-            let span = self.place(&self.loaded.places.graphs, index);
+            let span = place(&self.loaded.places.graphs, index);
             let path = normalize(&self.folder.join(name));
             match std::fs::metadata(&path) {
                 Err(_) => {
@@ -150,7 +153,7 @@ impl Check<'_> {
                 }
             };
             let rules_root = context_root(&holder, self.folder);
-            match IgnoreRules::load(&rules_root, env.as_deref()) {
+            match IgnoreRules::load(&rules_root, &private) {
                 Ok(mut rules) => {
                     if let Some(why) = rules.excludes_file(&path) {
                         let message = format!("{name} would not enter the image: {} excludes it", why.as_str());
@@ -209,6 +212,10 @@ impl Check<'_> {
             }
         }
     }
+}
+
+fn place(spans: &[Span], index: usize) -> Span {
+    spans.get(index).cloned().unwrap_or(0..1)
 }
 
 /// The folder whose ignore files count for a dependency: the manifest's for what lies in it.

@@ -200,7 +200,7 @@ impl Default for Section {
             checkpoints: Checkpoints { ttl: None, keep_last: None },
             resources: Resources { cpu: 1.0, memory_bytes: 1 << 30 },
             rollout: Rollout {
-                ready_timeout: Duration::from_secs(120),
+                ready_timeout: Duration::from_mins(2),
                 drain_timeout: Duration::from_mins(15),
                 rehearse_threads: 20,
             },
@@ -213,7 +213,7 @@ impl Default for Section {
 const MAX_REPLICAS: u32 = 10;
 
 /// What this version carries out; everything else that is asked for is named by [`Section::unenforced`].
-const ENFORCED: [&str; 12] = [
+const ENFORCED: [&str; 13] = [
     "name",
     "checkpointer",
     "min_replicas",
@@ -226,6 +226,7 @@ const ENFORCED: [&str; 12] = [
     "security.allowed_hosts",
     "rollout.ready_timeout",
     "models.gateway",
+    "observability.log_level",
 ];
 
 impl Section {

@@ -62,7 +62,7 @@ pub fn show_duration(duration: Duration) -> String {
     let mut text = String::new();
     for (unit, length) in [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)] {
         if rest / length > 0 {
-            text += &format!("{}{unit}", rest / length);
+            text.extend([(rest / length).to_string().as_str(), unit]);
             rest %= length;
         }
     }

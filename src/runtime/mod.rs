@@ -54,8 +54,19 @@ pub struct KnownReplica {
     pub agent: String,
     /// The rollout that made it.
     pub rollout: Uuid,
-    /// Whether it runs.
-    pub alive: bool,
+    /// How far it is.
+    pub stage: Stage,
+}
+
+/// How far a replica's container is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Made, and not started yet, or never.
+    Made,
+    /// It runs.
+    Running,
+    /// It has ended.
+    Ended,
 }
 
 /// A replica that ended.

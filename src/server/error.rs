@@ -106,14 +106,24 @@ impl From<TurnError> for ApiError {
             TurnError::Field(_) => Problem::new(422, "field-invalid", "the body is not a chat request").detail(text),
             TurnError::Graph(_) => Problem::new(422, "graph-not-chat", "the graph cannot be talked to").detail(text),
             TurnError::NotReady => Problem::new(503, "not-ready", "no replica of the agent is ready"),
+            TurnError::ServerStopped { run_id } => {
+                let mut problem =
+                    Problem::new(503, "server-stopped", "the server stops; the run goes on when it is back")
+                        .hint("repeat the request with the same Idempotency-Key to get the run's answer");
+                problem.run_id = Some(run_id);
+                problem
+            }
+            TurnError::KeyReused => {
+                Problem::new(422, "idempotency-key-reused", "the key belongs to another request").detail(text)
+            }
             TurnError::Store(_) => internal("database", "the run could not be accepted", &error),
             TurnError::Failed { thread_id, run_id, outcome } => {
-                let mut problem = match *outcome {
+                let mut problem = match outcome.as_ref() {
                     Outcome::TimedOut => Problem::new(504, "run-timeout", "the run took longer than its run_timeout"),
                     Outcome::Fault(fault) => {
                         let mut problem = Problem::new(500, "run-failed", "the run failed");
                         problem.detail = fault.message.clone().unwrap_or_default();
-                        problem.error = Some(fault);
+                        problem.error = Some(fault.clone());
                         problem
                     }
                     Outcome::Answer(_) => Problem::new(500, "run-failed", "the run failed"),

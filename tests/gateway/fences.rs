@@ -1,9 +1,8 @@
 //! What a run may not touch: other threads ever, its own once its attempt is over.
 
 use crate::stories;
-use crate::support::until;
 use crate::support::world::World;
-use rapidclaw::gateway::outcome::Outcome;
+use crate::support::{PATIENCE, until};
 use rapidclaw::gateway::route::RunLimits;
 
 #[tokio::test]
@@ -29,17 +28,17 @@ async fn frames_for_a_foreign_thread_are_refused_though_the_runner_lets_them_pas
 }
 
 #[tokio::test]
-async fn a_fenced_attempt_changes_nothing_and_its_client_is_told() {
-    fenced("gated").await;
+async fn a_fenced_attempt_changes_nothing_and_its_client_gets_the_answer_of_the_next() {
+    fenced("gated", "heard 1: hello").await;
 }
 
 #[tokio::test]
 async fn a_fenced_attempt_cannot_delete_its_thread_either() {
-    fenced("deleting").await;
+    fenced("deleting", "done").await;
 }
 
 /// The graph has done a step and goes on after its attempt is over.
-async fn fenced(graph: &str) {
+async fn fenced(graph: &str, answer: &str) {
     let world = World::new().await;
     let gate = tempfile::tempdir().unwrap();
     let open = gate.path().join("open");
@@ -50,17 +49,22 @@ async fn fenced(graph: &str) {
         // Given the checkpoints of the input, of START and of the first step are committed,
         let run = world.running("t").await;
         until("the first step's checkpoint", || world.rows_of("t"), |rows| rows[0] == 3 && rows[2] > 0).await;
-        // when somebody takes the run over and the graph goes on,
-        sqlx::query("UPDATE attempts SET state = 'lost' WHERE run_id = $1").bind(run).execute(world.pool()).await.unwrap();
+        // when the attempt is over and its graph goes on to its end,
+        let over = "UPDATE attempts SET state = 'lost' WHERE run_id = $1";
+        sqlx::query(over).bind(run).execute(world.pool()).await.unwrap();
         let before = world.rows_of("t").await;
         std::fs::write(&open, "").unwrap();
-        before
+        tokio::time::timeout(PATIENCE, runner.replica.idle()).await.expect("the attempt ends");
+        // then nothing of it has reached the tables,
+        assert_eq!(world.rows_of("t").await, before);
+        assert_eq!(world.run_row(run).await.status, "running");
+        // and whoever takes the run over ends it.
+        let next = "UPDATE runs SET status = 'pending' WHERE id = $1";
+        sqlx::query(next).bind(run).execute(world.pool()).await.unwrap();
+        run
     };
-    let ((run, outcome), before) = tokio::join!(world.failure(graph, "t", "hello"), fence);
+    let (turn, run) = tokio::join!(world.turn(graph, "t", "hello"), fence);
 
-    // then nothing of it reaches the tables, the row is the new owner's affair, and the client is told.
-    assert_eq!(world.rows_of("t").await, before);
-    assert_eq!(world.run_row(run).await.status, "running");
-    let Outcome::Fault(fault) = outcome else { panic!("{outcome:?}") };
-    assert_eq!(fault.kind, "RunTakenOver");
+    let turn = turn.unwrap();
+    assert_eq!((turn.run_id, turn.answer.result.as_deref()), (run, Some(answer)));
 }

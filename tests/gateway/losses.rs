@@ -1,67 +1,96 @@
 //! Replicas that are lost, and state that cannot be kept.
 
 use crate::stories;
-use crate::support::{PATIENCE, until};
 use crate::support::world::World;
+use crate::support::{PATIENCE, until};
 use rapidclaw::gateway::outcome::Outcome;
 use rapidclaw::gateway::route::RunLimits;
+use std::time::Instant;
 
-fn kind(outcome: Outcome) -> String {
+fn kind(outcome: &Outcome) -> &str {
     match outcome {
-        Outcome::Fault(fault) => fault.kind,
+        Outcome::Fault(fault) => &fault.kind,
         other => panic!("{other:?}"),
     }
 }
 
 #[tokio::test]
-async fn a_killed_runner_ends_its_runs_and_their_threads_can_be_used_again() {
-    // Given a run in flight, and another that waits behind it,
+async fn a_run_whose_runner_is_killed_goes_on_on_another_and_its_client_is_answered() {
+    // Given a run in flight, whose first step is committed, and another that waits behind it,
     let world = World::new().await;
-    let (mut doomed, other) = tokio::join!(stories(&world, 4, &[]), stories(&world, 4, &[]));
+    let gate = tempfile::tempdir().unwrap();
+    let open = gate.path().join("open");
+    let env = [("STORY_GATE", open.to_str().unwrap())];
+    let (doomed, other) = tokio::join!(stories(&world, 4, &env), stories(&world, 4, &env));
     world.serve(&[&doomed], RunLimits::default());
-    let lost = world.failure("gated", "t", "hello");
     let kill = async {
-        let run = world.running("t").await;
-        let waiting = world.answer("memory", "t", "again");
+        world.running("t").await;
+        until("the first step's checkpoint", || world.rows_of("t"), |rows| rows[0] == 3).await;
+        let behind = world.answer("memory", "t", "again");
         let kill = async {
-            let count = || async {
-                let sql = "SELECT count(*) FROM runs WHERE status = 'pending'";
-                sqlx::query_scalar::<_, i64>(sql).fetch_one(world.pool()).await.unwrap()
-            };
-            until("a run that waits", count, |waiting| *waiting == 1).await;
+            until("a run that waits", || world.count("pending"), |waiting| *waiting == 1).await;
             // when the runner is killed and another serves,
-            doomed.process.kill().await;
+            doomed.process.kill();
+            std::fs::write(&open, "").unwrap();
             world.serve(&[&other], RunLimits::default());
         };
-        (run, tokio::join!(waiting, kill).0)
+        tokio::join!(behind, kill).0
     };
-    let ((run, outcome), (killed, answer)) = tokio::join!(lost, kill);
+    let (first, second) = tokio::join!(world.turn("gated", "t", "hello"), kill);
 
-    // then the client is told, the row has ended,
-    assert_eq!((run, kind(outcome).as_str()), (killed, "ReplicaLost"));
-    assert_eq!(world.run_row(run).await.status, "error");
-    // and the thread goes on where its last checkpoint was.
-    assert_eq!(answer.result.as_deref(), Some("heard 2: hello"));
+    // then both are answered by the other, in order, and the message was not said twice.
+    let first = first.unwrap();
+    assert_eq!(first.answer.result.as_deref(), Some("heard 1: hello"));
+    assert_eq!(first.answer.replica, Some(other.replica.id));
+    assert_eq!(second.result.as_deref(), Some("heard 2: hello"));
+    let states = "SELECT state FROM attempts WHERE run_id = $1 ORDER BY number";
+    let states: Vec<String> = sqlx::query_scalar(states).bind(first.run_id).fetch_all(world.pool()).await.unwrap();
+    assert_eq!(states, ["lost", "ended"]);
     assert!(!doomed.replica.is_alive());
     tokio::time::timeout(PATIENCE, doomed.replica.idle()).await.expect("all places are given back");
 }
 
 #[tokio::test]
-async fn a_runner_that_falls_silent_counts_as_lost() {
+async fn a_run_that_takes_its_replicas_with_it_is_given_up_and_its_thread_can_be_used_again() {
     let world = World::new().await;
-    let (frozen, other) = tokio::join!(stories(&world, 4, &[]), stories(&world, 4, &[]));
+    let mut runners = Vec::new();
+    for _ in 0..4 {
+        runners.push(stories(&world, 4, &[]).await);
+    }
+    world.serve(&runners.iter().collect::<Vec<_>>(), RunLimits::default());
+
+    let (run, outcome) = world.failure("crashing", "t", "hello").await;
+
+    assert_eq!(kind(&outcome), "ReplicaLost");
+    assert_eq!(world.run_row(run).await.status, "error");
+    let alive: Vec<_> = runners.iter().filter(|one| one.replica.is_alive()).collect();
+    assert_eq!(alive.len(), 1, "it took three with it");
+    let next = world.answer("memory", "t", "again").await;
+    assert_eq!(next.replica, Some(alive[0].replica.id));
+}
+
+#[tokio::test]
+async fn a_runner_that_falls_silent_loses_its_runs_to_another() {
+    let world = World::new().await;
+    let gate = tempfile::tempdir().unwrap();
+    let open = gate.path().join("open");
+    let env = [("STORY_GATE", open.to_str().unwrap())];
+    let (frozen, other) = tokio::join!(stories(&world, 4, &env), stories(&world, 4, &env));
     world.serve(&[&frozen], RunLimits::default());
 
     let freeze = async {
         world.running("t").await;
         frozen.process.freeze();
+        world.serve(&[&frozen, &other], RunLimits::default());
+        std::fs::write(&open, "").unwrap();
     };
-    let ((run, outcome), ()) = tokio::join!(world.failure("gated", "t", "hello"), freeze);
+    let begun = Instant::now();
+    let (answer, ()) = tokio::join!(world.answer("gated", "t", "hello"), freeze);
 
-    assert_eq!(kind(outcome), "ReplicaLost");
-    assert_eq!(world.run_row(run).await.status, "error");
-    world.serve(&[&frozen, &other], RunLimits::default());
-    assert_eq!(world.answer("memory", "t", "again").await.replica, Some(other.replica.id));
+    assert_eq!(answer.result.as_deref(), Some("heard 1: hello"));
+    assert_eq!(answer.replica, Some(other.replica.id));
+    assert!(begun.elapsed().as_secs() < 18, "{:?} instead of about 10 s", begun.elapsed());
+    assert!(!frozen.replica.is_alive());
 }
 
 #[tokio::test]
@@ -74,7 +103,7 @@ async fn a_run_whose_state_cannot_be_stored_does_not_end_as_a_success() {
     let neighbour = world.answer("slow", "other", "hello");
     let ((run, outcome), neighbour) = tokio::join!(world.failure("unstorable", "t", "hello"), neighbour);
 
-    assert_eq!(kind(outcome), "CheckpointRejected");
+    assert_eq!(kind(&outcome), "CheckpointRejected");
     let row = world.run_row(run).await;
     assert_eq!((row.status.as_str(), row.fault.unwrap()["type"].as_str()), ("error", Some("CheckpointRejected")));
     // A run that was committed with it is not harmed.

@@ -14,8 +14,9 @@ mod turns;
 use support::world::{Runner, World};
 
 /// `NAME` of `tests/python/projects/stories.py`.
-const STORIES: [&str; 13] = [
+const STORIES: [&str; 14] = [
     "asking",
+    "crashing",
     "deleting",
     "deleting_elsewhere",
     "gated",

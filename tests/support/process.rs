@@ -6,14 +6,21 @@ use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use tempfile::TempDir;
-use tokio::process::{Child, Command};
+use tokio::process::{ChildStdout, Command};
+use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 const SECRET: &str = "the-secret-of-this-replica";
 
 /// A Python process that serves a replica's socket; killed when dropped.
 pub struct Process {
-    child: Child,
+    id: rustix::process::Pid,
+    stdout: Option<ChildStdout>,
+    /// Whether it exited with 0, once it has.
+    exit: watch::Receiver<Option<bool>>,
+    /// Cancelled when it has exited.
+    pub dead: CancellationToken,
     folder: TempDir,
 }
 
@@ -49,11 +56,21 @@ impl Process {
             .env("PYTHONPYCACHEPREFIX", "/tmp/rapidclaw-test-pycache")
             .stderr(log)
             .kill_on_drop(true);
-        Self { child: command.spawn().unwrap(), folder }
+        let mut child = command.spawn().unwrap();
+        let id = rustix::process::Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
+        let stdout = child.stdout.take();
+        let (told, exit) = watch::channel(None);
+        let dead = CancellationToken::new();
+        let cancel = dead.clone();
+        tokio::spawn(async move {
+            told.send_replace(Some(child.wait().await.unwrap().success()));
+            cancel.cancel();
+        });
+        Self { id, stdout, exit, dead, folder }
     }
 
     /// Connects as a gateway does, once the process listens.
-    pub async fn connect(&mut self) -> Connection {
+    pub async fn connect(&self) -> Connection {
         let endpoint = Endpoint {
             folder: self.folder.path().join("r"),
             uid: rustix::process::geteuid().as_raw(),
@@ -64,7 +81,7 @@ impl Process {
             match endpoint.connect().await {
                 Ok(connection) => return connection,
                 Err(error) => {
-                    let exit = self.child.try_wait().unwrap();
+                    let exit = *self.exit.borrow();
                     let late = Instant::now() > deadline;
                     assert!(exit.is_none() && !late, "no connection: {error}; exit {exit:?}; log:\n{}", self.log());
                 }
@@ -79,29 +96,26 @@ impl Process {
     }
 
     /// Ends it at once, as a crash does.
-    pub async fn kill(&mut self) {
-        self.child.kill().await.unwrap();
+    pub fn kill(&self) {
+        rustix::process::kill_process(self.id, rustix::process::Signal::KILL).unwrap();
     }
 
     /// Stops it without ending it: it is silent from now on.
     pub fn freeze(&self) {
-        let id = i32::try_from(self.child.id().unwrap()).unwrap();
-        let id = rustix::process::Pid::from_raw(id).unwrap();
-        rustix::process::kill_process(id, rustix::process::Signal::STOP).unwrap();
+        rustix::process::kill_process(self.id, rustix::process::Signal::STOP).unwrap();
     }
 
     /// Waits for its end: whether it exited with 0, what it wrote on stdout and stderr.
     pub async fn output(mut self) -> (bool, String, String) {
-        let stdout = self.child.stdout.take().unwrap();
-        let text = async {
+        let mut stdout = self.stdout.take().unwrap();
+        let ended = tokio::time::timeout(PATIENCE * 4, async {
             let mut text = String::new();
-            let mut stdout = stdout;
             tokio::io::AsyncReadExt::read_to_string(&mut stdout, &mut text).await.unwrap();
-            text
-        };
-        let ended = tokio::time::timeout(PATIENCE * 4, async { tokio::join!(text, self.child.wait()) }).await;
-        let Ok((text, status)) = ended else { panic!("the script does not end; log:\n{}", self.log()) };
-        (status.unwrap().success(), text, self.log())
+            let good = self.exit.wait_for(Option::is_some).await.unwrap().unwrap();
+            (good, text)
+        });
+        let Ok((good, text)) = ended.await else { panic!("the script does not end; log:\n{}", self.log()) };
+        (good, text, self.log())
     }
 }
 

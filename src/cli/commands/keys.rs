@@ -19,19 +19,32 @@ pub async fn run(command: KeysCommand, global: &Global, printer: &Printer) -> Re
         }
         KeysCommand::List { agent } => {
             let keys = client.keys(&agent).await?;
-            let state = |revoked: &Option<String>| revoked.as_ref().map_or("live".to_owned(), |at| format!("revoked {at}"));
+            let state =
+                |revoked: &Option<String>| revoked.as_ref().map_or("live".to_owned(), |at| format!("revoked {at}"));
             match printer.format() {
                 Format::Json => printer.json(&keys),
                 Format::Line => {
                     for key in &keys {
                         let name = if key.name.is_empty() { "-" } else { &key.name };
-                        printer.line(format!("{} {}… {} {} {name}", key.id, key.prefix, key.created_at, state(&key.revoked_at)));
+                        printer.line(format!(
+                            "{} {}… {} {} {name}",
+                            key.id,
+                            key.prefix,
+                            key.created_at,
+                            state(&key.revoked_at)
+                        ));
                     }
                 }
                 Format::Table => printer.line(table(
                     ["ID", "KEY", "NAME", "CREATED", "STATE"],
                     keys.into_iter().map(|key| {
-                        [key.id.to_string(), format!("{}…", key.prefix), key.name, key.created_at, state(&key.revoked_at)]
+                        [
+                            key.id.to_string(),
+                            format!("{}…", key.prefix),
+                            key.name,
+                            key.created_at,
+                            state(&key.revoked_at),
+                        ]
                     }),
                 )),
             }

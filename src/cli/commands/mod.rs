@@ -21,7 +21,7 @@ pub async fn run(command: Command, global: &Global, printer: &Printer) -> Result
     match command {
         Command::Validate(args) => validate::run(&args, printer),
         Command::Completions(args) => completions::run(&args, printer),
-        Command::Build(args) => build::run(&args, printer).await,
+        Command::Build(args) => build::run(&args, global, printer).await,
         Command::Login(args) => login::login(&args, global, printer).await,
         Command::Logout => login::logout(global, printer),
         Command::Whoami => login::whoami(global, printer).await,

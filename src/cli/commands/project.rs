@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 pub struct Checked {
     /// What it says.
     pub loaded: Loaded,
-    /// The project's folder.
+    /// The project's folder: absolute, without links.
     pub folder: PathBuf,
     /// Faults that are no errors.
     pub warnings: Vec<Diagnostic>,
@@ -18,10 +18,8 @@ pub struct Checked {
 /// Reads the manifest and, unless `manifest_only`, checks what it names. All faults at once.
 pub fn check(path: &Path, manifest_only: bool) -> Result<Checked, Failure> {
     let loaded = manifest::load(path).map_err(invalid)?;
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-        _ => PathBuf::from("."),
-    };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = fs_err::canonicalize(folder).map_err(|error| Failure::new(Exit::Invalid, error))?;
     let mut faults = loaded.warnings.clone();
     if !manifest_only {
         faults.extend(project::check(&loaded, &folder));

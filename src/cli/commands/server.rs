@@ -66,10 +66,8 @@ async fn background(options: &ServerOptions, printer: &Printer) -> Result<Exit, 
         return Ok(Exit::Done);
     }
     let began = Instant::now();
-    let mut arguments = vec![
-        format!("--listen={}", options.listen),
-        format!("--agents-listen={}", options.agents_listen),
-    ];
+    let mut arguments =
+        vec![format!("--listen={}", options.listen), format!("--agents-listen={}", options.agents_listen)];
     arguments.extend(options.insecure.then(|| "--insecure".to_owned()));
     arguments.extend(options.log_json.then(|| "--log-json".to_owned()));
     // As they were typed: what they mean is for the server to say again.
@@ -110,7 +108,8 @@ pub async fn start_plain(data_dir: &Path, printer: &Printer) -> Result<ServerFil
 
 async fn start(data_dir: &Path, arguments: &[String], printer: &Printer) -> Result<ServerFile, Failure> {
     let failed = |error: std::io::Error| {
-        Failure::new(Exit::Failed, error).hint(format!("is {} a folder that you may write to? name another with --data-dir", data_dir.display()))
+        Failure::new(Exit::Failed, error)
+            .hint(format!("is {} a folder that you may write to? name another with --data-dir", data_dir.display()))
     };
     paths::ensure_dir(data_dir, 0o711).map_err(failed)?;
     let log_path = data_dir.join("server.log");
@@ -187,7 +186,12 @@ async fn stop(data_dir: &Path, printer: &Printer) -> Result<Exit, Failure> {
             return Err(Failure::said(Exit::NotAllowed, format!("the server (pid {}) is another user's", running.pid))
                 .hint("stop it as the user who runs it"));
         }
-        _ => return Err(Failure::said(Exit::Failed, format!("the server (pid {}) cannot be asked to stop", running.pid))),
+        _ => {
+            return Err(Failure::said(
+                Exit::Failed,
+                format!("the server (pid {}) cannot be asked to stop", running.pid),
+            ));
+        }
     }
     let progress = printer.progress();
     progress.passing("stopping the server");

@@ -24,10 +24,8 @@ pub async fn run(args: &StatusArgs, global: &Global, printer: &Printer) -> Resul
         Format::Json => printer.json(&agents),
         Format::Line => agents.iter().for_each(|agent| printer.line(line(agent))),
         Format::Table if agents.is_empty() => printer.note("nothing is deployed"),
-        Format::Table => printer.line(table(
-            ["AGENT", "VERSION", "STATE", "REPLICAS", "P95", "$/TURN", "URL"],
-            agents.iter().map(row),
-        )),
+        Format::Table => printer
+            .line(table(["AGENT", "VERSION", "STATE", "REPLICAS", "P95", "$/TURN", "URL"], agents.iter().map(row))),
     }
     for agent in &agents {
         if let Some(reason) = &agent.reason {

@@ -17,7 +17,12 @@ const RETRY: Duration = Duration::from_millis(500);
 
 /// Returns when traffic has moved. Exit 6 when the rollout failed, 7 when `timeout` passed, 5 when the
 /// server was lost.
-pub async fn rollout(client: &Client, id: Uuid, timeout: Option<Duration>, printer: &Printer) -> Result<RolloutView, Failure> {
+pub async fn rollout(
+    client: &Client,
+    id: Uuid,
+    timeout: Option<Duration>,
+    printer: &Printer,
+) -> Result<RolloutView, Failure> {
     let progress = printer.progress();
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
     let mut after = 0;

@@ -1,6 +1,8 @@
 //! The way to a Docker Engine: any from API 1.41 on, wherever `DOCKER_HOST` or the usual sockets say.
 
 use crate::base::env;
+/// A connection to an engine, for those who only hand it on.
+pub use bollard::Docker as Engine;
 use bollard::{API_DEFAULT_VERSION, Docker};
 use std::io;
 use std::path::{Path, PathBuf};

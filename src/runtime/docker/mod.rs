@@ -4,7 +4,7 @@
 pub mod engine;
 mod spec;
 
-use super::{KnownReplica, ReplicaExit, ReplicaSpec, Runtime, RuntimeError};
+use super::{KnownReplica, ReplicaExit, ReplicaSpec, Runtime, RuntimeError, Stage};
 use crate::api::control::EngineInfo;
 use crate::base::shutdown::Shutdown;
 use async_trait::async_trait;
@@ -136,7 +136,11 @@ impl Runtime for DockerRuntime {
                     id: labels.get(label::REPLICA)?.parse().ok()?,
                     agent: labels.get(label::AGENT)?.clone(),
                     rollout: labels.get(label::ROLLOUT)?.parse().ok()?,
-                    alive: one.state == Some(ContainerSummaryStateEnum::RUNNING),
+                    stage: match one.state? {
+                        ContainerSummaryStateEnum::CREATED => Stage::Made,
+                        ContainerSummaryStateEnum::EXITED | ContainerSummaryStateEnum::DEAD => Stage::Ended,
+                        _ => Stage::Running,
+                    },
                 })
             })
             .collect())

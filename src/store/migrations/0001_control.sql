@@ -117,6 +117,9 @@ CREATE TABLE runs (
     request jsonb NOT NULL,
     metadata jsonb NOT NULL DEFAULT '{}',
     attempt integer NOT NULL DEFAULT 0,
+    -- Attempts that ended with their replica: a run that kills what it runs on is given up after some.
+    losses integer NOT NULL DEFAULT 0,
+    idempotency_key text,
     answer json,
     fault json,
     input_tokens bigint NOT NULL DEFAULT 0,
@@ -128,6 +131,7 @@ CREATE TABLE runs (
 );
 -- No two runs write one thread.
 CREATE UNIQUE INDEX runs_one_on_a_thread ON runs (agent_id, thread_id) WHERE status = 'running';
+CREATE UNIQUE INDEX runs_by_key ON runs (agent_id, idempotency_key) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX runs_waiting ON runs (agent_id, accepted_at) WHERE status = 'pending';
 CREATE INDEX runs_ended ON runs (agent_id, ended_at) WHERE ended_at IS NOT NULL;
 CREATE INDEX runs_of_thread ON runs (agent_id, thread_id, accepted_at);

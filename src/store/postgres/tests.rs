@@ -50,7 +50,8 @@ async fn it_is_made_adopted_killed_stopped_and_keeps_its_data() {
 
     // Killed with an open connection, it comes back with what was committed.
     // (CHECKPOINT, as this one does not wait for the disk at a commit.)
-    run(&one, "CREATE TABLE kept (n int); INSERT INTO kept VALUES (7); CHECKPOINT").await.unwrap();
+    run(&one, "CREATE TABLE kept (n int); INSERT INTO kept VALUES (7)").await.unwrap();
+    run(&one, "CHECKPOINT").await.unwrap();
     let open_one = open(&one.connect_options()).await.unwrap();
     rustix::process::kill_process(rustix::process::Pid::from_raw(first).unwrap(), rustix::process::Signal::KILL)
         .unwrap();

@@ -1,0 +1,83 @@
+//! `build`: the image, and what `deploy` needs to know of it.
+
+use super::project::{Checked, check_loudly};
+use crate::base::shutdown::CancellationToken;
+use crate::cli::args::{BuildArgs, BuildOptions, Global};
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::ui::{BuildLines, Format, Printer};
+use crate::image::{self, BuildError, Built, Plan, Project};
+use crate::runtime::docker::engine::{self, Engine};
+use serde_json::json;
+
+/// Builds, and prints the image.
+pub async fn run(args: &BuildArgs, global: &Global, printer: &Printer) -> Result<Exit, Failure> {
+    let checked = check_loudly(&args.build.manifest.manifest, printer)?;
+    if args.print_dockerfile {
+        let project = project_of(&checked, &args.build);
+        let base = image::base::name(&project.manifest, args.build.base_image.as_deref());
+        let plan = Plan::of(&project, &base).map_err(|error| Failure::from(BuildError::from(error)))?;
+        printer.line(plan.dockerfile.trim_end());
+        return Ok(Exit::Done);
+    }
+    let docker = engine::connect().await?;
+    let built = build(&docker, &checked, &args.build, global, printer).await?;
+    match printer.format() {
+        Format::Json => printer.json(&json!({
+            "agent": checked.loaded.manifest.name, "image": built.image_id, "tag": built.tag,
+            "inputs_digest": built.inputs_digest, "cached": built.cached, "python": built.python,
+            "seconds": built.seconds, "notes": built.notes,
+        })),
+        Format::Line | Format::Table => {
+            let how =
+                if built.cached { "nothing changed".to_owned() } else { format!("built in {:.1}s", built.seconds) };
+            printer.line(format!("{} {} ({how})", built.tag, built.image_id));
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// Builds a checked project's image.
+pub async fn build(
+    docker: &Engine,
+    checked: &Checked,
+    options: &BuildOptions,
+    global: &Global,
+    printer: &Printer,
+) -> Result<Built, Failure> {
+    let project = project_of(checked, options);
+    let how = image::BuildOptions { base_image: options.base_image.clone(), no_cache: options.no_cache };
+    let reporter = BuildLines::new(printer.progress(), global.verbose > 0);
+    Ok(image::build(docker, &project, &how, &reporter, &CancellationToken::new()).await?)
+}
+
+fn project_of(checked: &Checked, options: &BuildOptions) -> Project {
+    let name = options.manifest.manifest.file_name();
+    Project {
+        manifest: checked.loaded.manifest.clone(),
+        manifest_file: name.map(|name| checked.folder.join(name)),
+        folder: checked.folder.clone(),
+    }
+}
+
+impl From<BuildError> for Failure {
+    fn from(error: BuildError) -> Self {
+        let exit = match &error {
+            BuildError::Plan(_) | BuildError::Dependencies(_) => Exit::Invalid,
+            BuildError::Interrupted => Exit::Interrupted,
+            BuildError::BaseImageUnavailable { .. } | BuildError::Step { .. } | BuildError::Engine { .. } => {
+                Exit::Failed
+            }
+        };
+        let evidence = match &error {
+            BuildError::Step { last_lines, .. } if !last_lines.is_empty() => {
+                Some(format!("the step's last lines:\n  {}", last_lines.join("\n  ")))
+            }
+            _ => None,
+        };
+        let hint = error.hint();
+        let mut failure = Self::new(exit, error);
+        failure.evidence = evidence;
+        failure.hints.extend(hint);
+        failure
+    }
+}

@@ -1,0 +1,157 @@
+//! `deploy`: validate, build, hand over, roll out, wait for the switch.
+
+use super::project::{Checked, check_loudly};
+use super::{build, watch};
+use crate::api::control::{DeployOutcome, DeployRequest, DeployResponse, EngineInfo, PhaseTime, SecretMap, Whoami};
+use crate::base::env;
+use crate::cli::args::{DeployArgs, Global};
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::session;
+use crate::cli::ui::{Format, Printer};
+use crate::image::{Built, find_revision};
+use crate::manifest::{EnvSource, dotenv, project};
+use crate::release::state::Phase;
+use crate::runtime::docker::engine::{self, Engine};
+use crate::runtime::docker::engine_info;
+use serde_json::json;
+use std::path::Path;
+use std::time::Duration;
+
+/// Exit 0 when the new release serves, or when nothing changed.
+pub async fn run(args: &DeployArgs, global: &Global, printer: &Printer) -> Result<Exit, Failure> {
+    let checked = check_loudly(&args.build.manifest.manifest, printer)?;
+    let name = checked.loaded.manifest.name.clone();
+    let client = session::client(global)?;
+    let who = client.whoami().await?;
+    let known = client.agent(&name).await?;
+    let secrets = secrets(&checked, args.env_file.as_deref(), known.is_some(), printer)?;
+    let docker = engine::connect().await?;
+    same_engine(&docker, &who).await?;
+    let built = build::build(&docker, &checked, &args.build, global, printer).await?;
+    let request = request(&checked, &built, secrets);
+    let accepted = client.deploy(&name, &request).await?;
+    for note in &accepted.notes {
+        printer.note(note);
+    }
+    let report = Report { agent: &name, built: &built, accepted: &accepted };
+    let Some(rollout) = accepted.rollout else {
+        report.print(&format!("{name} v{}: nothing changed", accepted.version), &[], printer);
+        return Ok(Exit::Done);
+    };
+    if args.detach {
+        report.print(&format!("{name} v{} is being rolled out", accepted.version), &[], printer);
+        return Ok(Exit::Done);
+    }
+    let timeout = args.timeout.map(Duration::from_secs);
+    let view = match watch::rollout(&client, rollout, timeout, printer).await {
+        Ok(view) => view,
+        Err(failure) => {
+            // A key that was made is lost if it is not shown now.
+            report.print_key(printer);
+            return Err(failure);
+        }
+    };
+    let (phases, seconds) = watch::phases(&view.phases);
+    let what = match accepted.outcome {
+        DeployOutcome::Secrets => "live with its new secrets",
+        DeployOutcome::Rollout | DeployOutcome::Unchanged => "live",
+    };
+    report.print(&format!("{name} v{} {what} in {seconds:.1}s ({phases})", view.version), &view.phases, printer);
+    Ok(Exit::Done)
+}
+
+struct Report<'a> {
+    agent: &'a str,
+    built: &'a Built,
+    accepted: &'a DeployResponse,
+}
+
+impl Report<'_> {
+    fn print(&self, line: &str, phases: &[PhaseTime], printer: &Printer) {
+        let accepted = self.accepted;
+        if printer.format() == Format::Json {
+            printer.json(&json!({
+                "agent": self.agent, "version": accepted.version, "outcome": accepted.outcome, "url": accepted.url,
+                "key": accepted.key, "image": self.built.image_id, "rollout": accepted.rollout, "phases": phases,
+                "notes": accepted.notes,
+            }));
+            return;
+        }
+        printer.line(line);
+        printer.line(format!("url: {}", accepted.url));
+        self.print_key(printer);
+    }
+
+    fn print_key(&self, printer: &Printer) {
+        if let Some(key) = self.accepted.key.as_ref().filter(|_| printer.format() != Format::Json) {
+            printer.line(format!("key: {key}"));
+            printer.note("the key is shown this once; `rapidclaw keys create` makes another");
+        }
+    }
+}
+
+/// The values of the manifest's `env`. Without the file the values last deployed stay, if there are any
+/// or this is CI; else it is missing.
+fn secrets(
+    checked: &Checked,
+    given: Option<&Path>,
+    deployed_before: bool,
+    printer: &Printer,
+) -> Result<Option<SecretMap>, Failure> {
+    let manifest = &checked.loaded.manifest;
+    let path = match (given, &manifest.env) {
+        (Some(path), _) => path.to_owned(),
+        (None, EnvSource::None) => return Ok(Some(SecretMap::default())),
+        (None, EnvSource::Inline(values)) => return Ok(Some(SecretMap(values.clone()))),
+        (None, EnvSource::File(_)) => match project::env_file(manifest, &checked.folder) {
+            Some(file) if file.exists => file.path,
+            Some(_) if deployed_before || env::var(env::CI).is_some() => return Ok(None),
+            missing => {
+                let path = missing.map(|file| file.path).unwrap_or_default();
+                return Err(Failure::said(
+                    Exit::Invalid,
+                    format!("{} is missing, and {} was never deployed", path.display(), manifest.name),
+                )
+                .hint("write it, name another with --env-file, or take `env` out of the manifest"));
+            }
+        },
+    };
+    let values = dotenv::read(&path).map_err(|error| Failure::new(Exit::Invalid, error))?;
+    printer.note(format!(
+        "{} from {}",
+        if values.len() == 1 { "1 secret".to_owned() } else { format!("{} secrets", values.len()) },
+        path.display()
+    ));
+    Ok(Some(SecretMap(values)))
+}
+
+/// This version moves no image: the engine that builds must be the one that runs.
+async fn same_engine(docker: &Engine, who: &Whoami) -> Result<(), Failure> {
+    let here: EngineInfo = engine_info(docker).await.map_err(|error| Failure::new(Exit::Unreachable, error))?;
+    match &who.server.engine {
+        Some(there) if there.id == here.id => Ok(()),
+        Some(there) => Err(Failure::said(
+            Exit::Failed,
+            format!("the server runs replicas on another Docker Engine ({})", there.id),
+        )
+        .hint("deploy on the machine of the server: this version moves no images")),
+        None => Err(Failure::said(Exit::Unreachable, "the server's Docker Engine does not answer")
+            .hint("look at the server's log")),
+    }
+}
+
+fn request(checked: &Checked, built: &Built, secrets: Option<SecretMap>) -> DeployRequest {
+    let folder = &checked.folder;
+    DeployRequest {
+        manifest: checked.loaded.manifest.raw.clone(),
+        folder: folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        image: built.image_id.clone(),
+        inputs_digest: built.inputs_digest.clone(),
+        secrets,
+        source_revision: find_revision(folder),
+        client_phases: vec![
+            PhaseTime { phase: Phase::Build, seconds: built.seconds },
+            PhaseTime { phase: Phase::Push, seconds: 0.0 },
+        ],
+    }
+}

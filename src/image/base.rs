@@ -1,0 +1,172 @@
+//! The base image: there or fetched, and which Python it has.
+
+use crate::base::paths;
+use crate::image::build::{BuildError, BuildReporter};
+use crate::manifest::Manifest;
+use bollard::Docker;
+use bollard::errors::Error as DockerError;
+use bollard::models::{ContainerCreateBody, HostConfig, ImageInspect};
+use bollard::query_parameters::{
+    AttachContainerOptionsBuilder, CreateContainerOptions, CreateImageOptionsBuilder, StartContainerOptions,
+};
+use etcetera::BaseStrategy as _;
+use futures_util::StreamExt as _;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long a container may take to say which Python it has.
+const ASK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What a build stands on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Base {
+    /// As it was asked for.
+    pub name: String,
+    /// The engine's id of it.
+    pub id: String,
+    /// `linux/amd64`
+    pub platform: String,
+    /// `3.13.5`; empty where it could not be found out.
+    pub python: String,
+}
+
+/// The base image of a manifest: `given` (a flag or the environment), else its `base_image`, else
+/// `python:X-slim`.
+pub fn name(manifest: &Manifest, given: Option<&str>) -> String {
+    let named = given.map(ToOwned::to_owned).or_else(|| manifest.base_image.clone());
+    named.unwrap_or_else(|| format!("python:{}-slim", manifest.python_version))
+}
+
+/// Sees that the image is there, fetching it where it is not, and which Python it has.
+pub async fn ensure(docker: &Docker, name: &str, reporter: &dyn BuildReporter) -> Result<Base, BuildError> {
+    let found = match docker.inspect_image(name).await {
+        Err(DockerError::DockerResponseServerError { status_code: 404, .. }) => {
+            pull(docker, name, reporter).await?;
+            docker.inspect_image(name).await
+        }
+        other => other,
+    };
+    let image = found.map_err(|source| BuildError::engine("inspecting the base image", source))?;
+    let id = image.id.clone().unwrap_or_else(|| name.to_owned());
+    let part = |value: &Option<String>, default: &str| value.clone().unwrap_or_else(|| default.to_owned());
+    let platform = format!("{}/{}", part(&image.os, "linux"), part(&image.architecture, "amd64"));
+    let python = match python_of(&image) {
+        Some(python) => python,
+        None => remembered_python(docker, &id).await,
+    };
+    Ok(Base { name: name.to_owned(), id, platform, python })
+}
+
+async fn pull(docker: &Docker, name: &str, reporter: &dyn BuildReporter) -> Result<(), BuildError> {
+    reporter.output(&format!("pulling {name}"));
+    // Without a tag the engine would fetch every tag there is.
+    let last = name.rsplit('/').next().unwrap_or(name);
+    let options = CreateImageOptionsBuilder::new().from_image(name);
+    let options = if last.contains([':', '@']) { options } else { options.tag("latest") };
+    let mut stream = docker.create_image(Some(options.build()), None, None);
+    while let Some(part) = stream.next().await {
+        match part {
+            Ok(info) => {
+                if let Some(message) = info.error_detail.and_then(|error| error.message) {
+                    return Err(BuildError::BaseImageUnavailable { image: name.to_owned(), message });
+                }
+            }
+            Err(error) => {
+                let message = match error {
+                    DockerError::DockerResponseServerError { message, .. } => message,
+                    DockerError::DockerStreamError { error } => error,
+                    other => return Err(BuildError::engine("pulling the base image", other)),
+                };
+                return Err(BuildError::BaseImageUnavailable { image: name.to_owned(), message });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `PYTHON_VERSION`, as the official images and ours have it.
+fn python_of(image: &ImageInspect) -> Option<String> {
+    let env = image.config.as_ref()?.env.as_ref()?;
+    env.iter().find_map(|pair| pair.strip_prefix("PYTHON_VERSION=")).map(ToOwned::to_owned)
+}
+
+/// Asks the image once and remembers what it said, by its id.
+async fn remembered_python(docker: &Docker, id: &str) -> String {
+    let cache = cache_file();
+    let text = cache.as_ref().and_then(|path| std::fs::read(path).ok()).unwrap_or_default();
+    let mut known: BTreeMap<String, String> = serde_json::from_slice(&text).unwrap_or_default();
+    if let Some(python) = known.get(id) {
+        return python.clone();
+    }
+    let asked = tokio::time::timeout(ASK_TIMEOUT, ask_python(docker, id)).await;
+    let python = asked.ok().and_then(Result::ok).unwrap_or_default();
+    if let (false, Some(path)) = (python.is_empty(), cache) {
+        known.insert(id.to_owned(), python.clone());
+        // A cache that cannot be written costs a question more.
+        let folder = path.parent().map(|folder| paths::ensure_dir(folder, 0o700));
+        let bytes = serde_json::to_vec(&known).unwrap_or_default();
+        let _ = folder.transpose().and_then(|_| paths::write_private(&path, &bytes));
+    }
+    python
+}
+
+fn cache_file() -> Option<PathBuf> {
+    etcetera::base_strategy::Xdg::new().ok().map(|dirs| dirs.cache_dir().join("rapidclaw/pythons.json"))
+}
+
+async fn ask_python(docker: &Docker, id: &str) -> Result<String, DockerError> {
+    let script = "import platform; print(platform.python_version())";
+    let body = ContainerCreateBody {
+        image: Some(id.to_owned()),
+        entrypoint: Some(vec!["python3".into(), "-c".into(), script.into()]),
+        attach_stdout: Some(true),
+        host_config: Some(HostConfig {
+            network_mode: Some("none".into()),
+            auto_remove: Some(true),
+            ..HostConfig::default()
+        }),
+        ..ContainerCreateBody::default()
+    };
+    let container = docker.create_container(None::<CreateContainerOptions>, body).await?.id;
+    // Attached before the start, so that nothing is missed; the engine removes the container at its end.
+    let options = AttachContainerOptionsBuilder::new().stdout(true).stream(true).build();
+    let mut output = docker.attach_container(&container, Some(options)).await?.output;
+    docker.start_container(&container, None::<StartContainerOptions>).await?;
+    let mut text = String::new();
+    while let Some(part) = output.next().await {
+        text += &part?.to_string();
+    }
+    Ok(text.trim().to_owned())
+}
+
+/// The line that is said where the base image's Python is not the one that the manifest asks for.
+pub fn python_note(python: &str, manifest: &Manifest) -> Option<String> {
+    let asked = manifest.raw.get("python_version").is_some_and(|value| !value.is_null());
+    let minor: String = python.splitn(3, '.').take(2).collect::<Vec<_>>().join(".");
+    (asked && !minor.is_empty() && minor != manifest.python_version)
+        .then(|| format!("python {minor} of the base image is used, the manifest asks for {}", manifest.python_version))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_base_image_is_the_given_one_then_the_manifests_then_pythons() {
+        let read = |text: &str| crate::manifest::parse(text, "f", "d").unwrap().manifest;
+        let plain = read(r#"{"dependencies": ["x"], "graphs": {"a": "m:g"}, "python_version": "3.12"}"#);
+        let named = read(r#"{"dependencies": ["x"], "graphs": {"a": "m:g"}, "base_image": "mine:1"}"#);
+        assert_eq!(name(&plain, None), "python:3.12-slim");
+        assert_eq!(name(&named, None), "mine:1");
+        assert_eq!(name(&named, Some("flag:2")), "flag:2");
+        assert_eq!(
+            python_note("3.13.5", &plain).as_deref(),
+            Some("python 3.13 of the base image is used, the manifest asks for 3.12")
+        );
+        assert_eq!(
+            (python_note("3.12.1", &plain), python_note("", &plain), python_note("3.13.5", &named)),
+            (None, None, None)
+        );
+    }
+}

@@ -1,0 +1,143 @@
+//! What the classic builder prints, line by line.
+
+/// One thing that the builder says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// `Step 3/9 : RUN …`
+    Step {
+        /// From 1.
+        number: usize,
+        /// How many there are.
+        total: usize,
+        /// The instruction.
+        instruction: String,
+    },
+    /// ` ---> Using cache`
+    Cached,
+    /// What a command prints.
+    Output(String),
+}
+
+/// Puts lines together (the engine cuts where it likes) and reads them.
+#[derive(Debug, Default)]
+pub struct Parser {
+    rest: String,
+}
+
+impl Parser {
+    /// Takes some more output.
+    pub fn push(&mut self, text: &str) -> Vec<Event> {
+        self.rest.push_str(text);
+        let mut events = Vec::new();
+        while let Some(end) = self.rest.find('\n') {
+            let line: String = self.rest.drain(..=end).collect();
+            events.extend(read(&line));
+        }
+        events
+    }
+
+    /// The last line, where it has no end.
+    pub fn finish(&mut self) -> Vec<Event> {
+        read(&std::mem::take(&mut self.rest)).into_iter().collect()
+    }
+}
+
+fn read(line: &str) -> Option<Event> {
+    let line = plain(line);
+    let line = line.trim_end();
+    if let Some(rest) = line.strip_prefix(" ---> ") {
+        return (rest == "Using cache").then_some(Event::Cached);
+    }
+    if let Some((count, instruction)) = line.strip_prefix("Step ").and_then(|rest| rest.split_once(" : "))
+        && let Some((number, total)) = count.split_once('/')
+        && let (Ok(number), Ok(total)) = (number.parse(), total.parse())
+    {
+        return Some(Event::Step { number, total, instruction: instruction.to_owned() });
+    }
+    let own = [
+        "Removing intermediate container ",
+        "Removed intermediate container ",
+        "Successfully built ",
+        "Successfully tagged ",
+    ];
+    if line.is_empty() || own.iter().any(|start| line.starts_with(start)) {
+        return None;
+    }
+    Some(Event::Output(line.to_owned()))
+}
+
+/// Without colours (the engine paints what comes from stderr) and other control sequences.
+fn plain(line: &str) -> String {
+    let mut text = String::with_capacity(line.len());
+    let mut characters = line.chars().peekable();
+    while let Some(character) = characters.next() {
+        if character == '\u{1b}' && characters.peek() == Some(&'[') {
+            for part in characters.by_ref().skip(1) {
+                if ('@'..='~').contains(&part) {
+                    break;
+                }
+            }
+        } else if character == '\t' || !character.is_control() {
+            text.push(character);
+        }
+    }
+    text
+}
+
+/// What uv said of dependencies that do not resolve, or do not exist; `None` where it failed for
+/// another reason (no network, a build that broke, no space).
+pub fn resolution_failure(lines: &[String]) -> Option<String> {
+    const RESOLUTION: [&str; 4] = [
+        "No solution found when resolving",
+        "was not found in the package registry",
+        "Failed to parse",
+        "Couldn't parse requirement",
+    ];
+    const TRANSPORT: [&str; 6] = [
+        "error sending request",
+        "dns error",
+        "Could not connect",
+        "timed out",
+        "invalid peer certificate",
+        "Connection refused",
+    ];
+    let has = |marks: &[&str]| lines.iter().any(|line| marks.iter().any(|mark| line.contains(mark)));
+    if !has(&RESOLUTION) || has(&TRANSPORT) {
+        return None;
+    }
+    let first = lines.iter().position(|line| RESOLUTION.iter().any(|mark| line.contains(mark)));
+    let said = &lines[first.unwrap_or(0)..];
+    let unframed = said.iter().map(|line| line.trim_start_matches(|one: char| " ×╰─▶│├".contains(one)));
+    Some(unframed.collect::<Vec<_>>().join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_put_together_and_read() {
+        let mut parser = Parser::default();
+        let mut events = parser.push("Step 1/2 : FROM x\n ---> abc\nStep 2/2 : RUN echo");
+        events.extend(parser.push(" hi\n ---> Using cache\n ---> Running in 1\n\u{1b}[91mhello\u{1b}[0m\n\nRemoving intermediate container 1\nSuccessfully built 2\nlast"));
+        events.extend(parser.finish());
+        let step = |number, instruction: &str| Event::Step { number, total: 2, instruction: instruction.into() };
+        let output = |text: &str| Event::Output(text.into());
+        let want = [step(1, "FROM x"), step(2, "RUN echo hi"), Event::Cached, output("hello"), output("last")];
+        assert_eq!(events, want);
+    }
+
+    #[test]
+    fn what_uv_says_is_told_from_a_network_that_fails() {
+        let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+        let said = "Using Python\n  × No solution found when resolving dependencies:\n  ╰─▶ Because a==1 depends on b<2,\n      your requirements are unsatisfiable.";
+        assert_eq!(
+            resolution_failure(&lines(said)).unwrap(),
+            "No solution found when resolving dependencies:\nBecause a==1 depends on b<2,\nyour requirements are unsatisfiable."
+        );
+        assert_eq!(
+            resolution_failure(&lines("error: Failed to fetch: `https://i`\n  Caused by: error sending request")),
+            None
+        );
+    }
+}

@@ -1,0 +1,146 @@
+use super::*;
+use crate::image::context::tests::project;
+
+fn plan(manifest: &str, files: &[(&str, &str)]) -> Plan {
+    let (_folder, project) = project(manifest, files);
+    Plan::of(&project, "python:3.12-slim").unwrap()
+}
+
+fn text(plan: &Plan, path: &str) -> String {
+    match &plan.entries.iter().find(|entry| entry.path == path).unwrap().content {
+        Content::Bytes(bytes) => String::from_utf8(bytes.clone()).unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+const SMALL: &str = r#"{"dependencies": [".", "httpx"], "graphs": {"agent": "./agent.py:graph"}}"#;
+
+#[test]
+fn code_comes_last_and_dependencies_before_it() {
+    let plan = plan(SMALL, &[("agent.py", ""), ("requirements.txt", "langchain-openai\n")]);
+    let at =
+        |needle: &str| plan.dockerfile.find(needle).unwrap_or_else(|| panic!("no {needle} in {}", plan.dockerfile));
+    assert!(
+        at("--target /opt/rapidclaw/site") < at("COPY .rapidclaw/deps")
+            && at("requirements.in") < at("COPY --from=rapidclaw-deps /opt/venv")
+    );
+    assert!(at("COPY --from=rapidclaw-deps /opt/venv") < at("COPY .rapidclaw/app /deps"));
+    let after = &plan.dockerfile[at("COPY .rapidclaw/app /deps")..];
+    assert!(!after.contains("RUN"), "{after}");
+    assert!(after.ends_with(
+        "WORKDIR /deps/app\nUSER 10001:10001\nENTRYPOINT []\nCMD [\"/opt/venv/bin/python\",\"-I\",\"-S\",\"/opt/rapidclaw/runner/rapidclaw_runner/supervisor.py\"]\n"
+    ));
+    assert!(!plan.dockerfile.contains("--mount") && !plan.dockerfile.contains("<<"));
+    assert_eq!(
+        text(&plan, ".rapidclaw/deps/requirements.in"),
+        "-r /opt/build/app/requirements.txt\nhttpx\nlanggraph>=0.6\n"
+    );
+    assert_eq!(plan.layers.iter().filter(|layer| layer.dependencies).count(), 1);
+}
+
+#[test]
+fn the_runner_is_told_where_everything_is() {
+    let plan = plan(
+        r#"{"dependencies": ["./flat", "./lib", "."], "graphs": {"a": "./agent.py:graph", "m": "lib.x:g"}, "env": {"KEY": "sk-1"}}"#,
+        &[
+            ("agent.py", ""),
+            ("flat/__init__.py", ""),
+            ("lib/pyproject.toml", "[project]\nname='my-lib'\nversion='2'\n"),
+        ],
+    );
+    let want = json!({"graphs": {"a": "/deps/app/agent.py:graph", "m": "lib.x:g"}, "paths": ["/deps/app", "/deps/app/lib", "/opt/rapidclaw/meta"], "workdir": "/deps/app"});
+    assert_eq!(plan.project_json, want);
+    let apart = self::plan(
+        r#"{"dependencies": ["./flat", "./lib"], "graphs": {"a": "./flat/agent.py:graph"}}"#,
+        &[
+            ("flat/agent.py", ""),
+            ("flat/__init__.py", ""),
+            ("lib/src/x.py", ""),
+            ("lib/pyproject.toml", "[project]\nname='my-lib'\nversion='2'\n"),
+        ],
+    );
+    let paths = ["/deps/flat", "/deps/lib/src", "/deps/lib", "/opt/rapidclaw/meta"];
+    let want = json!({"graphs": {"a": "/deps/flat/flat/agent.py:graph"}, "paths": paths, "workdir": "/deps/flat/flat"});
+    assert_eq!(apart.project_json, want);
+    assert!(text(&apart, ".rapidclaw/meta/meta/my_lib-2.dist-info/METADATA").contains("Name: my-lib\nVersion: 2\n"));
+}
+
+#[test]
+fn the_digest_changes_with_every_input_and_with_nothing_else() {
+    let files = [("agent.py", "x = 1\n"), ("requirements.txt", "httpx\n")];
+    let of = |manifest: &str, files: &[(&str, &str)], base: &str, platform: &str| {
+        let (_folder, project) = project(manifest, files);
+        Plan::of(&project, "python:3.12-slim").unwrap().inputs_digest(base, platform).unwrap()
+    };
+    let first = of(SMALL, &files, "sha256:1", "linux/amd64");
+    assert_eq!(of(SMALL, &files, "sha256:1", "linux/amd64"), first);
+    assert_ne!(of(SMALL, &files, "sha256:2", "linux/amd64"), first);
+    assert_ne!(of(SMALL, &files, "sha256:1", "linux/arm64"), first);
+    assert_ne!(of(SMALL, &[("agent.py", "x = 2\n"), files[1]], "sha256:1", "linux/amd64"), first);
+    let named = SMALL.replace("\"graphs\"", "\"rapidclaw\": {\"name\": \"other\"}, \"graphs\"");
+    assert_ne!(of(&named, &files, "sha256:1", "linux/amd64"), first);
+}
+
+#[test]
+fn values_of_an_inline_env_do_not_enter_the_image() {
+    let manifest = r#"{"dependencies": ["."], "graphs": {"a": "./agent.py:graph"}, "env": {"KEY": "sk-1234"}}"#;
+    let (folder, mut project) = project(manifest, &[("agent.py", ""), ("langgraph.json", manifest)]);
+    project.manifest_file = Some(folder.path().join("langgraph.json"));
+    let plan = Plan::of(&project, "b").unwrap();
+    let mut tar = Vec::new();
+    archive::write(&plan.entries, &mut tar).unwrap();
+    assert!(!String::from_utf8_lossy(&tar).contains("sk-1234"));
+    assert!(text(&plan, ".rapidclaw/app/app/langgraph.json").contains("KEY"));
+}
+
+#[test]
+fn pip_conf_and_lines_and_locks() {
+    let plan = plan(
+        r#"{"dependencies": ["."], "graphs": {"a": "./agent.py:g"}, "pip_config_file": "pip.conf", "keep_pkg_tools": ["pip"],
+            "dockerfile_lines": ["RUN apt-get update", "COPY extra.txt /x"]}"#,
+        &[
+            ("agent.py", ""),
+            ("extra.txt", ""),
+            ("Dockerfile", "FROM theirs"),
+            (
+                "pip.conf",
+                "[global]\nindex-url = https://i/simple\nextra_index_url =\n  https://a\n  https://b\ntimeout = 5\n",
+            ),
+        ],
+    );
+    assert!(
+        plan.dockerfile
+            .starts_with("FROM python:3.12-slim AS rapidclaw-base\nRUN apt-get update\nCOPY extra.txt /x\nFROM")
+    );
+    assert_eq!(
+        text(&plan, ".rapidclaw/deps/requirements.in"),
+        "--index-url https://i/simple\n--extra-index-url https://a\n--extra-index-url https://b\npip\nlanggraph>=0.6\n"
+    );
+    assert!(plan.entries.iter().any(|entry| entry.path == "extra.txt"));
+    let confs: Vec<_> = plan.entries.iter().filter(|entry| entry.path.ends_with("pip.conf")).collect();
+    assert_eq!(confs.len(), 1, "its password stays out of the code: {confs:?}");
+    assert_eq!(text(&plan, ".rapidclaw/Dockerfile"), plan.dockerfile);
+    let locked = self::plan(
+        r#"{"source": {"kind": "uv", "root": ".", "package": "x"}, "graphs": {"a": "./packages/x/src/x/g.py:g"}}"#,
+        &[
+            ("pyproject.toml", "[tool.uv.workspace]\nmembers=['packages/*']\n"),
+            ("uv.lock", "version = 1\n"),
+            ("packages/x/pyproject.toml", "[project]\nname='x'\nversion='1'\n"),
+            ("packages/x/src/x/g.py", ""),
+        ],
+    );
+    assert!(
+        locked.dockerfile.contains("uv export --quiet --frozen --no-hashes --no-dev --no-emit-workspace --package 'x'")
+    );
+    assert!(text(&locked, ".rapidclaw/deps/requirements.in").contains("-r /opt/build/locked.txt"));
+    assert_eq!(locked.project_json["paths"], json!(["/deps/app", "/deps/app/packages/x", "/deps/app/packages/x/src"]));
+}
+
+#[test]
+fn javascript_and_strangers_are_refused() {
+    let (_folder, js) = project(r#"{"graphs": {"a": "./agent.ts:graph"}}"#, &[("agent.ts", "")]);
+    assert!(matches!(Plan::of(&js, "b"), Err(PlanError::JavaScript(_))));
+    let (_folder, outside) =
+        project(r#"{"dependencies": ["./a"], "graphs": {"a": "./b/x.py:g"}}"#, &[("a/x.py", ""), ("b/x.py", "")]);
+    assert!(matches!(Plan::of(&outside, "b"), Err(PlanError::GraphOutside(_))));
+}

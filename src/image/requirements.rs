@@ -1,0 +1,432 @@
+//! What a folder of the project depends on, found without running any of its code, so that the
+//! dependencies can be installed before any source is copied.
+//!
+//! As langgraph-cli has it: a folder with a pyproject.toml or setup.py is a package and says itself
+//! what it needs; in any other folder a requirements.txt does.
+
+use crate::image::archive::{Content, Entry};
+use crate::image::context::{Context, OWN, Root};
+use std::io;
+use std::path::{Path, PathBuf};
+use toml::{Table, Value};
+
+/// Where the requirements lie in the stage that installs them.
+pub const BUILD_DIR: &str = "/opt/build";
+
+/// What one root depends on.
+#[derive(Debug, Default, PartialEq)]
+pub struct Requirements {
+    /// Lines of a requirements file.
+    pub lines: Vec<String>,
+    /// Files that the lines refer to, below [`BUILD_DIR`].
+    pub files: Vec<Entry>,
+    /// Folders for `sys.path`, relative to the root, `""` for itself.
+    pub search: Vec<String>,
+    /// Name and version of the package that it is.
+    pub package: Option<(String, String)>,
+    /// What should be known.
+    pub notes: Vec<String>,
+}
+
+/// Why it cannot be said.
+#[derive(Debug, thiserror::Error)]
+pub enum RequirementsError {
+    /// A file cannot be read.
+    #[error("{} cannot be read", path.display())]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is not TOML.
+    #[error("{} is not valid TOML", path.display())]
+    Toml {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: Box<toml::de::Error>,
+    },
+    /// A file that another one includes is not there, or outside of its folder.
+    #[error("{} includes {included}, which is not in its folder", path.display())]
+    Include {
+        /// Which file.
+        path: PathBuf,
+        /// What it includes.
+        included: String,
+    },
+}
+
+/// What the root `index` of `context` depends on. Blocks.
+pub fn of_root(context: &Context, index: usize) -> Result<Requirements, RequirementsError> {
+    let root = &context.roots[index];
+    let mut found = Requirements::default();
+    let pyproject = read_pyproject(&root.path)?;
+    let project = pyproject.as_ref().and_then(|table| table.get("project")).and_then(Value::as_table);
+    let has = |name: &str| root.path.join(name).is_file();
+    if let (Some(table), Some(project)) = (&pyproject, project) {
+        found.package = package_of(project);
+        let names = |key: &str| {
+            project
+                .get("dynamic")
+                .and_then(Value::as_array)
+                .is_some_and(|list| list.iter().any(|name| name.as_str() == Some(key)))
+        };
+        if names("dependencies") {
+            match dynamic_files(table) {
+                Some(files) => files.iter().try_for_each(|file| found.include(root, file))?,
+                None => found.install_whole(context, index, "its dependencies are dynamic"),
+            }
+        } else {
+            found.static_dependencies(context, index, table, project);
+        }
+    } else if pyproject.as_ref().is_some_and(|table| tool(table, &["poetry"]).is_some()) {
+        found.install_whole(context, index, "its dependencies are in Poetry's form");
+    } else if has("setup.py") {
+        found.install_whole(context, index, "its dependencies are in its setup.py");
+    } else if has("requirements.txt") {
+        found.include(root, "requirements.txt")?;
+    }
+    found.search = search_path(&root.path, root.flat, pyproject.as_ref());
+    Ok(found)
+}
+
+/// The root of a `uv.lock`: its pyproject.toml files and its lock, for `uv export`. Blocks.
+pub fn of_lock(context: &Context, index: usize) -> Result<Requirements, RequirementsError> {
+    let root = &context.roots[index];
+    let mut found = Requirements::default();
+    for (file, inner) in context.files_of(root).filter(|(file, _)| file.link.is_none()) {
+        let member = inner.strip_suffix("pyproject.toml").filter(|folder| folder.is_empty() || folder.ends_with('/'));
+        if member.is_none() && inner != "uv.lock" {
+            continue;
+        }
+        let path = format!("{OWN}/deps/{}/{inner}", root.name);
+        found.files.push(Entry { path, content: Content::File(file.source.clone()), executable: false });
+        let Some(member) = member else { continue };
+        let folder = root.path.join(member);
+        let pyproject = read_pyproject(&folder)?;
+        for inner in search_path(&folder, false, pyproject.as_ref()) {
+            let path = format!("{member}{inner}");
+            found.search.push(path.trim_end_matches('/').to_owned());
+        }
+        if let Some(project) = pyproject.as_ref().and_then(|table| table.get("project")).and_then(Value::as_table)
+            && member.is_empty()
+        {
+            found.package = package_of(project);
+        }
+    }
+    // The root's own folders come first.
+    found.search.sort_by_key(|path| path.matches('/').count());
+    Ok(found)
+}
+
+impl Requirements {
+    /// Takes over a requirements file of the root and those that it includes.
+    fn include(&mut self, root: &Root, file: &str) -> Result<(), RequirementsError> {
+        let mut pending = vec![file.to_owned()];
+        self.lines.push(format!("-r {BUILD_DIR}/{}/{file}", root.name));
+        while let Some(file) = pending.pop() {
+            let target = format!("{OWN}/deps/{}/{file}", root.name);
+            if self.files.iter().any(|entry| entry.path == target) {
+                continue;
+            }
+            let path = root.path.join(&file);
+            let text =
+                std::fs::read(&path).map_err(|source| RequirementsError::Unreadable { path: path.clone(), source })?;
+            let text = String::from_utf8_lossy(&text).into_owned();
+            let folder = Path::new(&file).parent().unwrap_or(Path::new(""));
+            let mut kept = String::new();
+            for line in text.trim_start_matches('\u{feff}').lines() {
+                match classify(line) {
+                    Line::Include(name) => {
+                        let inner = crate::manifest::ignore::normalize(&folder.join(name));
+                        let escapes = folder.join(name).components().fold(0_i32, |depth, part| match part {
+                            std::path::Component::ParentDir if depth >= 0 => depth - 1,
+                            std::path::Component::Normal(_) => depth + 1,
+                            _ => depth,
+                        }) < 0;
+                        if escapes || !root.path.join(&inner).is_file() {
+                            return Err(RequirementsError::Include { path, included: name.to_owned() });
+                        }
+                        pending.push(inner.to_string_lossy().into_owned());
+                    }
+                    Line::Local(name) => {
+                        let inner = crate::manifest::ignore::normalize(&folder.join(name));
+                        let source = root.path.join(&inner);
+                        if source.is_file() {
+                            let path = format!("{OWN}/deps/{}/{}", root.name, inner.display());
+                            let content = Content::File(source);
+                            self.files.push(Entry { path, content, executable: false });
+                        } else {
+                            if !matches!(name, "." | "./") {
+                                let place = if folder == Path::new("") {
+                                    String::new()
+                                } else {
+                                    format!(" in {}", folder.display())
+                                };
+                                self.notes.push(format!(
+                                    "{file}{place} names the folder {name}: add it to `dependencies` so that what it needs is installed"
+                                ));
+                            }
+                            continue;
+                        }
+                    }
+                    Line::Other => {}
+                }
+                kept += line;
+                kept.push('\n');
+            }
+            self.files.push(Entry::text(target, kept));
+        }
+        Ok(())
+    }
+
+    fn static_dependencies(&mut self, context: &Context, index: usize, table: &Table, project: &Table) {
+        let root = &context.roots[index];
+        let list = project.get("dependencies").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let dependencies: Vec<&str> = list.iter().filter_map(Value::as_str).collect();
+        let uv = tool(table, &["uv"]);
+        let sources = uv.and_then(|uv| uv.get("sources")).and_then(Value::as_table);
+        let is_local = |source: &Value| {
+            let one = |table: &Table| table.contains_key("path") || table.contains_key("workspace");
+            source.as_table().is_some_and(one)
+                || source.as_array().is_some_and(|list| list.iter().filter_map(Value::as_table).any(one))
+        };
+        if sources.is_some_and(|sources| sources.values().any(is_local)) {
+            self.install_whole(context, index, "its [tool.uv.sources] name folders");
+            return;
+        }
+        let keys = [
+            "sources",
+            "index",
+            "index-url",
+            "extra-index-url",
+            "constraint-dependencies",
+            "override-dependencies",
+            "prerelease",
+        ];
+        if uv.is_some_and(|uv| keys.iter().any(|key| uv.contains_key(*key))) {
+            // uv reads its own tables from a pyproject.toml without building the package.
+            self.lines.push(format!("-r {BUILD_DIR}/{}/pyproject.toml", root.name));
+            self.files.push(Entry {
+                path: format!("{OWN}/deps/{}/pyproject.toml", root.name),
+                content: Content::File(root.path.join("pyproject.toml")),
+                executable: false,
+            });
+            return;
+        }
+        self.lines.extend(dependencies.into_iter().map(ToOwned::to_owned));
+    }
+
+    /// The package's code is copied before the installation, which then builds it.
+    fn install_whole(&mut self, context: &Context, index: usize, why: &str) {
+        let root = &context.roots[index];
+        self.lines.push(format!("{BUILD_DIR}/{}", root.name));
+        self.files.extend(context.files_of(root).map(|(file, path)| Entry {
+            path: format!("{OWN}/deps/{}/{path}", root.name),
+            content: match &file.link {
+                Some(target) => Content::Link(target.clone()),
+                None => Content::File(file.source.clone()),
+            },
+            executable: file.executable,
+        }));
+        self.notes.push(format!(
+            "{}: {why}, so that it is built before; each change of its code installs the dependencies again",
+            root.name
+        ));
+    }
+}
+
+fn read_pyproject(folder: &Path) -> Result<Option<Table>, RequirementsError> {
+    let path = folder.join("pyproject.toml");
+    match std::fs::read_to_string(&path) {
+        Ok(text) => match toml::from_str(text.trim_start_matches('\u{feff}')) {
+            Ok(table) => Ok(Some(table)),
+            Err(source) => Err(RequirementsError::Toml { path, source: Box::new(source) }),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(RequirementsError::Unreadable { path, source }),
+    }
+}
+
+/// `[tool.A.B]`
+fn tool<'t>(table: &'t Table, keys: &[&str]) -> Option<&'t Table> {
+    keys.iter().try_fold(table.get("tool")?.as_table()?, |table, key| table.get(*key)?.as_table())
+}
+
+fn package_of(project: &Table) -> Option<(String, String)> {
+    let name = project.get("name")?.as_str()?;
+    let version = project.get("version").and_then(Value::as_str).unwrap_or("0");
+    let plain = |text: &str| {
+        !text.is_empty() && !text.contains(|one: char| one.is_control() || one.is_whitespace() || one == '/')
+    };
+    (plain(name) && plain(version)).then(|| (name.to_owned(), version.to_owned()))
+}
+
+/// `[tool.setuptools.dynamic] dependencies = {file = …}`
+fn dynamic_files(table: &Table) -> Option<Vec<String>> {
+    match tool(table, &["setuptools", "dynamic"])?.get("dependencies")?.as_table()?.get("file")? {
+        Value::String(file) => Some(vec![file.clone()]),
+        Value::Array(files) => files.iter().map(|file| file.as_str().map(ToOwned::to_owned)).collect(),
+        _ => None,
+    }
+}
+
+enum Line<'l> {
+    /// `-r FILE`, `-c FILE`
+    Include(&'l str),
+    /// A path, editable or not.
+    Local(&'l str),
+    Other,
+}
+
+fn classify(line: &str) -> Line<'_> {
+    let line = line.split(" #").next().unwrap_or_default().trim();
+    for option in ["-r", "--requirement", "-c", "--constraint"] {
+        if let Some(rest) = line.strip_prefix(option)
+            && rest.starts_with([' ', '=', '\t'])
+        {
+            let name = rest.trim_start_matches([' ', '=', '\t']);
+            return if name.contains("://") { Line::Other } else { Line::Include(name) };
+        }
+    }
+    let target = ["-e", "--editable"].iter().find_map(|option| {
+        line.strip_prefix(option)
+            .filter(|rest| rest.starts_with([' ', '=', '\t']))
+            .map(|rest| rest.trim_start_matches([' ', '=', '\t']))
+    });
+    let path = target.unwrap_or(line);
+    let path = path.strip_prefix("file://").or_else(|| path.strip_prefix("file:")).unwrap_or(path);
+    if path.starts_with('.') || (target.is_some() && !path.contains("://") && !path.contains('+')) {
+        return Line::Local(path.split('[').next().unwrap_or(path));
+    }
+    Line::Other
+}
+
+/// Where Python finds the root's packages: `src/`, what the build backends are told, the root itself.
+fn search_path(base: &Path, flat: bool, pyproject: Option<&Table>) -> Vec<String> {
+    let mut search = Vec::new();
+    let mut add = |folder: &str| {
+        let folder = folder.trim_start_matches("./").trim_end_matches('/');
+        let folder = if folder == "." { "" } else { folder };
+        if !folder.contains("..") && !search.iter().any(|known| known == folder) && base.join(folder).is_dir() {
+            search.push(folder.to_owned());
+        }
+    };
+    if let Some(table) = pyproject {
+        let strings = |value: &Value| -> Vec<String> {
+            value
+                .as_array()
+                .map(|list| list.iter().filter_map(Value::as_str).map(ToOwned::to_owned).collect())
+                .unwrap_or_default()
+        };
+        if let Some(find) = tool(table, &["setuptools", "packages", "find"]).and_then(|find| find.get("where")) {
+            for folder in strings(find) {
+                add(&folder);
+            }
+        }
+        if let Some(root) =
+            tool(table, &["setuptools", "package-dir"]).and_then(|dirs| dirs.get("")).and_then(Value::as_str)
+        {
+            add(root);
+        }
+        if let Some(packages) =
+            tool(table, &["hatch", "build", "targets", "wheel"]).and_then(|wheel| wheel.get("packages"))
+        {
+            for package in strings(packages) {
+                add(package.rsplit_once('/').map_or("", |(parent, _)| parent));
+            }
+        }
+        if let Some(packages) =
+            tool(table, &["poetry"]).and_then(|poetry| poetry.get("packages")).and_then(Value::as_array)
+        {
+            for package in packages.iter().filter_map(Value::as_table) {
+                add(package.get("from").and_then(Value::as_str).unwrap_or(""));
+            }
+        }
+    }
+    if !flat {
+        add("src");
+        add("");
+    }
+    search
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::context::{collect, tests::project};
+
+    fn of(files: &[(&str, &str)]) -> Result<Requirements, RequirementsError> {
+        let (_folder, project) = project(r#"{"dependencies": ["."], "graphs": {"a": "m:g"}}"#, files);
+        of_root(&collect(&project).unwrap(), 0)
+    }
+
+    fn paths(found: &Requirements) -> Vec<&str> {
+        found.files.iter().map(|entry| entry.path.as_str()).collect()
+    }
+
+    #[test]
+    fn a_requirements_file_is_taken_with_what_it_includes_and_without_the_project_itself() {
+        let found = of(&[
+            (
+                "requirements.txt",
+                "# c\n-r req/base.txt\n-c limits.txt\n-e .\nlanggraph>=1 # x\n./wheels/x.whl\n-e ./lib\n",
+            ),
+            ("req/base.txt", "-r more.txt\nhttpx\n"),
+            ("req/more.txt", "-r https://h/r.txt\n"),
+            ("limits.txt", "x<2\n"),
+            ("wheels/x.whl", ""),
+            ("lib/setup.py", ""),
+        ])
+        .unwrap();
+        assert_eq!(found.lines, ["-r /opt/build/app/requirements.txt"]);
+        let mut seen = paths(&found);
+        seen.sort_unstable();
+        let want = ["limits.txt", "req/base.txt", "req/more.txt", "requirements.txt", "wheels/x.whl"];
+        assert_eq!(seen, want.map(|path| format!(".rapidclaw/deps/app/{path}")));
+        let Content::Bytes(text) =
+            &found.files.iter().find(|entry| entry.path.ends_with("app/requirements.txt")).unwrap().content
+        else {
+            panic!()
+        };
+        assert_eq!(
+            String::from_utf8_lossy(text),
+            "# c\n-r req/base.txt\n-c limits.txt\nlanggraph>=1 # x\n./wheels/x.whl\n"
+        );
+        assert_eq!(found.notes.len(), 1);
+        assert!(matches!(of(&[("requirements.txt", "-r ../x.txt")]), Err(RequirementsError::Include { .. })));
+    }
+
+    #[test]
+    fn static_dependencies_are_read_from_pyproject() {
+        let text = "[project]\nname='n'\nversion='1'\ndependencies=['langgraph>=1', 'httpx']\n[tool.hatch.build.targets.wheel]\npackages=['src/n']\n";
+        let found = of(&[("pyproject.toml", text), ("requirements.txt", "no"), ("src/n/__init__.py", "")]).unwrap();
+        assert_eq!(found.lines, ["langgraph>=1", "httpx"]);
+        assert_eq!(found.search, ["src", ""]);
+        assert_eq!(found.package, Some(("n".into(), "1".into())));
+        assert!(found.files.is_empty() && found.notes.is_empty());
+        let git = format!("{text}[tool.uv.sources]\nhttpx={{git='https://h/x'}}\n");
+        let found = of(&[("pyproject.toml", &git)]).unwrap();
+        assert_eq!((found.lines, found.files.len()), (vec!["-r /opt/build/app/pyproject.toml".to_owned()], 1));
+    }
+
+    #[test]
+    fn what_only_a_build_knows_is_installed_whole_and_said() {
+        let setuptools = "[project]\nname='n'\ndynamic=['dependencies']\n[tool.setuptools.dynamic]\ndependencies={file=['requirements.txt']}\n";
+        let found = of(&[("pyproject.toml", setuptools), ("requirements.txt", "httpx")]).unwrap();
+        assert_eq!((found.lines, found.notes.len()), (vec!["-r /opt/build/app/requirements.txt".to_owned()], 0));
+        for files in [
+            [("pyproject.toml", "[tool.poetry]\nname='n'\n"), ("n.py", "")],
+            [("setup.py", "setup()"), ("n.py", "")],
+            [("pyproject.toml", "[project]\nname='n'\ndynamic=['dependencies']"), ("n.py", "")],
+            [("pyproject.toml", "[project]\nname='n'\n[tool.uv.sources]\nx={workspace=true}"), ("n.py", "")],
+        ] {
+            let found = of(&files).unwrap();
+            assert_eq!(found.lines, ["/opt/build/app"], "{files:?}");
+            assert_eq!((paths(&found).len(), found.notes.len()), (2, 1));
+        }
+        let found = of(&[("pyproject.toml", "[tool.ruff]\n"), ("requirements.txt", "httpx")]).unwrap();
+        assert_eq!(found.lines, ["-r /opt/build/app/requirements.txt"]);
+    }
+}

@@ -1,0 +1,316 @@
+//! Builds small projects with the real Docker Engine, on the base image of scripts/base-image.sh.
+
+use rapidclaw::base::shutdown::CancellationToken;
+use rapidclaw::image::{BuildError, BuildOptions, BuildReporter, Built, Project, build};
+use rapidclaw::manifest;
+use rapidclaw::runtime::docker::engine;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+const BASE: &str = "rapidclaw-base:3.13";
+
+/// Remembers what a build said.
+#[derive(Default)]
+struct Heard(Mutex<Vec<String>>);
+
+impl Heard {
+    fn lines(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+
+    fn add(&self, line: String) {
+        self.0.lock().unwrap().push(line);
+    }
+}
+
+impl BuildReporter for Heard {
+    fn step_started(&self, number: usize, total: usize, title: &str) {
+        self.add(format!("started {number}/{total} {title}"));
+    }
+    fn step_cached(&self, _number: usize, _total: usize, title: &str) {
+        self.add(format!("cached {title}"));
+    }
+    fn output(&self, line: &str) {
+        self.add(format!("output {line}"));
+    }
+    fn finished(&self, built: &Built) {
+        self.add(format!("finished {}", built.image_id));
+    }
+}
+
+fn docker(arguments: &[&str]) -> Output {
+    Command::new("docker").args(arguments).output().expect("the docker command")
+}
+
+fn said(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+fn project(folder: &Path, files: &[(&str, &str)]) -> Project {
+    for (name, text) in files {
+        std::fs::create_dir_all(folder.join(name).parent().unwrap()).unwrap();
+        std::fs::write(folder.join(name), text).unwrap();
+    }
+    let manifest_file = folder.join("langgraph.json");
+    let loaded = manifest::load(&manifest_file).unwrap();
+    assert_eq!(manifest::project::check(&loaded, folder), []);
+    Project { manifest: loaded.manifest, folder: folder.to_owned(), manifest_file: Some(manifest_file) }
+}
+
+async fn engine() -> bollard::Docker {
+    assert!(
+        docker(&["image", "inspect", BASE]).status.success(),
+        "the base image {BASE} is missing: run scripts/base-image.sh"
+    );
+    engine::connect().await.unwrap()
+}
+
+fn options() -> BuildOptions {
+    BuildOptions { base_image: Some(BASE.into()), no_cache: false }
+}
+
+/// Takes the images of one agent away when the test ends, however it ends.
+struct Cleanup(&'static str);
+
+impl Drop for Cleanup {
+    fn drop(&mut self) {
+        let found = docker(&["images", "-q", "--filter", &format!("label=rapidclaw.agent={}", self.0)]);
+        for id in String::from_utf8_lossy(&found.stdout).lines() {
+            // Not the layers below: another build may stand on them.
+            docker(&["rmi", "-f", "--no-prune", id]);
+        }
+    }
+}
+
+const GRAPH: &str = "from langgraph.graph import StateGraph, START, MessagesState\n\
+import langchain_openai\n\
+def model(state):\n    return {'messages': []}\n\
+graph = StateGraph(MessagesState).add_node(model).add_edge(START, 'model').compile()\n";
+
+#[tokio::test]
+async fn a_project_is_built_and_a_changed_line_moves_the_last_layer_alone() {
+    let docker_engine = engine().await;
+    let _cleanup = Cleanup("image-test");
+    let folder = tempfile::tempdir().unwrap();
+    let project = project(
+        folder.path(),
+        &[
+            (
+                "langgraph.json",
+                r#"{"dependencies": ["."], "graphs": {"agent": "./agent.py:graph"}, "python_version": "3.12", "env": ".env", "rapidclaw": {"name": "image-test"}}"#,
+            ),
+            ("agent.py", GRAPH),
+            ("requirements.txt", "langgraph\nlangchain-openai\n"),
+            (".env", "KEY=sk-1234\n"),
+        ],
+    );
+    let never = CancellationToken::new();
+    let heard = Heard::default();
+
+    let started = Instant::now();
+    let first = build(&docker_engine, &project, &options(), &heard, &never).await;
+    let first = first.unwrap_or_else(|error| panic!("{error:?}\n{}", heard.lines().join("\n")));
+    eprintln!("first build: {:.1} s", started.elapsed().as_secs_f64());
+    assert_eq!(first.notes, ["python 3.13 of the base image is used, the manifest asks for 3.12"]);
+    assert!(!first.cached && first.image_id.starts_with("sha256:"));
+
+    // The image runs as nobody, without a network, and finds the environment, compiled.
+    let script = "import os, sys, json, glob, importlib.util as u\n\
+        p = json.load(open('/opt/rapidclaw/project.json'))\n\
+        sys.path[:0] = p['paths']\n\
+        f, a = p['graphs']['agent'].split(':')\n\
+        s = u.spec_from_file_location('g', f); m = u.module_from_spec(s); s.loader.exec_module(m)\n\
+        sys.path.append('/opt/rapidclaw/site')\n\
+        import langgraph.graph, websockets, ormsgpack, orjson\n\
+        print(os.getuid(), os.getcwd(), type(getattr(m, a)).__name__, os.path.exists(langgraph.graph.__cached__),\n\
+              sorted(os.listdir('/deps/app')), glob.glob('/deps/**/__pycache__', recursive=True), os.path.expanduser('~'))";
+    let run =
+        ["run", "--rm", "--network", "none", "--read-only", first.tag.as_str(), "/opt/venv/bin/python", "-c", script];
+    assert_eq!(
+        said(&docker(&run)),
+        "10001 /deps/app CompiledStateGraph True ['agent.py', 'langgraph.json', 'requirements.txt'] [] /tmp"
+    );
+    let gone = "import importlib.util as u, os; print(u.find_spec('pip'), os.path.exists('/opt/uv'), os.path.exists('/opt/build'))";
+    let run = ["run", "--rm", first.tag.as_str(), "/opt/venv/bin/python", "-I", "-c", gone];
+    assert!(said(&docker(&run)).ends_with("False False"));
+    let label = [
+        "image",
+        "inspect",
+        "-f",
+        "{{index .Config.Labels \"rapidclaw.inputs\"}} {{.Config.User}} {{json .Config.Cmd}}",
+        &first.tag,
+    ];
+    assert_eq!(
+        said(&docker(&label)),
+        format!(
+            "{} 10001:10001 [\"/opt/venv/bin/python\",\"-I\",\"-S\",\"/opt/rapidclaw/runner/rapidclaw_runner/supervisor.py\"]",
+            first.inputs_digest
+        )
+    );
+
+    // The same again is nothing to do.
+    let started = Instant::now();
+    let again = build(&docker_engine, &project, &options(), &Heard::default(), &never).await.unwrap();
+    eprintln!("nothing changed: {:.2} s", started.elapsed().as_secs_f64());
+    assert_eq!((again.image_id.as_str(), again.cached), (first.image_id.as_str(), true));
+
+    // One changed line (never seen before, or it would be in the cache): every layer but the last is the same.
+    std::fs::write(folder.path().join("agent.py"), format!("{GRAPH}# {}\n", rapidclaw::base::ids::new_id())).unwrap();
+    let heard = Heard::default();
+    let started = Instant::now();
+    let changed = build(&docker_engine, &project, &options(), &heard, &never).await.unwrap();
+    eprintln!("one changed line: {:.2} s", started.elapsed().as_secs_f64());
+    let lines = heard.lines();
+    assert!(lines.contains(&"cached installing dependencies".to_owned()), "{lines:?}");
+    assert!(lines.contains(&"cached the environment".to_owned()), "{lines:?}");
+    assert!(!lines.contains(&"cached the code".to_owned()), "{lines:?}");
+    let layers = |tag: &str| said(&docker(&["image", "inspect", "-f", "{{json .RootFS.Layers}}", tag]));
+    let (one, other): (Vec<String>, Vec<String>) =
+        (serde_json::from_str(&layers(&first.tag)).unwrap(), serde_json::from_str(&layers(&changed.tag)).unwrap());
+    assert_eq!(one.len(), other.len());
+    assert_eq!(one.iter().zip(&other).filter(|(one, other)| one != other).count(), 1);
+}
+
+#[tokio::test]
+async fn dependencies_that_do_not_resolve_are_told_in_the_resolvers_words() {
+    let docker_engine = engine().await;
+    let _cleanup = Cleanup("image-clash");
+    let folder = tempfile::tempdir().unwrap();
+    let project = project(
+        folder.path(),
+        &[
+            (
+                "langgraph.json",
+                r#"{"dependencies": [".", "langgraph==0.2.0"], "graphs": {"agent": "./agent.py:graph"}, "rapidclaw": {"name": "image-clash"}}"#,
+            ),
+            ("agent.py", GRAPH),
+        ],
+    );
+    let error =
+        build(&docker_engine, &project, &options(), &Heard::default(), &CancellationToken::new()).await.unwrap_err();
+    let BuildError::Dependencies(said) = &error else { panic!("{error:?}") };
+    assert!(said.contains("langgraph==0.2.0") && said.contains("unsatisfiable"), "{said}");
+}
+
+#[tokio::test]
+async fn a_failing_line_and_a_base_image_that_is_nowhere() {
+    let docker_engine = engine().await;
+    let folder = tempfile::tempdir().unwrap();
+    let project = project(
+        folder.path(),
+        &[
+            (
+                "langgraph.json",
+                r#"{"dependencies": ["."], "graphs": {"agent": "./agent.py:graph"}, "rapidclaw": {"name": "image-fail"},
+               "dockerfile_lines": ["RUN (echo before; echo wrong) >&2; exit 7"]}"#,
+            ),
+            ("agent.py", GRAPH),
+        ],
+    );
+    let never = CancellationToken::new();
+    let error = build(&docker_engine, &project, &options(), &Heard::default(), &never).await.unwrap_err();
+    let BuildError::Step { step, message, last_lines } = &error else { panic!("{error:?}") };
+    assert!(step.contains("exit 7") && message == "exit code 7", "{step} {message}");
+    assert_eq!(last_lines, &["before", "wrong"]);
+    let nowhere = BuildOptions { base_image: Some("127.0.0.1:1/none:1".into()), no_cache: false };
+    let error = build(&docker_engine, &project, &nowhere, &Heard::default(), &never).await.unwrap_err();
+    assert!(
+        matches!(&error, BuildError::BaseImageUnavailable { image, .. } if image == "127.0.0.1:1/none:1"),
+        "{error:?}"
+    );
+    assert!(error.hint().unwrap().contains("scripts/base-image.sh"));
+}
+
+#[tokio::test]
+async fn an_interrupted_build_leaves_nothing_running() {
+    let docker_engine = engine().await;
+    let folder = tempfile::tempdir().unwrap();
+    let mark = format!("sleep 61.{}", std::process::id());
+    let manifest = format!(
+        r#"{{"dependencies": ["."], "graphs": {{"agent": "./agent.py:graph"}}, "rapidclaw": {{"name": "image-stop"}}, "dockerfile_lines": ["RUN {mark}"]}}"#
+    );
+    let project = project(folder.path(), &[("langgraph.json", &manifest), ("agent.py", GRAPH)]);
+    let ours = || {
+        let listed = said(&docker(&["ps", "-a", "--no-trunc", "--format", "{{.ID}} {{.Command}}"]));
+        listed.lines().filter(|line| line.contains(&mark)).count()
+    };
+    let cancel = CancellationToken::new();
+    let heard = Heard::default();
+    let stopper = async {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while ours() == 0 {
+            assert!(Instant::now() < deadline, "the step never ran: {:?}", heard.lines());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        cancel.cancel();
+    };
+    let build_options = options();
+    let (result, ()) = tokio::join!(build(&docker_engine, &project, &build_options, &heard, &cancel), stopper);
+    assert!(matches!(result, Err(BuildError::Interrupted)), "{result:?}");
+    let deadline = Instant::now() + Duration::from_secs(15);
+    while ours() > 0 {
+        assert!(Instant::now() < deadline, "its container is still there");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Imports `module` as a replica would and prints what `shown` says.
+fn imported(tag: &str, module: &str, shown: &str) -> String {
+    let script = format!(
+        "import sys, json, importlib.metadata as m; p = json.load(open('/opt/rapidclaw/project.json'))\n\
+         sys.path[:0] = p['paths']; import langgraph, {module} as agent; print({shown})"
+    );
+    said(&docker(&["run", "--rm", "--network", "none", tag, "python", "-c", &script]))
+}
+
+#[tokio::test]
+async fn a_lock_is_installed_as_it_stands() {
+    let docker_engine = engine().await;
+    let _cleanup = Cleanup("image-locked");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/projects/locked");
+    let project = project(&folder, &[]);
+    let heard = Heard::default();
+    let built = build(&docker_engine, &project, &options(), &heard, &CancellationToken::new()).await;
+    let built = built.unwrap_or_else(|error| panic!("{error:?}\n{}", heard.lines().join("\n")));
+    let locked = std::fs::read_to_string(folder.join("uv.lock")).unwrap();
+    let version = imported(&built.tag, "agent", "agent.graph, m.version('root'), m.version('idna')");
+    let idna = version.rsplit(' ').next().unwrap().to_owned();
+    assert!(
+        version.starts_with("1 0.1 ") && locked.contains(&format!("name = \"idna\"\nversion = \"{idna}\"")),
+        "{version}"
+    );
+}
+
+#[tokio::test]
+async fn flat_packages_a_setup_py_and_lines_that_install_and_copy() {
+    let docker_engine = engine().await;
+    let _cleanup = Cleanup("image-shapes");
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = r#"{"dependencies": ["./flat", "./pkg", "idna"], "graphs": {"agent": "./flat/agent.py:graph"},
+        "dockerfile_lines": ["RUN pip install -q attrs", "COPY extra.txt /x"], "keep_pkg_tools": ["setuptools"],
+        "rapidclaw": {"name": "image-shapes"}}"#;
+    let setup =
+        "from setuptools import setup\nsetup(name='mypkg', version='3', packages=['mypkg'], install_requires=['six'])";
+    let project = project(
+        folder.path(),
+        &[
+            ("langgraph.json", manifest),
+            ("flat/agent.py", "from flat.y import z\nimport mypkg, six, attrs, idna, setuptools\ngraph = z"),
+            ("flat/__init__.py", ""),
+            ("flat/y.py", "z = 5"),
+            ("pkg/setup.py", setup),
+            ("pkg/mypkg/__init__.py", ""),
+            ("extra.txt", "hi"),
+            ("Dockerfile", "FROM theirs"),
+        ],
+    );
+    let heard = Heard::default();
+    let built = build(&docker_engine, &project, &options(), &heard, &CancellationToken::new()).await;
+    let built = built.unwrap_or_else(|error| panic!("{error:?}\n{}", heard.lines().join("\n")));
+    assert_eq!(built.notes.len(), 2, "{:?}", built.notes);
+    let shown = "agent.graph, m.version('mypkg'), agent.mypkg.__file__, open('/x').read(), p['workdir']";
+    assert_eq!(imported(&built.tag, "flat.agent", shown), "5 3 /deps/pkg/mypkg/__init__.py hi /deps/flat/flat");
+}
