@@ -41,7 +41,7 @@ pub struct Charge {
     /// Its image.
     pub image: String,
     /// The rollout that makes the replica.
-    pub rollout: Uuid,
+    pub generation: Uuid,
     /// What the manifest says.
     pub settings: Arc<AgentSettings>,
     /// The agent's secrets.
@@ -106,6 +106,7 @@ async fn lead(
         Ok(endpoint) => endpoint,
         Err(why) => return Fault::NotStarted(why),
     };
+    tell(MemberState::Loading);
     let mut was_ready = false;
     loop {
         let connection = match endpoint.connect().await {
@@ -133,7 +134,7 @@ async fn lead(
             tell(MemberState::Ready(replica, Arc::new(describe)));
         }
         let _ = task.await;
-        tell(MemberState::Starting);
+        tell(MemberState::Loading);
     }
 }
 
@@ -160,7 +161,7 @@ async fn prepare(
             agent: charge.agent.clone(),
             release: charge.release,
             version: charge.version,
-            rollout: charge.rollout,
+            rollout: charge.generation,
             image: charge.image.clone(),
             cpu: charge.settings.cpu,
             memory_bytes: charge.settings.memory_bytes,
