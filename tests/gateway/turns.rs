@@ -202,9 +202,8 @@ async fn a_request_that_is_repeated_with_its_key_gets_the_answer_of_the_one_run(
         graph: Some("slow".into()),
         full: false,
     };
-    let send = |request: &ChatRequest| {
-        world.gateway.turn(Arc::clone(&world.route), request.clone(), Some("order 7".into()))
-    };
+    let send =
+        |request: &ChatRequest| world.gateway.turn(Arc::clone(&world.route), request.clone(), Some("order 7".into()));
 
     // Twice at once, and once more when it has ended.
     let (one, two) = tokio::join!(send(&request), send(&request));

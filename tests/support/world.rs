@@ -65,8 +65,9 @@ impl World {
             folder: "project".into(),
             secret_names: vec![],
             source_revision: None,
+            copy_of: None,
         };
-        let (release, _) = store.begin_rollout(agent.id, &new, &[]).await.unwrap();
+        let (release, _) = store.begin_rollout(agent.id, &new, &[], None).await.unwrap();
         let shutdown = Shutdown::default();
         let gateway = Gateway::new(store, &shutdown);
         let route = gateway.ensure_route(&agent).unwrap();
