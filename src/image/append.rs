@@ -235,7 +235,7 @@ mod tests {
         assert_eq!(config["rootfs"]["diff_ids"], json!(["sha256:11", "sha256:22", diff_id]));
         assert_eq!(
             config["config"],
-            json!({"User": "10001", "ExposedPorts": {"80/tcp": {}}, "Volumes": null, "Labels": {"a": "1", "b": "2"},
+            json!({"User": "10001", "ExposedPorts": {"80/tcp": {}}, "Labels": {"a": "1", "b": "2"},
                    "WorkingDir": "/deps/app"})
         );
         let told: Vec<_> = config["history"].as_array().unwrap().iter().map(|step| &step["created_by"]).collect();

@@ -93,7 +93,8 @@ fn the_digest_without_the_code_changes_with_all_else() {
     let code = of(SMALL, &[("agent.py", "x = 2\n"), ("lib/new.py", ""), needs], "sha256:1");
     assert_eq!(code.deps, first.deps);
     assert_ne!(code.inputs, first.inputs);
-    let graphs = SMALL.replace(":graph\"", ":other\"").replace("\"graphs\"", "\"rapidclaw\": {\"name\": \"b\"}, \"graphs\"");
+    let graphs =
+        SMALL.replace(":graph\"", ":other\"").replace("\"graphs\"", "\"rapidclaw\": {\"name\": \"b\"}, \"graphs\"");
     assert_eq!(of(&graphs, &[("agent.py", ""), needs], "sha256:1").deps, first.deps);
     assert_ne!(of(SMALL, &[("agent.py", ""), ("requirements.txt", "six\n")], "sha256:1").deps, first.deps);
     assert_ne!(of(SMALL, &[("agent.py", ""), needs], "sha256:2").deps, first.deps);
