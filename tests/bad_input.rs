@@ -109,7 +109,22 @@ fn a_project_that_is_not_one_says_all_its_faults() {
         assert_eq!(said.out, "");
         assert_eq!(said.err.matches("\nerror: ").count(), 1, "{said}");
         insta::allow_duplicates! {
-            insta::assert_snapshot!(stable(&said, &machine, Some(&project)), @"");
+            insta::assert_snapshot!(stable(&said, &machine, Some(&project)), @r#"
+            error[unknown-key]: unknown key `egres` in `rapidclaw.security`
+             --> langgraph.json:16:7
+               |
+            16 |       "egres": "none"
+               |       ^^^^^^^
+            help: did you mean `egress`?
+
+            error[unknown-key]: unknown key `min_replica` in `rapidclaw`
+             --> langgraph.json:18:5
+               |
+            18 |     "min_replica": 3
+               |     ^^^^^^^^^^^^^
+            help: did you mean `min_replicas`?
+            error: 2 errors in the manifest
+            "#);
         }
     }
     // It is no JSON.
@@ -141,7 +156,7 @@ fn what_a_build_needs_and_cannot_have() {
     // A step of the project's own: which, and its last lines.
     let project = Project::new("e2e-bad").set("dockerfile_lines", json!(["RUN echo on the way; echo broken >&2; exit 7"]));
     let said = in_project(&machine, &project, &["build"]).fails(1);
-    said.says("exit code 7").says("the step's last lines:").says("broken");
+    said.says("exit code 7").says("the step's last lines:").says("broken").says("hint: mend what the step says");
 }
 
 #[test]
@@ -153,7 +168,10 @@ fn logins_and_what_there_is_to_log_in_to() {
     let login = |arguments: &[&str], environment: &[(&str, &str)], stdin: Option<&str>| {
         let mut command = machine.command();
         command.arg("login").args(arguments).envs(environment.iter().copied());
-        let said = stdin.map_or_else(|| said(&mut command), |text| said_with_stdin(&mut command, text));
+        let said = match stdin {
+            Some(text) => said_with_stdin(&mut command, text),
+            None => said(&mut command),
+        };
         said.hides(&token)
     };
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
@@ -215,10 +233,15 @@ fn logins_and_what_there_is_to_log_in_to() {
     // A first deploy without its .env: nothing is built, nothing is made.
     project.remove(".env");
     let missing = server.deploy(&project).fails(3);
-    insta::assert_snapshot!(stable(&missing, &machine, Some(&project)), @"");
+    insta::assert_snapshot!(stable(&missing, &machine, Some(&project)), @r"
+    error: [PROJECT]/.env is missing, and e2e-bad was never deployed
+
+    hint: write it, name another with --env-file, or take `env` out of the manifest
+    ");
     // Secrets that do not fit the egress rules, or are none.
     let astray = Project::new("e2e-bad").env(&format!("OPENAI_API_KEY={STUB_KEY}\nANTHROPIC_API_KEY=k\nANTHROPIC_BASE_URL=https://elsewhere.example.com\n"));
-    server.deploy(&astray).fails(3).says("ANTHROPIC_BASE_URL").says("elsewhere.example.com");
+    let astray = server.deploy(&astray).exits(3).says("error: the agent's secrets do not fit its egress rules");
+    astray.says("ANTHROPIC_BASE_URL").says("add \"elsewhere.example.com\" to rapidclaw.security.allowed_hosts");
     let broken = Project::new("e2e-bad").env("GREETING='no end");
     server.deploy(&broken).exits(3).says(".env");
     assert_eq!(server.rapidclaw(&["status"]).ok().out, "");
@@ -256,7 +279,11 @@ fn servers_in_each_others_way() {
 
     // A second server on the same data folder.
     let second = server.rapidclaw(&["server", "run", "--listen=127.0.0.1:0", "--agents-listen=127.0.0.1:0"]).fails(1);
-    insta::assert_snapshot!(stable(&second, &server.machine, None), @"");
+    insta::assert_snapshot!(stable(&second, &server.machine, None), @r"
+    error: another server runs on the data folder [DATA]
+
+    hint: `rapidclaw server status` says which; `rapidclaw server stop` stops it
+    ");
     server.rapidclaw(&["server", "status"]).ok().prints(&server.url);
 
     // An address that others reach, in clear.

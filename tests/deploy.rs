@@ -70,7 +70,7 @@ fn the_example_goes_to_production() {
     assert_ne!(first.replica.unwrap(), second.replica.unwrap());
     assert_eq!(say("another", "What is my name?").body["result"], "I do not know your name.");
     let weather = say("tool", "What is the weather in Paris?");
-    assert_eq!(weather.body["result"], "It is rainy in Paris.");
+    assert_eq!(weather.body["result"], "It is windy in Paris.");
 
     // The model was asked with the real key, and the turns cost what their tokens cost.
     let requests = server.stub.requests();

@@ -105,7 +105,7 @@ fn inside(container: &str, script: &str, arguments: &[&str]) -> Value {
     serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed}"))
 }
 
-const LOOK_AROUND: &str = r#"
+const LOOK_AROUND: &str = r##"
 import glob, http.client, json, os, socket, ssl, stat, subprocess, sys, urllib.request
 allowed, denied, site, host_ports = sys.argv[1], sys.argv[2], sys.argv[3], json.loads(sys.argv[4])
 
@@ -201,7 +201,7 @@ print(json.dumps({
     "environments": [tried(lambda: read(path)) for path in glob.glob("/proc/[0-9]*/environ")],
     "replica.json": json.loads(read("/run/rapidclaw/s/replica.json")),
 }))
-"#;
+"##;
 
 #[test]
 fn a_replica_reaches_what_its_manifest_allows_and_nothing_else() {
