@@ -191,6 +191,55 @@ fn a_killed_server_finds_its_replicas_again_and_a_stopped_one_its_data() {
     assert_eq!(server.turn("e2e-server", &key, "t", "four"), "hello 4: one");
 }
 
+/// [`ECHO`], but a message that begins with "wait" is waited on.
+fn patient() -> String {
+    let wait = "    if said[-1].startswith('wait'):\n        await asyncio.sleep(60)\n    return {";
+    format!("import asyncio\n{}", ECHO.replace("    return {", wait))
+}
+
+#[test]
+fn a_run_that_is_cut_off_ends_as_an_error_and_its_thread_goes_on() {
+    let mut server = Server::start();
+    let name = "e2e-cut";
+    let key = server.deploy(&Project::new(name).graph(&patient())).ok().key();
+    let url = format!("{}/agents/{name}/v1/chat", server.agents_url);
+    let in_flight = |server: &Server| {
+        let (url, key) = (url.clone(), key.clone());
+        let body = json!({ "thread_id": "t", "user_id": "u", "message": "wait" });
+        let call = std::thread::spawn(move || support::try_post(&url, &[("x-api-key", &key)], &body));
+        until("the run is under way", || match server.query("SELECT count(*) FROM runs WHERE status = 'running'") {
+            1 => Ok(()),
+            count => Err(count.to_string()),
+        });
+        call
+    };
+    assert_eq!(server.turn(name, &key, "t", "one"), "hello 1: one");
+
+    // The replica is killed: its run ends at once, and the thread's next turn waits for the next replica.
+    let call = in_flight(&server);
+    docker_said(&["kill", server.until_containers(name, 1).first().unwrap()]);
+    let lost = call.join().unwrap().unwrap().is_problem(500, "run-failed");
+    assert_eq!((&lost.body["error"]["type"], &lost.body["thread_id"]), (&json!("ReplicaLost"), &json!("t")), "{lost:?}");
+    assert_eq!(server.turn(name, &key, "t", "two"), "hello 3: one");
+
+    // The server is killed: its client hears nothing, and the thread goes on with the next server.
+    let call = in_flight(&server);
+    server.kill();
+    assert!(call.join().unwrap().is_err());
+    server.start_again();
+    assert_eq!(server.turn(name, &key, "t", "three"), "hello 5: one");
+    assert_eq!(server.query("SELECT count(*) FROM runs WHERE status = 'error' AND error ->> 'type' = 'ServerLost'"), 1);
+
+    // The server is stopped: it says so.
+    let call = in_flight(&server);
+    server.rapidclaw(&["server", "stop"]).ok();
+    let stopped = call.join().unwrap();
+    assert!(!stopped.is_ok_and(|answer| answer.status == 200), "a run that was cut off is no success");
+    server.start_again();
+    assert_eq!(server.turn(name, &key, "t", "four"), "hello 7: one");
+    assert_eq!(server.query("SELECT count(*) FROM runs WHERE status IN ('pending', 'running')"), 0);
+}
+
 #[test]
 fn only_its_own_keys_open_an_agent() {
     let server = Server::start();

@@ -544,15 +544,27 @@ impl Answer {
     }
 }
 
+#[track_caller]
 pub fn get(url: &str, headers: &[(&str, &str)]) -> Answer {
-    call(reqwest::Method::GET, url, headers, None)
+    call(reqwest::Method::GET, url, headers, None).unwrap_or_else(|error| panic!("{url}: {error:?}"))
 }
 
+#[track_caller]
 pub fn post(url: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
+    try_post(url, headers, body).unwrap_or_else(|error| panic!("{url}: {error:?}"))
+}
+
+/// A request that may get no answer.
+pub fn try_post(url: &str, headers: &[(&str, &str)], body: &Value) -> reqwest::Result<Answer> {
     call(reqwest::Method::POST, url, headers, Some(body))
 }
 
-fn call(method: reqwest::Method, url: &str, headers: &[(&str, &str)], body: Option<&Value>) -> Answer {
+fn call(
+    method: reqwest::Method,
+    url: &str,
+    headers: &[(&str, &str)],
+    body: Option<&Value>,
+) -> reqwest::Result<Answer> {
     runtime().block_on(async {
         let client = http::client(Duration::from_secs(5), Some(Duration::from_secs(120))).unwrap();
         let mut request = client.request(method, url);
@@ -562,13 +574,13 @@ fn call(method: reqwest::Method, url: &str, headers: &[(&str, &str)], body: Opti
         if let Some(body) = body {
             request = request.json(body);
         }
-        let response = request.send().await.unwrap_or_else(|error| panic!("{url}: {error:?}"));
+        let response = request.send().await?;
         let header = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
         let (status, replica) = (response.status().as_u16(), header("rapidclaw-replica"));
         let content_type = header("content-type").unwrap_or_default();
-        let text = response.text().await.unwrap();
+        let text = response.text().await?;
         let body = serde_json::from_str(&text).unwrap_or_default();
-        Answer { status, replica, content_type, body, text }
+        Ok(Answer { status, replica, content_type, body, text })
     })
 }
 
