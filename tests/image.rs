@@ -79,7 +79,8 @@ impl Drop for Cleanup {
     fn drop(&mut self) {
         let found = docker(&["images", "-q", "--filter", &format!("label=rapidclaw.agent={}", self.0)]);
         for id in String::from_utf8_lossy(&found.stdout).lines() {
-            docker(&["rmi", "-f", id]);
+            // Not the layers below: another build may stand on them.
+            docker(&["rmi", "-f", "--no-prune", id]);
         }
     }
 }
@@ -156,8 +157,8 @@ async fn a_project_is_built_and_a_changed_line_moves_the_last_layer_alone() {
     eprintln!("nothing changed: {:.2} s", started.elapsed().as_secs_f64());
     assert_eq!((again.image_id.as_str(), again.cached), (first.image_id.as_str(), true));
 
-    // One changed line: every layer but the last is the same.
-    std::fs::write(folder.path().join("agent.py"), format!("{GRAPH}# changed\n")).unwrap();
+    // One changed line (never seen before, or it would be in the cache): every layer but the last is the same.
+    std::fs::write(folder.path().join("agent.py"), format!("{GRAPH}# {}\n", rapidclaw::base::ids::new_id())).unwrap();
     let heard = Heard::default();
     let started = Instant::now();
     let changed = build(&docker_engine, &project, &options(), &heard, &never).await.unwrap();
@@ -204,7 +205,7 @@ async fn a_failing_line_and_a_base_image_that_is_nowhere() {
             (
                 "langgraph.json",
                 r#"{"dependencies": ["."], "graphs": {"agent": "./agent.py:graph"}, "rapidclaw": {"name": "image-fail"},
-               "dockerfile_lines": ["RUN echo before; echo wrong >&2; exit 7"]}"#,
+               "dockerfile_lines": ["RUN (echo before; echo wrong) >&2; exit 7"]}"#,
             ),
             ("agent.py", GRAPH),
         ],
@@ -254,4 +255,62 @@ async fn an_interrupted_build_leaves_nothing_running() {
         assert!(Instant::now() < deadline, "its container is still there");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
+}
+
+/// Imports `module` as a replica would and prints what `shown` says.
+fn imported(tag: &str, module: &str, shown: &str) -> String {
+    let script = format!(
+        "import sys, json, importlib.metadata as m; p = json.load(open('/opt/rapidclaw/project.json'))\n\
+         sys.path[:0] = p['paths']; import langgraph, {module} as agent; print({shown})"
+    );
+    said(&docker(&["run", "--rm", "--network", "none", tag, "python", "-c", &script]))
+}
+
+#[tokio::test]
+async fn a_lock_is_installed_as_it_stands() {
+    let docker_engine = engine().await;
+    let _cleanup = Cleanup("image-locked");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/projects/locked");
+    let project = project(&folder, &[]);
+    let heard = Heard::default();
+    let built = build(&docker_engine, &project, &options(), &heard, &CancellationToken::new()).await;
+    let built = built.unwrap_or_else(|error| panic!("{error:?}\n{}", heard.lines().join("\n")));
+    let locked = std::fs::read_to_string(folder.join("uv.lock")).unwrap();
+    let version = imported(&built.tag, "agent", "agent.graph, m.version('root'), m.version('idna')");
+    let idna = version.rsplit(' ').next().unwrap().to_owned();
+    assert!(
+        version.starts_with("1 0.1 ") && locked.contains(&format!("name = \"idna\"\nversion = \"{idna}\"")),
+        "{version}"
+    );
+}
+
+#[tokio::test]
+async fn flat_packages_a_setup_py_and_lines_that_install_and_copy() {
+    let docker_engine = engine().await;
+    let _cleanup = Cleanup("image-shapes");
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = r#"{"dependencies": ["./flat", "./pkg", "idna"], "graphs": {"agent": "./flat/agent.py:graph"},
+        "dockerfile_lines": ["RUN pip install -q attrs", "COPY extra.txt /x"], "keep_pkg_tools": ["setuptools"],
+        "rapidclaw": {"name": "image-shapes"}}"#;
+    let setup =
+        "from setuptools import setup\nsetup(name='mypkg', version='3', packages=['mypkg'], install_requires=['six'])";
+    let project = project(
+        folder.path(),
+        &[
+            ("langgraph.json", manifest),
+            ("flat/agent.py", "from flat.y import z\nimport mypkg, six, attrs, idna, setuptools\ngraph = z"),
+            ("flat/__init__.py", ""),
+            ("flat/y.py", "z = 5"),
+            ("pkg/setup.py", setup),
+            ("pkg/mypkg/__init__.py", ""),
+            ("extra.txt", "hi"),
+            ("Dockerfile", "FROM theirs"),
+        ],
+    );
+    let heard = Heard::default();
+    let built = build(&docker_engine, &project, &options(), &heard, &CancellationToken::new()).await;
+    let built = built.unwrap_or_else(|error| panic!("{error:?}\n{}", heard.lines().join("\n")));
+    assert_eq!(built.notes.len(), 2, "{:?}", built.notes);
+    let shown = "agent.graph, m.version('mypkg'), agent.mypkg.__file__, open('/x').read(), p['workdir']";
+    assert_eq!(imported(&built.tag, "flat.agent", shown), "5 3 /deps/pkg/mypkg/__init__.py hi /deps/flat/flat");
 }

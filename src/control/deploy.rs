@@ -67,8 +67,10 @@ impl Control {
                     folder: request.folder,
                     secret_names: secrets.keys().cloned().collect(),
                     source_revision: request.source_revision,
+                    copy_of: None,
                 };
-                let (release, rollout) = self.store().begin_rollout(agent.id, &new, &request.client_phases).await?;
+                let (release, rollout) =
+                    self.store().begin_rollout(agent.id, &new, &request.client_phases, None).await?;
                 (DeployOutcome::Rollout, release.version, Some(rollout.id))
             }
         };
@@ -103,7 +105,12 @@ impl Control {
             })
         };
         let sealed = secrets.0.iter().map(seal).collect::<Result<Vec<_>, ControlError>>()?;
-        Ok(self.store().replace_secrets(agent.id, &sealed).await?)
+        let changed = self.store().replace_secrets(agent.id, &sealed).await?;
+        if changed {
+            // Replicas on standby have read yesterday's.
+            self.store().end_standby(agent.id).await?;
+        }
+        Ok(changed)
     }
 }
 

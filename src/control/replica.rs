@@ -41,7 +41,7 @@ pub struct Charge {
     /// Its image.
     pub image: String,
     /// The rollout that makes the replica.
-    pub rollout: Uuid,
+    pub generation: Uuid,
     /// What the manifest says.
     pub settings: Arc<AgentSettings>,
     /// The agent's secrets.
@@ -64,7 +64,10 @@ pub async fn supervise(
         kick.notify_one();
     };
     let shutdown = control.0.parts.shutdown.child();
-    let lead = lead(&control, &charge, &shutdown, &tell);
+    // However this ends, also when it is dropped: then the replica's runs need not wait for its silence.
+    let dead = CancellationToken::new();
+    let _dead_at_last = dead.clone().drop_guard();
+    let lead = lead(&control, &charge, &shutdown, &dead, &tell);
     let fault = tokio::select! {
         fault = lead => Some(fault),
         exit = exit_of(charge.id, &mut exits) => Some(Fault::Exited(exit)),
@@ -96,12 +99,14 @@ async fn lead(
     control: &Control,
     charge: &Charge,
     shutdown: &crate::base::shutdown::Shutdown,
+    dead: &CancellationToken,
     tell: &(impl Fn(MemberState) + Send + Sync),
 ) -> Fault {
     let endpoint = match prepare(control, charge, shutdown).await {
         Ok(endpoint) => endpoint,
         Err(why) => return Fault::NotStarted(why),
     };
+    tell(MemberState::Loading);
     let mut was_ready = false;
     loop {
         let connection = match endpoint.connect().await {
@@ -120,6 +125,7 @@ async fn lead(
             control.gateway().committer().clone(),
             connection,
             ready,
+            dead.clone(),
         );
         // Runs in flight end in order even when this supervisor is dropped: the connection has its own task.
         let task = shutdown.spawn(connected);
@@ -128,7 +134,7 @@ async fn lead(
             tell(MemberState::Ready(replica, Arc::new(describe)));
         }
         let _ = task.await;
-        tell(MemberState::Starting);
+        tell(MemberState::Loading);
     }
 }
 
@@ -155,7 +161,7 @@ async fn prepare(
             agent: charge.agent.clone(),
             release: charge.release,
             version: charge.version,
-            rollout: charge.rollout,
+            rollout: charge.generation,
             image: charge.image.clone(),
             cpu: charge.settings.cpu,
             memory_bytes: charge.settings.memory_bytes,

@@ -9,7 +9,7 @@ use crate::base::shutdown::Shutdown;
 use crate::runner::connection::FrameSender;
 use crate::runner::protocol::{Read, Reply, ToReplica, Tuple};
 use crate::store::checkpoints::{self, Change, CheckpointError, Op, Schema};
-use crate::store::runs::{self, Ending, RunStatus};
+use crate::store::runs::{self, Ending, Requeued, RunStatus};
 use crate::store::{Store, StoreError};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -27,6 +27,9 @@ const BATCH: usize = 256;
 const RETRIES: u32 = 60;
 const RETRY_EVERY: Duration = Duration::from_millis(500);
 
+/// A run that has taken so many replicas with it is given up.
+const MOST_LOSSES: i32 = 3;
+
 /// Run and number of an attempt.
 pub type Key = (Uuid, i32);
 
@@ -38,6 +41,8 @@ pub enum Item {
     Read { schema: Arc<Schema>, key: Key, read: Box<Read>, sender: FrameSender },
     /// A change of threads as a whole.
     Change { schema: Arc<Schema>, key: Key, id: u64, change: Change, only: Option<String>, sender: FrameSender },
+    /// The attempt is over and the run is not: it waits for its next one. With `loss` its replica is gone.
+    Requeue { key: Key, loss: bool, done: oneshot::Sender<Requeued> },
     /// The run's end.
     End { schema: Arc<Schema>, ending: Box<Ending>, done: oneshot::Sender<Ended> },
 }
@@ -79,20 +84,24 @@ impl Committer {
 impl Item {
     fn run(&self) -> Uuid {
         match self {
-            Self::Save { key, .. } | Self::Read { key, .. } | Self::Change { key, .. } => key.0,
+            Self::Save { key, .. } | Self::Read { key, .. } | Self::Change { key, .. } | Self::Requeue { key, .. } => {
+                key.0
+            }
             Self::End { ending, .. } => ending.run,
         }
     }
 
     fn key(&self) -> Key {
         match self {
-            Self::Save { key, .. } | Self::Read { key, .. } | Self::Change { key, .. } => *key,
+            Self::Save { key, .. } | Self::Read { key, .. } | Self::Change { key, .. } | Self::Requeue { key, .. } => {
+                *key
+            }
             Self::End { ending, .. } => (ending.run, ending.attempt),
         }
     }
 
     fn waits_for_what_came_before(&self) -> bool {
-        matches!(self, Self::Read { .. } | Self::Change { .. })
+        matches!(self, Self::Read { .. } | Self::Change { .. } | Self::Requeue { .. })
     }
 }
 
@@ -193,7 +202,7 @@ async fn transaction(store: &Store, batch: &[Item]) -> Result<Done, StoreError> 
                 by_schema.entry(schema.name()).or_insert_with(|| (schema, Vec::new())).1.push(op);
             }
             Item::End { ending, .. } => endings.push((**ending).clone()),
-            Item::Read { .. } | Item::Change { .. } => {}
+            Item::Read { .. } | Item::Change { .. } | Item::Requeue { .. } => {}
         }
     }
     for (schema, ops) in by_schema.into_values() {
@@ -216,7 +225,7 @@ async fn tell(batch: Vec<Item>, done: &Done) {
                 let ended = if done.ended.contains(&ending.run) { Ended::Committed } else { Ended::Fenced };
                 let _ = tell.send(ended);
             }
-            Item::Read { .. } | Item::Change { .. } => {}
+            Item::Read { .. } | Item::Change { .. } | Item::Requeue { .. } => {}
         }
     }
 }
@@ -236,7 +245,7 @@ async fn reject(store: &Store, items: Vec<Item>) {
                 }
                 let _ = done.send(Ended::Rejected);
             }
-            Item::Read { .. } | Item::Change { .. } => {}
+            Item::Read { .. } | Item::Change { .. } | Item::Requeue { .. } => {}
         }
     }
 }
@@ -258,6 +267,10 @@ async fn answer(store: &Store, question: Item) {
             let result: Result<Vec<Tuple>, StoreError> = changed.map(|()| vec![]).map_err(StoreError::from);
             (id, sender, result)
         }
+        Item::Requeue { key: (run, attempt), loss, done } => {
+            let _ = done.send(requeue(store, run, attempt, loss).await);
+            return;
+        }
         Item::Save { .. } | Item::End { .. } => return,
     };
     let reply = match result {
@@ -268,6 +281,24 @@ async fn answer(store: &Store, question: Item) {
         }
     };
     let _ = sender.send(ToReplica::Reply(reply)).await;
+}
+
+/// Tried again while the database is away: a run that is not put back waits for nobody.
+async fn requeue(store: &Store, run: Uuid, attempt: i32, loss: bool) -> Requeued {
+    let mut tries = 0;
+    loop {
+        match store.requeue_run(run, attempt, loss, MOST_LOSSES).await {
+            Ok(requeued) => return requeued,
+            Err(error) if is_passing(&error) && tries < RETRIES => {
+                tries += 1;
+                tokio::time::sleep(RETRY_EVERY).await;
+            }
+            Err(error) => {
+                tracing::error!(run_id = %run, error = %chain(&error), "a run could not be put back");
+                return Requeued::Fenced;
+            }
+        }
+    }
 }
 
 /// An error with its causes, for the log.

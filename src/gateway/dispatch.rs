@@ -36,7 +36,7 @@ async fn begin_all(gateway: &Gateway, route: &Arc<Route>) {
                 return;
             }
         };
-        let Claimed { id, thread_id, graph, request, metadata, attempt, thread_status } = claimed;
+        let Claimed { id, thread_id, graph, request, metadata, attempt, thread_status, elapsed } = claimed;
         let execution = Execution {
             run: id,
             attempt,
@@ -46,13 +46,13 @@ async fn begin_all(gateway: &Gateway, route: &Arc<Route>) {
             metadata: metadata.0,
             new_thread: false,
             interrupted: thread_status.as_deref() == Some("interrupted"),
+            elapsed: Duration::try_from_secs_f64(elapsed).unwrap_or_default(),
             slot,
             serving,
         };
         let (gateway, route) = (gateway.clone(), Arc::clone(route));
         gateway.clone().spawn(async move {
-            let outcome = execution.run(&gateway, &route).await;
-            gateway.deliver(id, outcome);
+            execution.run(&gateway, &route).await;
         });
     }
 }

@@ -1,22 +1,26 @@
 //! One attempt at a run, from the replica's start frame to the committed end.
 
 use super::Gateway;
-use super::committer::{Ended, chain};
+use super::committer::{Ended, Item, chain};
 use super::outcome::Outcome;
-use super::replica::{Grant, Slot};
+use super::replica::{Finish, Grant, Slot};
 use super::route::{Route, Serving};
 use crate::run::chat::ChatShape;
-use crate::runner::protocol::{Answer, Start, State};
+use crate::runner::protocol::{Answer, Start, State, Tuple};
 use crate::store::checkpoints;
-use crate::store::runs::RunRequest;
+use crate::store::runs::{Requeued, RunRequest};
 use serde_bytes::ByteBuf;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 /// What the gateway waits beyond `run_timeout` for the replica's own end.
 const TIMEOUT_GRACE: Duration = Duration::from_secs(1);
+
+/// What a run whose time is up is given all the same, so that it ends as one that ran out of time.
+const LEAST_TIME: Duration = Duration::from_millis(1);
 
 /// An attempt that has begun.
 pub struct Execution {
@@ -36,6 +40,8 @@ pub struct Execution {
     pub new_thread: bool,
     /// Whether the thread waits for a human: the message resumes it.
     pub interrupted: bool,
+    /// Since its first attempt began.
+    pub elapsed: Duration,
     /// Where it runs.
     pub slot: Slot,
     /// The release it runs on.
@@ -43,27 +49,31 @@ pub struct Execution {
 }
 
 impl Execution {
-    /// Executes the run and returns when its end is committed.
-    pub async fn run(self, gateway: &Gateway, route: &Route) -> Outcome {
+    /// Executes the attempt. When the run's end is committed, whoever waits for it gets it; a run that
+    /// goes on elsewhere is the queue's again.
+    pub async fn run(self, gateway: &Gateway, route: &Route) {
         let outcome = self.attempt(gateway, route).await;
         drop(self.slot);
+        if let Some(outcome) = outcome {
+            gateway.deliver(self.run, outcome);
+        }
         route.kick.notify_one();
-        outcome
     }
 
-    async fn attempt(&self, gateway: &Gateway, route: &Route) -> Outcome {
+    async fn attempt(&self, gateway: &Gateway, route: &Route) -> Option<Outcome> {
         let start = match self.start_frame(gateway, route).await {
             Ok(start) => start,
-            Err(outcome) => return self.end_ourselves(gateway, outcome).await,
+            Err(outcome) => return Some(self.end_ourselves(gateway, outcome).await),
         };
         let replica = self.slot.replica();
         let grant = Grant::Thread(self.thread.to_string());
         let Some(mut end) = replica.start(self.run, grant, start).await else {
-            let lost = Outcome::fault("ReplicaLost", "the replica that was to execute the run is gone");
-            return self.end_ourselves(gateway, lost).await;
+            let (done, requeued) = oneshot::channel();
+            let key = (self.run, self.attempt);
+            gateway.committer().submit(Item::Requeue { key, loss: true, done }).await;
+            return self.after_requeue(gateway, requeued).await;
         };
-        let limit = self.serving.limits.run_timeout.map(|limit| limit + TIMEOUT_GRACE);
-        let finish = match limit {
+        let finish = match self.time_left().map(|left| left + TIMEOUT_GRACE) {
             None => end.await,
             Some(limit) => match tokio::time::timeout(limit, &mut end).await {
                 Ok(finish) => finish,
@@ -74,12 +84,37 @@ impl Execution {
                 }
             },
         };
-        let Ok(finish) = finish else { return Outcome::fault("ReplicaLost", "the replica's connection is gone") };
-        match finish.committed.await {
-            Ok(Ended::Committed) => finish.outcome,
-            Ok(Ended::Fenced) => Outcome::fault("RunTakenOver", "another attempt has taken the run over"),
-            Ok(Ended::Rejected) | Err(_) => Outcome::fault("CheckpointRejected", "the run's state could not be stored"),
+        match finish {
+            Ok(Finish::Ended(outcome, committed)) => match committed.await {
+                Ok(Ended::Committed) => Some(outcome),
+                // Another attempt has the run: its end is the run's.
+                Ok(Ended::Fenced) => None,
+                Ok(Ended::Rejected) | Err(_) => {
+                    Some(Outcome::fault("CheckpointRejected", "the run's state could not be stored"))
+                }
+            },
+            Ok(Finish::Requeued(requeued)) => self.after_requeue(gateway, requeued).await,
+            Err(_) => None,
         }
+    }
+
+    async fn after_requeue(&self, gateway: &Gateway, requeued: oneshot::Receiver<Requeued>) -> Option<Outcome> {
+        match requeued.await {
+            Ok(Requeued::GivenUp) => {
+                let lost = Outcome::fault("ReplicaLost", "the run was lost with its replica too often");
+                Some(self.end_ourselves(gateway, lost).await)
+            }
+            Ok(Requeued::Waiting) => {
+                tracing::info!(run_id = %self.run, attempt = self.attempt, "a run goes on with its next attempt");
+                None
+            }
+            Ok(Requeued::Fenced) | Err(_) => None,
+        }
+    }
+
+    /// What is left of the run's `run_timeout`, over all its attempts.
+    fn time_left(&self) -> Option<Duration> {
+        self.serving.limits.run_timeout.map(|limit| limit.saturating_sub(self.elapsed).max(LEAST_TIME))
     }
 
     async fn end_ourselves(&self, gateway: &Gateway, outcome: Outcome) -> Outcome {
@@ -105,7 +140,12 @@ impl Execution {
             RunRequest::Chat { message, full } => {
                 let no_state = tuple.is_none();
                 let shape = graph.and_then(|graph| graph.chat.as_ref().ok());
-                let (input, command) = chat(shape, self.run, message, no_state, self.interrupted && !no_state);
+                let (input, command) = if tuple.as_ref().is_some_and(|tuple| self.has_begun(tuple)) {
+                    // An attempt before this one left a checkpoint that holds the input: it goes on from there.
+                    (None, None)
+                } else {
+                    chat(shape, self.run, message, no_state, self.interrupted && !no_state)
+                };
                 (input, command, Answer::Chat, *full)
             }
         };
@@ -116,7 +156,6 @@ impl Execution {
             metadata.insert("graph_id".into(), json!(self.graph));
             metadata.insert("release".into(), json!(format!("v{}", self.serving.version)));
         }
-        let limits = self.serving.limits;
         Ok(Start {
             run: self.run.to_string(),
             attempt: u32::try_from(self.attempt).unwrap_or_default(),
@@ -127,11 +166,24 @@ impl Execution {
             state: Some(State { tuple }),
             recursion_limit: graph.and_then(|graph| graph.recursion_limit),
             metadata: Some(bytes(&metadata)),
-            timeout_ms: limits.run_timeout.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
+            timeout_ms: self.time_left().map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
             answer,
             full,
             ..Start::default()
         })
+    }
+}
+
+impl Execution {
+    /// Whether a checkpoint is of this run.
+    fn has_begun(&self, tuple: &Tuple) -> bool {
+        #[derive(serde::Deserialize)]
+        struct Metadata<'a> {
+            #[serde(borrow, default)]
+            run_id: Option<std::borrow::Cow<'a, str>>,
+        }
+        let metadata: Option<Metadata> = serde_json::from_slice(&tuple.metadata).ok();
+        metadata.and_then(|metadata| metadata.run_id).is_some_and(|id| id == self.run.to_string())
     }
 }
 

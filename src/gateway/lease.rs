@@ -1,19 +1,21 @@
 //! The gateway's lease, and runs that nobody holds any more.
 
 use super::Gateway;
-use super::committer::chain;
-use super::outcome::{self, Outcome};
+use super::committer::{Item, chain};
 use crate::store::StoreError;
 use std::time::Duration;
 
 /// How often the lease is renewed, and how long it lasts (DESIGN.md 3).
 const RENEW_EVERY: Duration = Duration::from_secs(1);
 const LEASE_SECONDS: f64 = 4.0;
+/// How long beyond its lease a gateway is silent before its runs go on elsewhere: with the lease 10 s, by
+/// when their replicas have given them up.
+const SILENCE_SECONDS: f64 = 6.0;
 /// Every so many renewals, runs without a holder are looked for.
-const SWEEP_EVERY: u32 = 4;
+const SWEEP_EVERY: u32 = 2;
 
-/// Renews the lease for as long as the gateway lives. Runs of gateways that are gone end as errors in this
-/// version; waiting runs that no client of ours waits for begin.
+/// Renews the lease for as long as the gateway lives. Runs of gateways that are gone go on with their next
+/// attempt; waiting runs that no client of ours waits for begin.
 pub async fn keep(gateway: Gateway) {
     let mut round = 0_u32;
     loop {
@@ -30,17 +32,10 @@ pub async fn keep(gateway: Gateway) {
 }
 
 async fn sweep(gateway: &Gateway) -> Result<(), StoreError> {
-    let lost = Outcome::fault("ServerLost", "the server that held the run is gone");
-    let endings: Vec<_> = gateway
-        .store()
-        .orphaned_attempts()
-        .await?
-        .into_iter()
-        .map(|(run, attempt)| outcome::ending(run, attempt, &lost))
-        .collect();
-    if !endings.is_empty() {
-        let ended = gateway.store().end_runs(&endings).await?;
-        tracing::warn!(runs = ended.len(), "runs of a server that is gone have ended as errors");
+    for (run, attempt) in gateway.store().orphaned_attempts(SILENCE_SECONDS).await? {
+        let (done, _) = tokio::sync::oneshot::channel();
+        tracing::warn!(run_id = %run, attempt, "a run of a server that is gone goes on");
+        gateway.committer().submit(Item::Requeue { key: (run, attempt), loss: false, done }).await;
     }
     let waiting = gateway.store().agents_with_waiting_runs().await?;
     for route in gateway.0.routes.read().unwrap_or_else(std::sync::PoisonError::into_inner).values() {

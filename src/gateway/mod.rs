@@ -36,7 +36,7 @@ struct Inner {
     committer: Committer,
     routes: RwLock<HashMap<String, Arc<Route>>>,
     keys: RwLock<HashMap<[u8; 32], Uuid>>,
-    waiting: Mutex<HashMap<Uuid, oneshot::Sender<Outcome>>>,
+    waiting: Mutex<HashMap<Uuid, Vec<oneshot::Sender<Arc<Outcome>>>>>,
     shutdown: Shutdown,
     /// Tasks of runs: they end when their runs are committed, not when they are asked to.
     runs: Shutdown,
@@ -139,18 +139,24 @@ impl Gateway {
         self.0.runs.finish(grace).await;
     }
 
-    /// Registers a client that waits for a run which another task will execute.
-    fn wait_for(&self, run: Uuid) -> oneshot::Receiver<Outcome> {
+    /// Tells all who wait that this process ends: their runs go on in the next one.
+    pub fn dismiss(&self) {
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Registers a client that waits for a run's end.
+    fn wait_for(&self, run: Uuid) -> oneshot::Receiver<Arc<Outcome>> {
         let (sender, receiver) = oneshot::channel();
-        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(run, sender);
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).entry(run).or_default().push(sender);
         receiver
     }
 
     /// Gives a run's outcome to whoever waits for it.
     fn deliver(&self, run: Uuid, outcome: Outcome) {
         let waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
-        if let Some(sender) = waiting {
-            let _ = sender.send(outcome);
+        let outcome = Arc::new(outcome);
+        for sender in waiting.into_iter().flatten() {
+            let _ = sender.send(Arc::clone(&outcome));
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::api::problem::RunFault;
 use crate::run::cost::{self, Tokens};
 use crate::runner::protocol::{End, EndStatus, Json};
-use crate::store::runs::{Ending, RunStatus};
+use crate::store::runs::{Ending, RunRow, RunStatus};
 use serde_json::json;
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -20,7 +20,7 @@ pub enum Outcome {
 }
 
 /// What a graph answered.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Answer {
     /// Text of the last AI message.
     pub result: Option<String>,
@@ -51,6 +51,29 @@ pub fn ending(run: Uuid, attempt: i32, outcome: &Outcome) -> Ending {
     Ending { run, attempt, status, answer: None, fault, input_tokens: 0, output_tokens: 0, cost: None }
 }
 
+/// How a run ended, from its row; nothing while it has not.
+pub fn stored(row: &RunRow) -> Option<Outcome> {
+    match row.status.as_str() {
+        "pending" | "running" => None,
+        "timeout" => Some(Outcome::TimedOut),
+        "success" => {
+            let answer = row.answer.as_ref().map(|answer| &answer.0);
+            let raw = |name: &str| {
+                let value = answer?.get(name).filter(|value| !value.is_null())?;
+                serde_json::value::to_raw_value(value).ok()
+            };
+            Some(Outcome::Answer(Box::new(Answer {
+                result: answer.and_then(|answer| answer["result"].as_str()).map(str::to_owned),
+                interrupts: raw("interrupts"),
+                messages: raw("messages"),
+                values: raw("values"),
+                replica: None,
+            })))
+        }
+        _ => Some(Outcome::Fault(row.fault.as_ref().map(|fault| fault.0.clone()).unwrap_or_default())),
+    }
+}
+
 /// What a replica's `end` means: for the row and for the client.
 pub fn judge(run: Uuid, attempt: i32, replica: Uuid, end: End) -> (Ending, Outcome) {
     let (input_tokens, output_tokens, cost) = bill(&end);
@@ -74,9 +97,11 @@ pub fn judge(run: Uuid, attempt: i32, replica: Uuid, end: End) -> (Ending, Outco
             (RunStatus::Error, Some(RunFault { kind: error.kind, message }))
         }
     };
+    let (messages, values) = (raw(end.messages), raw(end.values));
     let answer = match status {
-        RunStatus::Success => Some(json!({ "result": end.result })),
-        RunStatus::Interrupted => Some(json!({ "result": null, "interrupts": interrupts })),
+        RunStatus::Success | RunStatus::Interrupted => {
+            Some(json!({ "result": end.result, "interrupts": interrupts, "messages": messages, "values": values }))
+        }
         RunStatus::Error | RunStatus::Timeout => None,
     };
     let outcome = match (status, &fault) {
@@ -85,8 +110,8 @@ pub fn judge(run: Uuid, attempt: i32, replica: Uuid, end: End) -> (Ending, Outco
         (_, None) => Outcome::Answer(Box::new(Answer {
             result: end.result,
             interrupts,
-            messages: raw(end.messages),
-            values: raw(end.values),
+            messages,
+            values,
             replica: Some(replica),
         })),
     };

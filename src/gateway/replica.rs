@@ -3,17 +3,22 @@
 use super::committer::{Committer, Ended, Item};
 use super::outcome::{self, Outcome};
 use crate::runner::connection::{Connection, FrameSender, frames};
-use crate::runner::protocol::{Cancel, FromReplica, Ping, Reply, Start, ToReplica};
+use crate::runner::protocol::{Cancel, Drain, EndStatus, FromReplica, Ping, Reply, Start, ToReplica};
 use crate::store::checkpoints::{Change, Schema};
+use crate::store::runs::{Ending, Requeued};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// How often a replica is asked whether it lives.
 const PING_EVERY: Duration = Duration::from_secs(1);
+
+/// A replica whose connection broke, and which may still live, has given its runs up after this (DESIGN.md 3).
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// One connected replica.
 pub struct Replica {
@@ -41,15 +46,17 @@ pub enum Grant {
 struct Active {
     attempt: i32,
     grant: Grant,
+    /// Whether the replica was asked to stop it at its next super-step, so that it goes on elsewhere.
+    handed_over: bool,
     finish: oneshot::Sender<Finish>,
 }
 
-/// A run's end as it was handed to the committer.
-pub struct Finish {
-    /// What the client gets when it is committed.
-    pub outcome: Outcome,
-    /// Whether it was.
-    pub committed: oneshot::Receiver<Ended>,
+/// The end of an attempt as it was handed to the committer.
+pub enum Finish {
+    /// The run has ended: what the client gets, and whether it is committed.
+    Ended(Outcome, oneshot::Receiver<Ended>),
+    /// The run goes on elsewhere.
+    Requeued(oneshot::Receiver<Requeued>),
 }
 
 /// A place for one run on a replica; given back when dropped.
@@ -70,8 +77,9 @@ impl Slot {
 }
 
 impl Replica {
-    /// Takes a connection over. The future runs it until it breaks; what was in flight then ends as lost.
-    /// `ready` gets the replica's description, once its graphs are loaded.
+    /// Takes a connection over. The future runs it until it breaks; what was in flight then goes on
+    /// elsewhere: at once when `dead` says that the replica has ended, else after [`SILENCE`], when its
+    /// runner has given it up. `ready` gets the replica's description, once its graphs are loaded.
     pub fn attach(
         id: Uuid,
         capacity: u32,
@@ -79,6 +87,7 @@ impl Replica {
         committer: Committer,
         connection: Connection,
         ready: oneshot::Sender<Vec<u8>>,
+        dead: CancellationToken,
     ) -> (Arc<Self>, impl Future<Output = ()> + Send + 'static) {
         let (sender, outgoing) = frames();
         let replica = Arc::new(Self {
@@ -92,7 +101,7 @@ impl Replica {
             schema,
             idle: watch::Sender::new(0),
         });
-        (Arc::clone(&replica), replica.run(connection, outgoing, ready))
+        (Arc::clone(&replica), replica.run(connection, outgoing, ready, dead))
     }
 
     async fn run(
@@ -100,6 +109,7 @@ impl Replica {
         connection: Connection,
         outgoing: mpsc::Receiver<ToReplica>,
         ready: oneshot::Sender<Vec<u8>>,
+        dead: CancellationToken,
     ) {
         let mut ready = Some(ready);
         let (mut reader, write) = connection.split(outgoing);
@@ -131,6 +141,9 @@ impl Replica {
             () = frames => {}
         }
         self.alive.store(false, Ordering::Release);
+        if self.in_flight() > 0 {
+            let _ = tokio::time::timeout(SILENCE, dead.cancelled()).await;
+        }
         self.lose_all().await;
     }
 
@@ -162,7 +175,7 @@ impl Replica {
     pub async fn start(&self, run: Uuid, grant: Grant, start: Start) -> Option<oneshot::Receiver<Finish>> {
         let (finish, receiver) = oneshot::channel();
         let attempt = i32::try_from(start.attempt).unwrap_or(i32::MAX);
-        self.active().insert(run, Active { attempt, grant, finish });
+        self.active().insert(run, Active { attempt, grant, handed_over: false, finish });
         if !self.is_alive() || self.sender.send(ToReplica::Start(Box::new(start))).await.is_err() {
             self.active().remove(&run);
             return None;
@@ -174,25 +187,65 @@ impl Replica {
     /// Says whether the run was still its.
     pub async fn take_away(&self, run: Uuid, outcome: Outcome) -> bool {
         let Some(active) = self.active().remove(&run) else { return false };
-        let attempt = u32::try_from(active.attempt).unwrap_or_default();
+        let attempt = active.attempt;
         self.finish(run, active, outcome).await;
-        let cancel = Cancel { run: run.to_string(), attempt, action: "interrupt".into(), reason: "taken away".into() };
-        let _ = self.sender.send(ToReplica::Cancel(cancel)).await;
+        self.cancel(run, attempt).await;
         true
+    }
+
+    /// Asks for all runs in flight to stop at their next super-step: they go on elsewhere.
+    pub async fn hand_over(&self, reason: &str) {
+        let runs: Vec<(Uuid, i32)> = self
+            .active()
+            .iter_mut()
+            .map(|(run, active)| {
+                active.handed_over = true;
+                (*run, active.attempt)
+            })
+            .collect();
+        for (run, _) in runs {
+            let drain = Drain { run: Some(run.to_string()), reason: reason.to_owned() };
+            let _ = self.sender.send(ToReplica::Drain(drain)).await;
+        }
+    }
+
+    /// Takes all runs in flight away now: they go on elsewhere from their last checkpoint.
+    pub async fn hand_over_now(&self) {
+        let taken: Vec<(Uuid, Active)> = self.active().drain().collect();
+        for (run, active) in taken {
+            self.cancel(run, active.attempt).await;
+            self.requeue(run, active, false).await;
+        }
     }
 
     async fn finish(&self, run: Uuid, active: Active, outcome: Outcome) {
         let ending = outcome::ending(run, active.attempt, &outcome);
+        self.end(active, ending, outcome).await;
+    }
+
+    async fn end(&self, active: Active, ending: Ending, outcome: Outcome) {
         let (done, committed) = oneshot::channel();
-        self.committer.submit(Item::End { schema: Arc::clone(&self.schema), ending: Box::new(ending), done }).await;
-        let _ = active.finish.send(Finish { outcome, committed });
+        let schema = Arc::clone(&self.schema);
+        self.committer.submit(Item::End { schema, ending: Box::new(ending), done }).await;
+        let _ = active.finish.send(Finish::Ended(outcome, committed));
+    }
+
+    async fn requeue(&self, run: Uuid, active: Active, loss: bool) {
+        let (done, requeued) = oneshot::channel();
+        self.committer.submit(Item::Requeue { key: (run, active.attempt), loss, done }).await;
+        let _ = active.finish.send(Finish::Requeued(requeued));
+    }
+
+    async fn cancel(&self, run: Uuid, attempt: i32) {
+        let attempt = u32::try_from(attempt).unwrap_or_default();
+        let cancel = Cancel { run: run.to_string(), attempt, action: "interrupt".into(), reason: "taken away".into() };
+        let _ = self.sender.send(ToReplica::Cancel(cancel)).await;
     }
 
     async fn lose_all(&self) {
         let lost: Vec<(Uuid, Active)> = self.active().drain().collect();
         for (run, active) in lost {
-            let outcome = Outcome::fault("ReplicaLost", "the replica that executed the run is gone");
-            self.finish(run, active, outcome).await;
+            self.requeue(run, active, true).await;
         }
     }
 
@@ -262,10 +315,17 @@ impl Replica {
             FromReplica::End(end) => {
                 let Some(run) = Uuid::try_parse(&end.run).ok() else { return };
                 let Some(active) = self.take_active(run, end.attempt) else { return };
-                let (ending, outcome) = outcome::judge(run, active.attempt, self.id, *end);
-                let (done, committed) = oneshot::channel();
-                self.committer.submit(Item::End { schema, ending: Box::new(ending), done }).await;
-                let _ = active.finish.send(Finish { outcome, committed });
+                let stopped = match end.status {
+                    EndStatus::Drained => true,
+                    EndStatus::Cancelled => active.handed_over,
+                    _ => false,
+                };
+                if stopped {
+                    self.requeue(run, active, false).await;
+                } else {
+                    let (ending, outcome) = outcome::judge(run, active.attempt, self.id, *end);
+                    self.end(active, ending, outcome).await;
+                }
             }
         }
     }

@@ -1,22 +1,24 @@
 //! A turn of `/v1/chat`: checked, accepted, executed or queued, answered.
 
 use super::Gateway;
-use super::committer::chain;
 use super::execution::Execution;
-use super::outcome::{Answer, Outcome};
+use super::outcome::{self, Answer, Outcome};
 use super::route::{ChatGraphError, Route, Serving};
 use crate::api::chat::ChatRequest;
 use crate::base::ids;
 use crate::store::StoreError;
-use crate::store::runs::{NewRun, Place, RunRequest};
+use crate::store::runs::{Acceptance, NewRun, Place, RunRequest};
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 /// How long a request waits for a replica to become ready before it is turned away.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How often the row of a run that another gateway may execute is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// The longest `thread_id` and `user_id` that are taken, in bytes.
 const NAME_BYTES: usize = 256;
 
@@ -43,8 +45,17 @@ pub enum TurnError {
         /// The run.
         run_id: Uuid,
         /// How.
-        outcome: Box<Outcome>,
+        outcome: Arc<Outcome>,
     },
+    /// This server ends before the run has; the run goes on in the next one.
+    #[error("the server stops before the run has ended; the run goes on when it is back")]
+    ServerStopped {
+        /// The run.
+        run_id: Uuid,
+    },
+    /// The idempotency key was used for another request.
+    #[error("the Idempotency-Key was used for another request")]
+    KeyReused,
 }
 
 /// An answered turn.
@@ -59,20 +70,35 @@ pub struct Turn {
 }
 
 impl Gateway {
-    /// Makes a turn. Dropping the future does not stop a run that was accepted.
-    pub async fn turn(&self, route: Arc<Route>, request: ChatRequest) -> Result<Turn, TurnError> {
+    /// Makes a turn. Dropping the future does not stop a run that was accepted. With an idempotency key
+    /// the same request again gets the same run's answer.
+    pub async fn turn(
+        &self,
+        route: Arc<Route>,
+        request: ChatRequest,
+        idempotency_key: Option<String>,
+    ) -> Result<Turn, TurnError> {
         let gateway = self.clone();
-        let task = self.spawn(async move { gateway.take_turn(&route, request).await });
-        task.await.unwrap_or_else(|_| Err(TurnError::NotReady))
+        let task = self.spawn(async move { gateway.take_turn(&route, request, idempotency_key).await });
+        task.await.unwrap_or(Err(TurnError::NotReady))
     }
 
-    async fn take_turn(&self, route: &Arc<Route>, request: ChatRequest) -> Result<Turn, TurnError> {
+    async fn take_turn(
+        &self,
+        route: &Arc<Route>,
+        request: ChatRequest,
+        idempotency_key: Option<String>,
+    ) -> Result<Turn, TurnError> {
         let run = ids::new_id();
         let user = required(request.user_id, "user_id", NAME_BYTES)?;
         let message = required(request.message, "message", usize::MAX)?;
         let given = match request.thread_id {
             Some(given) => required(Some(given), "thread_id", NAME_BYTES)?,
             None => ids::new_id().to_string(),
+        };
+        let key = match idempotency_key {
+            Some(key) => Some(required(Some(key), "Idempotency-Key", NAME_BYTES)?),
+            None => None,
         };
         let serving = route.ready(PATIENCE).await.ok_or(TurnError::NotReady)?;
         let graph = serving.chat_graph(&route.name, request.graph.as_deref())?.0.to_owned();
@@ -87,32 +113,40 @@ impl Gateway {
             graph: &graph,
             request: &request,
             metadata: &metadata,
+            idempotency_key: key.as_deref(),
         };
-        let outcome = self.accept(route, &serving, &new).await?;
-        match outcome {
-            Outcome::Answer(answer) => Ok(Turn { thread_id: given, run_id: run, answer: *answer }),
+        let _counted = InFlight::new(route);
+        let (run, given, outcome) = match self.accept(route, &serving, &new).await? {
+            Accept::New(waiting) => (run, given, waiting.await.map_err(|_| TurnError::ServerStopped { run_id: run })?),
+            Accept::Known(known) => self.repeated(known, &request).await?,
+        };
+        match outcome.as_ref() {
+            Outcome::Answer(answer) => Ok(Turn { thread_id: given, run_id: run, answer: answer.as_ref().clone() }),
             failed => {
                 tracing::warn!(agent = route.name, thread_id = given, run_id = %run, outcome = ?failed, "a run failed");
-                Err(TurnError::Failed { thread_id: given, run_id: run, outcome: Box::new(failed) })
+                Err(TurnError::Failed { thread_id: given, run_id: run, outcome })
             }
         }
     }
 
-    async fn accept(&self, route: &Arc<Route>, serving: &Arc<Serving>, new: &NewRun<'_>) -> Result<Outcome, TurnError> {
+    /// Accepts a run; begins it here and now where that can be.
+    async fn accept(&self, route: &Arc<Route>, serving: &Arc<Serving>, new: &NewRun<'_>) -> Result<Accept, TurnError> {
         let slot = route.reserve(serving);
         let place = slot.as_ref().map(|slot| Place { gateway: self.id(), replica: slot.replica().id });
         // Registered before the row is there: whoever claims it finds us.
         let waiting = self.wait_for(new.id);
         let accepted = match self.store().accept_run(new, place).await {
-            Ok(accepted) => accepted,
+            Ok(Acceptance::Accepted(accepted)) => accepted,
+            Ok(Acceptance::Repeated(known)) => {
+                self.forget(new.id);
+                return Ok(Accept::Known(known));
+            }
             Err(error) => {
                 self.forget(new.id);
-                tracing::error!(run_id = %new.id, error = %chain(&error), "a run could not be accepted");
                 return Err(error.into());
             }
         };
         if let (true, Some(slot)) = (accepted.running, slot) {
-            self.forget(new.id);
             let execution = Execution {
                 run: new.id,
                 attempt: 1,
@@ -122,16 +156,69 @@ impl Gateway {
                 metadata: new.metadata.clone(),
                 new_thread: accepted.created,
                 interrupted: accepted.thread_status == "interrupted",
+                elapsed: Duration::ZERO,
                 slot,
                 serving: Arc::clone(serving),
             };
-            return Ok(execution.run(self, route).await);
+            execution.run(self, route).await;
+        } else {
+            route.kick.notify_one();
         }
+        Ok(Accept::New(waiting))
+    }
+
+    /// The answer of a run that was accepted before under the same key.
+    async fn repeated(&self, run: Uuid, request: &RunRequest) -> Result<(Uuid, String, Arc<Outcome>), TurnError> {
+        let mut waiting = Some(self.wait_for(run));
+        loop {
+            let row = self.store().find_run(run).await?.ok_or(TurnError::NotReady)?;
+            if row.request.0 != *request {
+                return Err(TurnError::KeyReused);
+            }
+            let given = row.given.clone().unwrap_or_default();
+            if let Some(outcome) = outcome::stored(&row) {
+                return Ok((run, given, Arc::new(outcome)));
+            }
+            // It is executed here, or by another gateway: then only its row tells.
+            let told = match waiting.take() {
+                Some(mut receiver) => match tokio::time::timeout(LOOK_EVERY, &mut receiver).await {
+                    Ok(Ok(outcome)) => Some(outcome),
+                    Ok(Err(_)) => return Err(TurnError::ServerStopped { run_id: run }),
+                    Err(_) => {
+                        waiting = Some(receiver);
+                        None
+                    }
+                },
+                None => None,
+            };
+            if let Some(outcome) = told {
+                return Ok((run, given, outcome));
+            }
+        }
+    }
+}
+
+/// What became of a request.
+enum Accept {
+    /// Its run's end will come here.
+    New(oneshot::Receiver<Arc<Outcome>>),
+    /// It was made before: this run.
+    Known(Uuid),
+}
+
+/// Counts a turn among those of its agent: while there are any, the queue is looked at.
+struct InFlight<'a>(&'a Route);
+
+impl<'a> InFlight<'a> {
+    fn new(route: &'a Route) -> Self {
         route.waiting.fetch_add(1, Ordering::AcqRel);
-        route.kick.notify_one();
-        let outcome = waiting.await;
-        route.waiting.fetch_sub(1, Ordering::AcqRel);
-        Ok(outcome.unwrap_or_else(|_| Outcome::fault("ServerStopped", "the server stopped before the run ended")))
+        Self(route)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

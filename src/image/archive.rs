@@ -67,9 +67,10 @@ fn bytes_of(content: &Content) -> Result<Vec<u8>, ArchiveError> {
     }
 }
 
-/// Puts the entries in the archive's order: the Dockerfile first, then by path.
-pub fn sort(entries: &mut [Entry]) {
-    entries.sort_by(|one, other| (one.path != "Dockerfile", &one.path).cmp(&(other.path != "Dockerfile", &other.path)));
+/// Puts the entries in the archive's order, by path. Of two of the same path the first stays.
+pub fn sort(entries: &mut Vec<Entry>) {
+    entries.sort_by(|one, other| one.path.cmp(&other.path));
+    entries.dedup_by(|later, first| later.path == first.path);
 }
 
 /// Adds paths, modes and contents to a digest. Blocks.

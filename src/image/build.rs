@@ -6,7 +6,7 @@ use crate::image::archive::{self, ArchiveError};
 use crate::image::base;
 use crate::image::context::Project;
 use crate::image::output::{Event, Parser};
-use crate::image::plan::{Plan, PlanError};
+use crate::image::plan::{DOCKERFILE, Plan, PlanError};
 use crate::image::revision::find_revision;
 use bollard::errors::Error as DockerError;
 use bollard::models::BuildInfo;
@@ -175,7 +175,7 @@ impl Work<'_> {
         let cached = existing.is_some();
         let image_id = match existing {
             Some(id) => id,
-            None => self.build(plan, &digest, &tag).await?,
+            None => self.build_twice(&Arc::new(plan), &digest, &tag).await?,
         };
         let seconds = self.started.elapsed().as_secs_f64();
         let built = Built { image_id, tag, inputs_digest: digest, cached, python: base.python, notes, seconds };
@@ -192,24 +192,35 @@ impl Work<'_> {
         Ok(found.into_iter().max_by_key(|image| image.created).map(|image| image.id))
     }
 
-    async fn build(&self, plan: Plan, digest: &str, tag: &str) -> Result<String, BuildError> {
+    /// Builds, and once more where somebody else took a layer away that the build stood on (`docker
+    /// rmi` removes untagged parents, which are what the classic builder's cache consists of).
+    async fn build_twice(&self, plan: &Arc<Plan>, digest: &str, tag: &str) -> Result<String, BuildError> {
+        match self.build(plan, digest, tag).await {
+            Err(BuildError::Step { message, .. }) if message.contains("unknown parent image ID") => {
+                self.reporter.output("a layer of the cache was removed meanwhile; building again");
+                self.build(plan, digest, tag).await
+            }
+            other => other,
+        }
+    }
+
+    async fn build(&self, plan: &Arc<Plan>, digest: &str, tag: &str) -> Result<String, BuildError> {
         let mut labels = HashMap::from([
             (LABEL_AGENT.to_owned(), self.project.manifest.name.clone()),
             (LABEL_INPUTS.to_owned(), digest.to_owned()),
         ]);
         labels.extend(find_revision(&self.project.folder).map(|commit| (LABEL_REVISION.to_owned(), commit)));
         let options = BuildImageOptionsBuilder::new()
-            .dockerfile("Dockerfile")
+            .dockerfile(DOCKERFILE)
             .t(tag)
             .labels(&labels)
             .nocache(self.options.no_cache)
             .rm(true)
             .forcerm(true)
             .build();
-        let plan = Arc::new(plan);
         let (sender, receiver) = mpsc::channel(16);
         let writing = {
-            let plan = Arc::clone(&plan);
+            let plan = Arc::clone(plan);
             tokio::task::spawn_blocking(move || {
                 let writer = io::BufWriter::with_capacity(64 << 10, Pipe(sender.clone()));
                 let written = archive::write(&plan.entries, writer);
@@ -224,7 +235,7 @@ impl Work<'_> {
             Some((part, receiver))
         });
         let output = self.docker.build_image(options, None, Some(body_try_stream(parts)));
-        let result = self.follow(&plan, output).await;
+        let result = self.follow(plan, output).await;
         if result.is_err()
             && let Ok(Err(error @ ArchiveError::File { .. })) = writing.await
         {

@@ -2,11 +2,14 @@
 //! rules leave out, in an order that does not change.
 
 use crate::manifest::ignore::IgnoreRules;
-use crate::manifest::project::{context_root, local_dependencies};
-use crate::manifest::{EnvSource, Manifest, to_name};
+use crate::manifest::project::{context_root, local_dependencies, private_files};
+use crate::manifest::{Manifest, to_name};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Component, Path, PathBuf};
+
+/// The folder of the archive that holds what we put in: apart from all files of the project.
+pub const OWN: &str = ".rapidclaw";
 
 /// Where the roots lie in the image.
 pub const DEPS: &str = "/deps";
@@ -29,6 +32,8 @@ pub struct Context {
     pub roots: Vec<Root>,
     /// All files of all roots, sorted by root and path.
     pub files: Vec<ContextFile>,
+    /// All files of the manifest's folder, where `dockerfile_lines` copy from it; else none.
+    pub beside: Vec<ContextFile>,
     /// What was passed over and should be known.
     pub notes: Vec<String>,
 }
@@ -138,21 +143,34 @@ pub fn roots(project: &Project) -> Vec<Root> {
     roots
 }
 
+/// Whether `dockerfile_lines` copy from the project: their context is the manifest's folder, as
+/// langgraph-cli has it.
+pub fn lines_copy(manifest: &Manifest) -> bool {
+    let lines = manifest.dockerfile_lines.iter().flat_map(|line| line.lines());
+    lines.map(|line| line.trim_start().to_ascii_uppercase()).any(|line| {
+        let copies = line.starts_with("COPY ") || (line.starts_with("ADD ") && !line.contains("HTTP"));
+        copies && !line.contains("--FROM=")
+    })
+}
+
 /// Collects all files of a project. Blocks: call it where that is allowed.
 pub fn collect(project: &Project) -> Result<Context, ContextError> {
-    let env_file = match &project.manifest.env {
-        EnvSource::File(name) => Some(project.folder.join(name)),
-        _ => None,
-    };
+    let private = private_files(&project.manifest, &project.folder);
     let roots = roots(project);
     let mut walk = Walk { files: Vec::new(), notes: Vec::new() };
     for (index, root) in roots.iter().enumerate().filter(|(_, root)| root.copied) {
         let rules_root = context_root(&root.path, &project.folder);
-        let rules = IgnoreRules::load(&rules_root, env_file.as_deref())
+        let rules = IgnoreRules::load(&rules_root, &private)
             .map_err(|source| ContextError::Unreadable { path: rules_root.join(".dockerignore"), source })?;
         walk.root(index, &root.path, rules)?;
     }
-    Ok(Context { roots, files: walk.files, notes: walk.notes })
+    let files = std::mem::take(&mut walk.files);
+    if lines_copy(&project.manifest) {
+        let rules = IgnoreRules::load(&project.folder, &private)
+            .map_err(|source| ContextError::Unreadable { path: project.folder.join(".dockerignore"), source })?;
+        walk.root(0, &project.folder, rules)?;
+    }
+    Ok(Context { roots, files, beside: walk.files, notes: walk.notes })
 }
 
 struct Walk {

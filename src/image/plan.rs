@@ -5,16 +5,16 @@
 
 use crate::base::secret::hex;
 use crate::image::archive::{self, ArchiveError, Content, Entry};
-use crate::image::context::{self, Context, DEPS, Project};
+use crate::image::context::{self, Context, ContextFile, DEPS, OWN, Project};
 use crate::image::requirements::{self, BUILD_DIR, Requirements, RequirementsError};
 use crate::manifest::ignore::normalize;
-use crate::manifest::{Graph, GraphTarget};
+use crate::manifest::{EnvSource, Graph, GraphTarget};
 use crate::runner::embed;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use std::fmt::Write as _;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The oldest LangGraph that the runner serves. A project without LangGraph among its dependencies
 /// gets the newest (LangGraph's own base images bring it too).
@@ -22,6 +22,9 @@ pub const LOWEST_LANGGRAPH: &str = "0.6";
 
 /// Who runs in a replica.
 pub const UID: u32 = 10001;
+
+/// Where the Dockerfile lies in the archive.
+pub const DOCKERFILE: &str = ".rapidclaw/Dockerfile";
 
 /// Before uv: where the image has a CA bundle, that is what uv trusts, as pip does.
 const TRUST: &str = "set -eu; [ ! -s /etc/ssl/certs/ca-certificates.crt ] || export UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1;";
@@ -38,7 +41,7 @@ pub struct Plan {
     pub dockerfile: String,
     /// Its instructions with what they do, in order.
     pub layers: Vec<Layer>,
-    /// All files of the build, the Dockerfile first.
+    /// All files of the build.
     pub entries: Vec<Entry>,
     /// `/opt/rapidclaw/project.json`.
     pub project_json: Value,
@@ -150,12 +153,11 @@ impl Found<'_> {
             text
         });
         let mut entries = self.entries(&project_json);
-        entries.push(Entry::text("Dockerfile", dockerfile.clone()));
+        entries.push(Entry::text(DOCKERFILE, dockerfile.clone()));
         archive::sort(&mut entries);
-        entries.dedup_by(|one, other| one.path == other.path);
         let mut notes: Vec<String> = self.parts.iter().flat_map(|part| part.notes.clone()).collect();
         notes.extend(self.context.notes.clone());
-        if self.lines_copy() {
+        if !self.context.beside.is_empty() {
             notes.push(
                 "`dockerfile_lines` copy files of the project: each change of it installs the dependencies again"
                     .into(),
@@ -170,15 +172,6 @@ impl Found<'_> {
             notes,
             agent: manifest.name.clone(),
             manifest: manifest.raw.clone(),
-        })
-    }
-
-    /// Whether `dockerfile_lines` copy from the project: their context is the manifest's folder.
-    fn lines_copy(&self) -> bool {
-        let lines = self.project.manifest.dockerfile_lines.iter().flat_map(|line| line.lines());
-        lines.map(|line| line.trim_start().to_ascii_uppercase()).any(|line| {
-            let copies = line.starts_with("COPY ") || (line.starts_with("ADD ") && !line.contains("HTTP"));
-            copies && !line.contains("--FROM=")
         })
     }
 
@@ -212,7 +205,7 @@ impl Found<'_> {
         layers.add("", "FROM rapidclaw-base AS rapidclaw-deps".into());
         layers.add("", "USER root".into());
         if self.pip_config.is_some() {
-            layers.add("", "COPY pip /opt/pip".into());
+            layers.add("", format!("COPY {OWN}/pip /opt/pip"));
             layers.add("", "ENV PIP_CONFIG_FILE=/opt/pip/pip.conf".into());
         }
         let quiet =
@@ -231,7 +224,7 @@ impl Found<'_> {
                  --compile-bytecode {own} 2>&1"
             ),
         );
-        layers.add("", format!("COPY deps {BUILD_DIR}"));
+        layers.add("", format!("COPY {OWN}/deps {BUILD_DIR}"));
         let export = match (self.lock_root(), &self.project.manifest.source) {
             (Some(root), Some(source)) => {
                 let package = source.package.as_ref().map(|name| format!(" --package {}", shell_quoted(name)));
@@ -255,13 +248,13 @@ impl Found<'_> {
         layers.add("", "FROM rapidclaw-base".into());
         layers.add("", "USER root".into());
         layers.add("", "COPY --from=rapidclaw-deps /opt/rapidclaw/site /opt/rapidclaw/site".into());
-        layers.add("the runner", "COPY runner /opt/rapidclaw/runner".into());
+        layers.add("the runner", format!("COPY {OWN}/runner /opt/rapidclaw/runner"));
         layers.add("compiling", prepare());
         layers.add("the environment", "COPY --from=rapidclaw-deps /opt/venv /opt/venv".into());
         layers.add("", "ENV PATH=/opt/venv/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1".into());
-        layers.add("", "COPY meta /opt/rapidclaw".into());
+        layers.add("", format!("COPY {OWN}/meta /opt/rapidclaw"));
         if !self.context.files.is_empty() {
-            layers.add("the code", format!("COPY app {DEPS}"));
+            layers.add("the code", format!("COPY {OWN}/app {DEPS}"));
         }
         layers.add("", format!("WORKDIR {}", dockerfile_quoted(workdir)));
         layers.add("", format!("USER {UID}:{UID}"));
@@ -272,43 +265,44 @@ impl Found<'_> {
     }
 
     fn entries(&self, project_json: &Value) -> Vec<Entry> {
-        let mut entries = vec![Entry::text("deps/requirements.in", self.requirements_in())];
+        let mut entries = vec![Entry::text(format!("{OWN}/deps/requirements.in"), self.requirements_in())];
         entries.extend(self.parts.iter().flat_map(|part| part.files.clone()));
         if let Some(text) = self.pip_config {
-            entries.push(Entry::text("pip/pip.conf", text));
+            entries.push(Entry::text(format!("{OWN}/pip/pip.conf"), text));
         }
         let package = embed::PACKAGE_NAME;
         entries.extend(
-            embed::files().into_iter().map(|(path, bytes)| Entry::text(format!("runner/{package}/{path}"), bytes)),
+            embed::files()
+                .into_iter()
+                .map(|(path, bytes)| Entry::text(format!("{OWN}/runner/{package}/{path}"), bytes)),
         );
         let text = serde_json::to_string_pretty(project_json).unwrap_or_default() + "\n";
-        entries.push(Entry::text("meta/project.json", text));
+        entries.push(Entry::text(format!("{OWN}/meta/project.json"), text));
         for (name, version) in self.parts.iter().filter_map(|part| part.package.as_ref()) {
             let folder = format!("{}-{version}.dist-info", name.replace(['-', '.'], "_"));
             let text = format!("Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n");
-            entries.push(Entry::text(format!("meta/meta/{folder}/METADATA"), text));
+            entries.push(Entry::text(format!("{OWN}/meta/meta/{folder}/METADATA"), text));
         }
-        let inline_env = matches!(self.project.manifest.env, crate::manifest::EnvSource::Inline(_));
         for file in &self.context.files {
-            let root = &self.context.roots[file.root];
-            let target = root.target.trim_start_matches(DEPS).trim_start_matches('/');
-            // The values of an inline env are secrets: the manifest goes in without them.
-            let content = match &file.link {
-                Some(target) => Content::Link(target.clone()),
-                None if inline_env && Some(&file.source) == self.project.manifest_file.as_ref() => {
-                    Content::Bytes(serde_json::to_vec_pretty(&self.project.manifest.raw).unwrap_or_default())
-                }
-                None => Content::File(file.source.clone()),
-            };
-            let entry = Entry { path: format!("app/{target}/{}", file.path), content, executable: file.executable };
-            if self.lines_copy()
-                && let Ok(path) = file.source.strip_prefix(&self.project.folder)
-            {
-                entries.push(Entry { path: path.to_string_lossy().into_owned(), ..entry.clone() });
-            }
-            entries.push(entry);
+            let target = self.context.roots[file.root].target.trim_start_matches(DEPS).trim_start_matches('/');
+            entries.push(self.entry(file, format!("{OWN}/app/{target}/{}", file.path)));
         }
+        let beside = self.context.beside.iter().filter(|file| !Path::new(&file.path).starts_with(OWN));
+        entries.extend(beside.map(|file| self.entry(file, file.path.clone())));
         entries
+    }
+
+    fn entry(&self, file: &ContextFile, path: String) -> Entry {
+        let inline_env = matches!(self.project.manifest.env, EnvSource::Inline(_));
+        let content = match &file.link {
+            Some(target) => Content::Link(target.clone()),
+            // The values of an inline env are secrets: the manifest goes in without them.
+            None if inline_env && Some(&file.source) == self.project.manifest_file.as_ref() => {
+                Content::Bytes(serde_json::to_vec_pretty(&self.project.manifest.raw).unwrap_or_default())
+            }
+            None => Content::File(file.source.clone()),
+        };
+        Entry { path, content, executable: file.executable }
     }
 
     /// What the runner is told (PROTOCOL.md, "Inside a replica").
@@ -348,7 +342,7 @@ impl Found<'_> {
     }
 
     /// Where a path of this machine lies in the image.
-    fn in_image(&self, path: &std::path::Path) -> Option<String> {
+    fn in_image(&self, path: &Path) -> Option<String> {
         self.context.roots.iter().filter(|root| root.copied).find_map(|root| {
             let inner = path.strip_prefix(&root.path).ok()?.to_str()?;
             Some(format!("{}/{inner}", root.target).trim_end_matches('/').to_owned())

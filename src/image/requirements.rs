@@ -5,7 +5,7 @@
 //! what it needs; in any other folder a requirements.txt does.
 
 use crate::image::archive::{Content, Entry};
-use crate::image::context::{Context, Root};
+use crate::image::context::{Context, OWN, Root};
 use std::io;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
@@ -100,7 +100,7 @@ pub fn of_lock(context: &Context, index: usize) -> Result<Requirements, Requirem
         if member.is_none() && inner != "uv.lock" {
             continue;
         }
-        let path = format!("deps/{}/{inner}", root.name);
+        let path = format!("{OWN}/deps/{}/{inner}", root.name);
         found.files.push(Entry { path, content: Content::File(file.source.clone()), executable: false });
         let Some(member) = member else { continue };
         let folder = root.path.join(member);
@@ -126,7 +126,7 @@ impl Requirements {
         let mut pending = vec![file.to_owned()];
         self.lines.push(format!("-r {BUILD_DIR}/{}/{file}", root.name));
         while let Some(file) = pending.pop() {
-            let target = format!("deps/{}/{file}", root.name);
+            let target = format!("{OWN}/deps/{}/{file}", root.name);
             if self.files.iter().any(|entry| entry.path == target) {
                 continue;
             }
@@ -154,7 +154,7 @@ impl Requirements {
                         let inner = crate::manifest::ignore::normalize(&folder.join(name));
                         let source = root.path.join(&inner);
                         if source.is_file() {
-                            let path = format!("deps/{}/{}", root.name, inner.display());
+                            let path = format!("{OWN}/deps/{}/{}", root.name, inner.display());
                             let content = Content::File(source);
                             self.files.push(Entry { path, content, executable: false });
                         } else {
@@ -209,7 +209,7 @@ impl Requirements {
             // uv reads its own tables from a pyproject.toml without building the package.
             self.lines.push(format!("-r {BUILD_DIR}/{}/pyproject.toml", root.name));
             self.files.push(Entry {
-                path: format!("deps/{}/pyproject.toml", root.name),
+                path: format!("{OWN}/deps/{}/pyproject.toml", root.name),
                 content: Content::File(root.path.join("pyproject.toml")),
                 executable: false,
             });
@@ -223,7 +223,7 @@ impl Requirements {
         let root = &context.roots[index];
         self.lines.push(format!("{BUILD_DIR}/{}", root.name));
         self.files.extend(context.files_of(root).map(|(file, path)| Entry {
-            path: format!("deps/{}/{path}", root.name),
+            path: format!("{OWN}/deps/{}/{path}", root.name),
             content: match &file.link {
                 Some(target) => Content::Link(target.clone()),
                 None => Content::File(file.source.clone()),
@@ -384,7 +384,7 @@ mod tests {
         let mut seen = paths(&found);
         seen.sort_unstable();
         let want = ["limits.txt", "req/base.txt", "req/more.txt", "requirements.txt", "wheels/x.whl"];
-        assert_eq!(seen, want.map(|path| format!("deps/app/{path}")));
+        assert_eq!(seen, want.map(|path| format!(".rapidclaw/deps/app/{path}")));
         let Content::Bytes(text) =
             &found.files.iter().find(|entry| entry.path.ends_with("app/requirements.txt")).unwrap().content
         else {

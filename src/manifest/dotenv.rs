@@ -123,19 +123,16 @@ fn assignment<'t>(text: &'t str, values: &Values) -> Result<Read<'t>, Problem> {
     };
     let rest = rest.trim_start_matches([' ', '\t']);
     let quote = rest.chars().next().filter(|quote| ['"', '\''].contains(quote));
-    let (raw, after) = match quote {
-        Some(quote) => {
-            let (inside, after) = quoted(&rest[1..], quote).ok_or_else(|| Problem::Unclosed(name.clone()))?;
-            let (tail, after) = after.split_once('\n').unwrap_or((after, ""));
-            if !tail.trim().is_empty() && !tail.trim_start().starts_with('#') {
-                return Err(Problem::Trailing(name));
-            }
-            (inside, after)
+    let (raw, after) = if let Some(quote) = quote {
+        let (inside, after) = quoted(&rest[1..], quote).ok_or_else(|| Problem::Unclosed(name.clone()))?;
+        let (tail, after) = after.split_once('\n').unwrap_or((after, ""));
+        if !tail.trim().is_empty() && !tail.trim_start().starts_with('#') {
+            return Err(Problem::Trailing(name));
         }
-        None => {
-            let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
-            (unquoted(line).to_owned(), after)
-        }
+        (inside, after)
+    } else {
+        let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
+        (unquoted(line).to_owned(), after)
     };
     let value = if quote == Some('\'') { raw } else { substitute(&raw, &name, values)? };
     Ok((Some((name, SecretString::from(value))), after))

@@ -14,7 +14,7 @@ use std::path::{Component, Path, PathBuf};
 pub struct IgnoreRules {
     root: PathBuf,
     kind: Kind,
-    env_file: Option<PathBuf>,
+    private: Vec<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -47,15 +47,15 @@ impl Excluded {
 }
 
 impl IgnoreRules {
-    /// Reads the rules of `root`. `env_file` (the manifest's, relative or absolute) is left out too.
-    pub fn load(root: &Path, env_file: Option<&Path>) -> io::Result<Self> {
-        let env_file = env_file.map(|path| normalize(&root.join(path)));
+    /// Reads the rules of `root`. The `private` files (relative or absolute) are left out too.
+    pub fn load(root: &Path, private: &[PathBuf]) -> io::Result<Self> {
+        let private = private.iter().map(|path| normalize(&root.join(path))).collect();
         let kind = match std::fs::read_to_string(root.join(".dockerignore")) {
             Ok(text) => Kind::Docker(parse_dockerignore(&text)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Kind::Git(gitignores(root)),
             Err(error) => return Err(error),
         };
-        Ok(Self { root: root.to_owned(), kind, env_file })
+        Ok(Self { root: root.to_owned(), kind, private })
     }
 
     /// Takes in the `.gitignore` of a folder below the root, where there is one and it counts.
@@ -82,7 +82,7 @@ impl IgnoreRules {
     pub fn excludes(&self, path: &Path, is_dir: bool) -> Option<Excluded> {
         let relative = path.strip_prefix(&self.root).unwrap_or(path);
         let full = self.root.join(relative);
-        if always(relative) || self.env_file.as_deref() == Some(&normalize(&full)) {
+        if always(relative) || self.private.contains(&normalize(&full)) {
             return Some(Excluded::Always);
         }
         if is_dir && full.join("pyvenv.cfg").is_file() {
@@ -307,7 +307,7 @@ mod tests {
         std::fs::create_dir_all(root.join("app/sub")).unwrap();
         std::fs::write(root.join(".gitignore"), "*.db\nbuild/\n").unwrap();
         std::fs::write(root.join("app/sub/.gitignore"), "!keep.db\nlocal.py\n").unwrap();
-        let mut rules = IgnoreRules::load(&root.join("app"), None).unwrap();
+        let mut rules = IgnoreRules::load(&root.join("app"), &[]).unwrap();
         let mut excluded = |path: &str| rules.excludes_file(Path::new(path));
         assert_eq!(excluded("x.db"), Some(Excluded::Gitignore));
         assert_eq!(excluded("build/x.py"), Some(Excluded::Gitignore));
@@ -315,7 +315,7 @@ mod tests {
         assert_eq!(excluded("sub/keep.db"), None);
         assert_eq!(excluded("local.py"), None);
         std::fs::write(root.join("app/.dockerignore"), "local.py\n").unwrap();
-        let mut rules = IgnoreRules::load(&root.join("app"), None).unwrap();
+        let mut rules = IgnoreRules::load(&root.join("app"), &[]).unwrap();
         assert_eq!(rules.excludes_file(Path::new("local.py")), Some(Excluded::Dockerignore));
         assert_eq!(rules.excludes_file(Path::new("x.db")), None);
     }
@@ -327,7 +327,7 @@ mod tests {
         std::fs::create_dir_all(root.join("myenv/lib")).unwrap();
         std::fs::write(root.join("myenv/pyvenv.cfg"), "").unwrap();
         std::fs::write(root.join(".dockerignore"), "!.env\n!**/.env\n").unwrap();
-        let mut rules = IgnoreRules::load(root, Some(Path::new("./config/prod.env"))).unwrap();
+        let mut rules = IgnoreRules::load(root, &["./config/prod.env".into()]).unwrap();
         for path in [
             ".env",
             "sub/.env",

@@ -30,6 +30,13 @@ pub fn env_file(manifest: &Manifest, folder: &Path) -> Option<EnvFile> {
     Some(EnvFile { path, exists })
 }
 
+/// The files that the manifest names and that never enter an image: its dotenv file and its pip.conf
+/// (which may hold an index' password).
+pub fn private_files(manifest: &Manifest, folder: &Path) -> Vec<PathBuf> {
+    let env = env_file(manifest, folder).map(|file| file.path);
+    env.into_iter().chain(manifest.pip_config_file.as_ref().map(|name| folder.join(name))).collect()
+}
+
 /// The folders of `dependencies`, as absolute paths without `..`, beside their index.
 pub fn local_dependencies(manifest: &Manifest, folder: &Path) -> Vec<(usize, PathBuf)> {
     let local = manifest.dependencies.iter().enumerate().filter(|(_, name)| name.starts_with('.'));
@@ -111,7 +118,7 @@ impl Check<'_> {
     }
 
     fn graphs(&mut self, roots: &[PathBuf]) {
-        let env = env_file(&self.loaded.manifest, self.folder).map(|file| file.path);
+        let private = private_files(&self.loaded.manifest, self.folder);
         for (index, graph) in self.loaded.manifest.graphs.iter().enumerate() {
             let GraphTarget::File { path: name, .. } = &graph.target else { continue };
             let span = place(&self.loaded.places.graphs, index);
@@ -146,7 +153,7 @@ impl Check<'_> {
                 }
             };
             let rules_root = context_root(&holder, self.folder);
-            match IgnoreRules::load(&rules_root, env.as_deref()) {
+            match IgnoreRules::load(&rules_root, &private) {
                 Ok(mut rules) => {
                     if let Some(why) = rules.excludes_file(&path) {
                         let message = format!("{name} would not enter the image: {} excludes it", why.as_str());

@@ -45,7 +45,8 @@ async fn chat(
 ) -> Result<Response, ApiError> {
     let route = authorized_route(&app, &name, &headers)?;
     let Body(request) = body?;
-    let turn = app.control.gateway().turn(route, request).await?;
+    let key = headers.get("idempotency-key").map(|key| String::from_utf8_lossy(key.as_bytes()).into_owned());
+    let turn = app.control.gateway().turn(route, request, key).await?;
     let replica = turn.answer.replica.and_then(|id| HeaderValue::from_str(&id.to_string()).ok());
     let answer = turn.answer;
     let mut response = Json(ChatResponse {

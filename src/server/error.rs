@@ -72,6 +72,16 @@ impl From<ControlError> for ApiError {
             ControlError::NoSuchRollout(_) => {
                 Problem::new(404, "no-such-rollout", "there is no such rollout").detail(text)
             }
+            ControlError::NoSuchRelease { .. } => {
+                Problem::new(404, "no-such-release", "there is nothing to go back to")
+                    .detail(text)
+                    .hint("`rapidclaw releases` lists the releases")
+            }
+            ControlError::Serves { .. } => Problem::new(409, "release-serves", "that release serves").detail(text),
+            ControlError::ImageGone { .. } => Problem::new(409, "image-gone", "the release cannot be started again")
+                .detail(text)
+                .hint("check its source revision out and deploy it"),
+            ControlError::RolloutEnded(_) => Problem::new(409, "rollout-ended", "the rollout has ended").detail(text),
             ControlError::NoSuchKey { .. } => Problem::new(404, "no-such-key", "there is no such key").detail(text),
             ControlError::Settings(SettingsError::Models(cause)) => {
                 Problem::new(422, "secrets-and-egress", "the agent's secrets do not fit its egress rules")
@@ -106,14 +116,24 @@ impl From<TurnError> for ApiError {
             TurnError::Field(_) => Problem::new(422, "field-invalid", "the body is not a chat request").detail(text),
             TurnError::Graph(_) => Problem::new(422, "graph-not-chat", "the graph cannot be talked to").detail(text),
             TurnError::NotReady => Problem::new(503, "not-ready", "no replica of the agent is ready"),
+            TurnError::ServerStopped { run_id } => {
+                let mut problem =
+                    Problem::new(503, "server-stopped", "the server stops; the run goes on when it is back")
+                        .hint("repeat the request with the same Idempotency-Key to get the run's answer");
+                problem.run_id = Some(run_id);
+                problem
+            }
+            TurnError::KeyReused => {
+                Problem::new(422, "idempotency-key-reused", "the key belongs to another request").detail(text)
+            }
             TurnError::Store(_) => internal("database", "the run could not be accepted", &error),
             TurnError::Failed { thread_id, run_id, outcome } => {
-                let mut problem = match *outcome {
+                let mut problem = match outcome.as_ref() {
                     Outcome::TimedOut => Problem::new(504, "run-timeout", "the run took longer than its run_timeout"),
                     Outcome::Fault(fault) => {
                         let mut problem = Problem::new(500, "run-failed", "the run failed");
                         problem.detail = fault.message.clone().unwrap_or_default();
-                        problem.error = Some(fault);
+                        problem.error = Some(fault.clone());
                         problem
                     }
                     Outcome::Answer(_) => Problem::new(500, "run-failed", "the run failed"),

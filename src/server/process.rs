@@ -216,6 +216,7 @@ pub async fn run(settings: ServerSettings, ready: impl FnOnce(&ServerFile)) -> R
     if let Err(error) = control.stop_replicas(REPLICA_GRACE).await {
         tracing::warn!(error = %chain(&error), "replicas may still run");
     }
+    gateway.dismiss();
     gateway.settle(TASK_GRACE).await;
     let _ = store.drop_lease(gateway.id()).await;
     shutdown.finish(TASK_GRACE).await;

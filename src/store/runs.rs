@@ -40,6 +40,8 @@ pub struct NewRun<'a> {
     pub request: &'a RunRequest,
     /// Kept with the run (`user_id`).
     pub metadata: &'a serde_json::Value,
+    /// The client's `Idempotency-Key`: a second run with the same one is the first.
+    pub idempotency_key: Option<&'a str>,
 }
 
 /// Where an attempt is made.
@@ -52,6 +54,15 @@ pub struct Place {
 }
 
 /// What became of a new run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Acceptance {
+    /// It is in the table.
+    Accepted(Accepted),
+    /// A run with the same idempotency key was there before: this one.
+    Repeated(Uuid),
+}
+
+/// A run that was accepted.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
 pub struct Accepted {
     /// Whether the thread was made with it.
@@ -79,6 +90,34 @@ pub struct Claimed {
     pub attempt: i32,
     /// The thread's status.
     pub thread_status: Option<String>,
+    /// Seconds since its first attempt began.
+    pub elapsed: f64,
+}
+
+/// What became of a lost attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Requeued {
+    /// The run waits for its next attempt.
+    Waiting,
+    /// It was lost too often: it is still the attempt's to end.
+    GivenUp,
+    /// The attempt was not live any more.
+    Fenced,
+}
+
+/// A run as those see it who ask for its end.
+#[derive(Debug, Clone, FromRow)]
+pub struct RunRow {
+    /// The thread as the client named it.
+    pub given: Option<String>,
+    /// `pending`, `running`, `success`, `error`, `timeout`.
+    pub status: String,
+    /// What was asked.
+    pub request: Json<RunRequest>,
+    /// What a repeated request gets.
+    pub answer: Option<Json<serde_json::Value>>,
+    /// Why it failed.
+    pub fault: Option<Json<RunFault>>,
 }
 
 /// How runs end.
@@ -136,15 +175,43 @@ pub struct Ending {
 impl Store {
     /// Accepts a run: its thread is ensured, and it begins at once at `place` when nothing else runs or
     /// waits on the thread. Without a place it waits.
-    pub async fn accept_run(&self, new: &NewRun<'_>, place: Option<Place>) -> Result<Accepted, StoreError> {
-        match self.insert_run(new, place).await {
+    pub async fn accept_run(&self, new: &NewRun<'_>, place: Option<Place>) -> Result<Acceptance, StoreError> {
+        if let Some(known) = self.run_of_key(new).await? {
+            return Ok(Acceptance::Repeated(known));
+        }
+        let accepted = match self.insert_run(new, place).await {
             // Another run of the thread was accepted in the same moment; now it is there to be seen.
-            Err(error) if violates(&error, "runs_one_on_a_thread") => Ok(self.insert_run(new, place).await?),
-            accepted => Ok(accepted?),
+            Err(error) if violates(&error, "runs_one_on_a_thread") => self.insert_run(new, place).await?,
+            accepted => accepted?,
+        };
+        match accepted {
+            Some(accepted) => Ok(Acceptance::Accepted(accepted)),
+            // The same request came twice in the same moment.
+            None => Ok(Acceptance::Repeated(self.run_of_key(new).await?.ok_or(sqlx::Error::RowNotFound)?)),
         }
     }
 
-    async fn insert_run(&self, new: &NewRun<'_>, place: Option<Place>) -> Result<Accepted, sqlx::Error> {
+    async fn run_of_key(&self, new: &NewRun<'_>) -> Result<Option<Uuid>, StoreError> {
+        let Some(key) = new.idempotency_key else { return Ok(None) };
+        Ok(sqlx::query_scalar("SELECT id FROM runs WHERE agent_id = $1 AND idempotency_key = $2")
+            .bind(new.agent)
+            .bind(key)
+            .fetch_optional(self.pool())
+            .await?)
+    }
+
+    /// The run, with its end where it has one.
+    pub async fn find_run(&self, run: Uuid) -> Result<Option<RunRow>, StoreError> {
+        Ok(sqlx::query_as(
+            "SELECT given, r.status, request, answer, fault FROM runs r
+             LEFT JOIN threads t ON t.agent_id = r.agent_id AND t.id = r.thread_id WHERE r.id = $1",
+        )
+        .bind(run)
+        .fetch_optional(self.pool())
+        .await?)
+    }
+
+    async fn insert_run(&self, new: &NewRun<'_>, place: Option<Place>) -> Result<Option<Accepted>, sqlx::Error> {
         sqlx::query_as(
             "WITH thread AS (
                INSERT INTO threads (agent_id, id, given) VALUES ($1, $2, $3)
@@ -155,10 +222,11 @@ impl Store {
                  SELECT 1 FROM runs WHERE agent_id = $1 AND thread_id = $2 AND status IN ('pending', 'running')
                ) AS waits
              ), run AS (
-               INSERT INTO runs (id, agent_id, release_id, thread_id, graph, turn, request, metadata, status, attempt, started_at)
-               SELECT $4, $1, $5, $2, $6, true, $7, $8, CASE WHEN waits THEN 'pending' ELSE 'running' END,
+               INSERT INTO runs (id, agent_id, release_id, thread_id, graph, turn, request, metadata, idempotency_key, status, attempt, started_at)
+               SELECT $4, $1, $5, $2, $6, true, $7, $8, $11, CASE WHEN waits THEN 'pending' ELSE 'running' END,
                  CASE WHEN waits THEN 0 ELSE 1 END, CASE WHEN NOT waits THEN clock_timestamp() END
                FROM thread, ahead
+               ON CONFLICT (agent_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
                RETURNING status = 'running' AS running
              ), attempt AS (
                INSERT INTO attempts (run_id, number, gateway_id, replica) SELECT $4, 1, $9, $10 FROM run WHERE running
@@ -175,7 +243,8 @@ impl Store {
         .bind(Json(new.metadata))
         .bind(place.map(|place| place.gateway))
         .bind(place.map(|place| place.replica))
-        .fetch_one(self.pool())
+        .bind(new.idempotency_key)
+        .fetch_optional(self.pool())
         .await
     }
 
@@ -190,9 +259,11 @@ impl Store {
                )
                ORDER BY accepted_at, id LIMIT 1 FOR UPDATE SKIP LOCKED
              ), run AS (
-               UPDATE runs SET status = 'running', attempt = attempt + 1, release_id = $2, started_at = clock_timestamp()
+               UPDATE runs SET status = 'running', attempt = attempt + 1, release_id = $2,
+                 started_at = coalesce(started_at, clock_timestamp())
                FROM next WHERE runs.id = next.id
-               RETURNING runs.id, thread_id, graph, request, metadata, attempt
+               RETURNING runs.id, thread_id, graph, request, metadata, attempt,
+                 extract(epoch FROM clock_timestamp() - started_at)::float8 AS elapsed
              ), attempt AS (
                INSERT INTO attempts (run_id, number, gateway_id, replica) SELECT id, attempt, $3, $4 FROM run
              )
@@ -243,14 +314,45 @@ impl Store {
         Ok(())
     }
 
-    /// Live attempts whose gateway's lease has run out or is gone: run and number.
-    pub async fn orphaned_attempts(&self) -> Result<Vec<(Uuid, i32)>, StoreError> {
+    /// Live attempts whose gateway has been silent for `silence` seconds beyond its lease, or is gone: run
+    /// and number.
+    pub async fn orphaned_attempts(&self, silence: f64) -> Result<Vec<(Uuid, i32)>, StoreError> {
         Ok(sqlx::query_as(
             "SELECT a.run_id, a.number FROM attempts a LEFT JOIN gateways g ON g.id = a.gateway_id
-             WHERE a.state = 'live' AND (g.id IS NULL OR g.lease_until < clock_timestamp())",
+             WHERE a.state = 'live' AND (g.id IS NULL OR g.lease_until < clock_timestamp() - make_interval(secs => $1))",
         )
+        .bind(silence)
         .fetch_all(self.pool())
         .await?)
+    }
+
+    /// Takes a run away from an attempt: it waits for its next one, before all later runs of its thread.
+    /// With `loss` the replica went with it: after `most` of those the run is given up.
+    pub async fn requeue_run(&self, run: Uuid, attempt: i32, loss: bool, most: i32) -> Result<Requeued, StoreError> {
+        let state: Option<bool> = sqlx::query_scalar(
+            "WITH run AS (
+               UPDATE runs SET losses = losses + $3::int,
+                 status = CASE WHEN losses + $3::int < $4 OR $3::int = 0 THEN 'pending' ELSE status END
+               WHERE id = $1 AND attempt = $2 AND status = 'running'
+                 AND EXISTS (SELECT 1 FROM attempts WHERE run_id = $1 AND number = $2 AND state = 'live')
+               RETURNING status = 'pending' AS waits
+             ), attempt AS (
+               UPDATE attempts SET state = 'lost', ended_at = clock_timestamp() FROM run
+               WHERE run_id = $1 AND number = $2 AND waits
+             )
+             SELECT waits FROM run",
+        )
+        .bind(run)
+        .bind(attempt)
+        .bind(i32::from(loss))
+        .bind(most)
+        .fetch_optional(self.pool())
+        .await?;
+        Ok(match state {
+            Some(true) => Requeued::Waiting,
+            Some(false) => Requeued::GivenUp,
+            None => Requeued::Fenced,
+        })
     }
 }
 

@@ -7,6 +7,7 @@ mod destroy;
 mod keys;
 mod login;
 mod project;
+mod rollback;
 mod server;
 mod status;
 pub mod validate;
@@ -26,6 +27,7 @@ pub async fn run(command: Command, global: &Global, printer: &Printer) -> Result
         Command::Logout => login::logout(global, printer),
         Command::Whoami => login::whoami(global, printer).await,
         Command::Deploy(args) => deploy::run(&args, global, printer).await,
+        Command::Rollback(args) => rollback::run(&args, global, printer).await,
         Command::Status(args) => status::run(&args, global, printer).await,
         Command::Keys(args) => keys::run(args.command, global, printer).await,
         Command::Destroy(args) => destroy::run(&args, global, printer).await,

@@ -21,18 +21,20 @@ fn code_comes_last_and_dependencies_before_it() {
     let at =
         |needle: &str| plan.dockerfile.find(needle).unwrap_or_else(|| panic!("no {needle} in {}", plan.dockerfile));
     assert!(
-        at("--target /opt/rapidclaw/site") < at("COPY deps")
+        at("--target /opt/rapidclaw/site") < at("COPY .rapidclaw/deps")
             && at("requirements.in") < at("COPY --from=rapidclaw-deps /opt/venv")
     );
-    assert!(at("COPY --from=rapidclaw-deps /opt/venv") < at("COPY app /deps"));
-    let after = &plan.dockerfile[at("COPY app /deps")..];
+    assert!(at("COPY --from=rapidclaw-deps /opt/venv") < at("COPY .rapidclaw/app /deps"));
+    let after = &plan.dockerfile[at("COPY .rapidclaw/app /deps")..];
     assert!(!after.contains("RUN"), "{after}");
     assert!(after.ends_with(
         "WORKDIR /deps/app\nUSER 10001:10001\nENTRYPOINT []\nCMD [\"/opt/venv/bin/python\",\"-I\",\"-S\",\"/opt/rapidclaw/runner/rapidclaw_runner/supervisor.py\"]\n"
     ));
     assert!(!plan.dockerfile.contains("--mount") && !plan.dockerfile.contains("<<"));
-    assert_eq!(text(&plan, "deps/requirements.in"), "-r /opt/build/app/requirements.txt\nhttpx\nlanggraph>=0.6\n");
-    assert_eq!(plan.entries[0].path, "Dockerfile");
+    assert_eq!(
+        text(&plan, ".rapidclaw/deps/requirements.in"),
+        "-r /opt/build/app/requirements.txt\nhttpx\nlanggraph>=0.6\n"
+    );
     assert_eq!(plan.layers.iter().filter(|layer| layer.dependencies).count(), 1);
 }
 
@@ -60,7 +62,7 @@ fn the_runner_is_told_where_everything_is() {
     let paths = ["/deps/flat", "/deps/lib/src", "/deps/lib", "/opt/rapidclaw/meta"];
     let want = json!({"graphs": {"a": "/deps/flat/flat/agent.py:graph"}, "paths": paths, "workdir": "/deps/flat/flat"});
     assert_eq!(apart.project_json, want);
-    assert!(text(&apart, "meta/meta/my_lib-2.dist-info/METADATA").contains("Name: my-lib\nVersion: 2\n"));
+    assert!(text(&apart, ".rapidclaw/meta/meta/my_lib-2.dist-info/METADATA").contains("Name: my-lib\nVersion: 2\n"));
 }
 
 #[test]
@@ -88,7 +90,7 @@ fn values_of_an_inline_env_do_not_enter_the_image() {
     let mut tar = Vec::new();
     archive::write(&plan.entries, &mut tar).unwrap();
     assert!(!String::from_utf8_lossy(&tar).contains("sk-1234"));
-    assert!(text(&plan, "app/app/langgraph.json").contains("KEY"));
+    assert!(text(&plan, ".rapidclaw/app/app/langgraph.json").contains("KEY"));
 }
 
 #[test]
@@ -99,6 +101,7 @@ fn pip_conf_and_lines_and_locks() {
         &[
             ("agent.py", ""),
             ("extra.txt", ""),
+            ("Dockerfile", "FROM theirs"),
             (
                 "pip.conf",
                 "[global]\nindex-url = https://i/simple\nextra_index_url =\n  https://a\n  https://b\ntimeout = 5\n",
@@ -110,10 +113,13 @@ fn pip_conf_and_lines_and_locks() {
             .starts_with("FROM python:3.12-slim AS rapidclaw-base\nRUN apt-get update\nCOPY extra.txt /x\nFROM")
     );
     assert_eq!(
-        text(&plan, "deps/requirements.in"),
+        text(&plan, ".rapidclaw/deps/requirements.in"),
         "--index-url https://i/simple\n--extra-index-url https://a\n--extra-index-url https://b\npip\nlanggraph>=0.6\n"
     );
     assert!(plan.entries.iter().any(|entry| entry.path == "extra.txt"));
+    let confs: Vec<_> = plan.entries.iter().filter(|entry| entry.path.ends_with("pip.conf")).collect();
+    assert_eq!(confs.len(), 1, "its password stays out of the code: {confs:?}");
+    assert_eq!(text(&plan, ".rapidclaw/Dockerfile"), plan.dockerfile);
     let locked = self::plan(
         r#"{"source": {"kind": "uv", "root": ".", "package": "x"}, "graphs": {"a": "./packages/x/src/x/g.py:g"}}"#,
         &[
@@ -126,7 +132,7 @@ fn pip_conf_and_lines_and_locks() {
     assert!(
         locked.dockerfile.contains("uv export --quiet --frozen --no-hashes --no-dev --no-emit-workspace --package 'x'")
     );
-    assert!(text(&locked, "deps/requirements.in").contains("-r /opt/build/locked.txt"));
+    assert!(text(&locked, ".rapidclaw/deps/requirements.in").contains("-r /opt/build/locked.txt"));
     assert_eq!(locked.project_json["paths"], json!(["/deps/app", "/deps/app/packages/x", "/deps/app/packages/x/src"]));
 }
 

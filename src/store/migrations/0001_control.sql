@@ -20,8 +20,13 @@ CREATE TABLE agents (
     name text NOT NULL UNIQUE,
     schema_name text NOT NULL UNIQUE,
     serving_release uuid,
-    -- The rollout that made the serving replicas: they are told apart by it, also under one release.
-    serving_rollout uuid,
+    -- The generation of the serving replicas: the rollout that made them. They are told apart by it, also
+    -- under one release.
+    serving_generation uuid,
+    -- Replicas of the release before, kept for a rollback.
+    standby_generation uuid,
+    standby_release uuid,
+    standby_until timestamptz,
     last_version integer NOT NULL DEFAULT 0,
     created_at timestamptz NOT NULL DEFAULT now(),
     destroyed_at timestamptz
@@ -37,6 +42,8 @@ CREATE TABLE releases (
     folder text NOT NULL,
     secret_names text[] NOT NULL,
     source_revision text,
+    -- The release that a rollback made this one from.
+    copy_of uuid REFERENCES releases ON DELETE SET NULL,
     -- json, not jsonb: what a replica says may hold NUL characters, which jsonb cannot.
     describe json,
     created_at timestamptz NOT NULL DEFAULT now(),
@@ -49,6 +56,8 @@ CREATE TABLE rollouts (
     agent_id uuid NOT NULL REFERENCES agents ON DELETE CASCADE,
     release_id uuid NOT NULL REFERENCES releases ON DELETE CASCADE,
     from_release_id uuid REFERENCES releases ON DELETE CASCADE,
+    -- Which replicas it brings to serve: its own, or those that a rollback finds on standby.
+    generation uuid NOT NULL,
     state text NOT NULL,
     phase text NOT NULL,
     phases jsonb NOT NULL DEFAULT '[]',
@@ -117,6 +126,9 @@ CREATE TABLE runs (
     request jsonb NOT NULL,
     metadata jsonb NOT NULL DEFAULT '{}',
     attempt integer NOT NULL DEFAULT 0,
+    -- Attempts that ended with their replica: a run that kills what it runs on is given up after some.
+    losses integer NOT NULL DEFAULT 0,
+    idempotency_key text,
     answer json,
     fault json,
     input_tokens bigint NOT NULL DEFAULT 0,
@@ -128,6 +140,7 @@ CREATE TABLE runs (
 );
 -- No two runs write one thread.
 CREATE UNIQUE INDEX runs_one_on_a_thread ON runs (agent_id, thread_id) WHERE status = 'running';
+CREATE UNIQUE INDEX runs_by_key ON runs (agent_id, idempotency_key) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX runs_waiting ON runs (agent_id, accepted_at) WHERE status = 'pending';
 CREATE INDEX runs_ended ON runs (agent_id, ended_at) WHERE ended_at IS NOT NULL;
 CREATE INDEX runs_of_thread ON runs (agent_id, thread_id, accepted_at);

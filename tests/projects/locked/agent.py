@@ -1,0 +1,5 @@
+import idna
+import six
+import x
+
+graph = x.V
