@@ -228,7 +228,7 @@ fn a_run_that_is_cut_off_ends_as_an_error_and_its_thread_goes_on() {
     assert!(call.join().unwrap().is_err());
     server.start_again();
     assert_eq!(server.turn(name, &key, "t", "three"), "hello 5: one");
-    assert_eq!(server.query("SELECT count(*) FROM runs WHERE status = 'error' AND error ->> 'type' = 'ServerLost'"), 1);
+    assert_eq!(server.query("SELECT count(*) FROM runs WHERE status = 'error' AND fault ->> 'type' = 'ServerLost'"), 1);
 
     // The server is stopped: it says so.
     let call = in_flight(&server);
