@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod support;
+mod machine;
 
 use serde_json::json;
 use std::net::TcpListener;
@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use support::{Machine, Project, STUB_KEY, Said, Server, need_docker, said, said_with_stdin};
+use machine::{Machine, Project, STUB_KEY, Said, Server, need_docker, said, said_with_stdin};
 
 /// What was said on stderr, without what differs from machine to machine.
 fn stable(said: &Said, machine: &Machine, project: Option<&Project>) -> String {
@@ -47,13 +47,13 @@ fn no_docker() {
     // A server does not start without it, and makes no Postgres in vain.
     let mut start = machine.command();
     start.args(["server", "start", "--listen=127.0.0.1:0", "--agents-listen=127.0.0.1:0"]).env("DOCKER_HOST", &dead);
-    support::said(&mut start).fails(5).says("error: no Docker Engine answers").says("hint: start it").says("server.log");
+    machine::said(&mut start).fails(5).says("error: no Docker Engine answers").says("hint: start it").says("server.log");
     machine.rapidclaw(&["server", "status"]).exits(1);
     assert!(!machine.data_dir().join("postgres").exists() && !machine.data_dir().join("server.json").exists());
     assert!(is_empty(machine.run_dir()));
 
     // Nor does one that is asked for nonsense.
-    let nonsense = support::said(machine.command().arg("build").env("DOCKER_HOST", "ssh://host").current_dir(project.path()));
+    let nonsense = machine::said(machine.command().arg("build").env("DOCKER_HOST", "ssh://host").current_dir(project.path()));
     nonsense.fails(5).says("DOCKER_HOST=ssh://host").says("hint: forward its socket");
 }
 

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod support;
+mod machine;
 
 use serde_json::{Value, json};
 use std::io::Read as _;
@@ -10,7 +10,7 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use support::{BASE, Project, STUB_KEY, Server, docker, docker_said, need_docker, until};
+use machine::{BASE, Project, STUB_KEY, Server, docker, docker_said, need_docker, until};
 
 /// A host that the agent may reach, and one that it may not; both are [`Site`].
 const ALLOWED: &str = "allowed.e2e.example";
@@ -368,7 +368,7 @@ fn a_link_in_the_sockets_place_gains_a_replica_nothing() {
         "import os, socket, gc\nos.unlink('/run/rapidclaw/r/runner.sock')\nos.symlink(os.environ['TARGET'], '/run/rapidclaw/r/runner.sock')\n\
          for fd in range(3, 256):\n    try:\n        socket.socket(fileno=os.dup(fd)).shutdown(socket.SHUT_RDWR)\n    except OSError:\n        pass\n\
          import time\ntime.sleep(60)\n{}",
-        support::ECHO
+        machine::ECHO
     );
     let planting = Project::new("e2e-link").graph(&planting).env(&format!("GREETING=hello\nTARGET={}\n", target.display()));
     server.deploy(&planting).exits(6).says("error: ").says("v1 still serves");

@@ -2,12 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod support;
+mod machine;
 
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
-use support::{ECHO, Project, Said, Server, until};
+use machine::{ECHO, Project, Said, Server, until};
 
 /// A value that a careless graph prints: it must be blotted out wherever it turns up.
 const SECRET: &str = "tok-e2e-7f3a9c51-print-me-not";
@@ -56,7 +56,7 @@ fn a_first_release_that_cannot_be_imported_leaves_nothing_behind() {
     });
     let status = server.rapidclaw(&["status", "e2e-first"]).exits(1).says("ModuleNotFoundError").hides(SECRET);
     assert_eq!(status.out, "e2e-first v1 failed 0 replicas p95=- $-/turn\n");
-    let answer = support::get(&format!("{}/agents/e2e-first/healthz", server.agents_url), &[]);
+    let answer = machine::get(&format!("{}/agents/e2e-first/healthz", server.agents_url), &[]);
     assert_eq!(answer.status, 503);
 
     // And the mended project goes on from there, with the same key.

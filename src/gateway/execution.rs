@@ -12,6 +12,7 @@ use crate::store::runs::{Requeued, RunRequest};
 use serde_bytes::ByteBuf;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -63,7 +64,7 @@ impl Execution {
     async fn attempt(&self, gateway: &Gateway, route: &Route) -> Option<Outcome> {
         let start = match self.start_frame(gateway, route).await {
             Ok(start) => start,
-            Err(outcome) => return Some(self.end_ourselves(gateway, outcome).await),
+            Err(outcome) => return Some(self.end_ourselves(gateway, route, outcome).await),
         };
         let replica = self.slot.replica();
         let grant = Grant::Thread(self.thread.to_string());
@@ -71,7 +72,7 @@ impl Execution {
             let (done, requeued) = oneshot::channel();
             let key = (self.run, self.attempt);
             gateway.committer().submit(Item::Requeue { key, loss: true, done }).await;
-            return self.after_requeue(gateway, requeued).await;
+            return self.after_requeue(gateway, route, requeued).await;
         };
         let finish = match self.time_left().map(|left| left + TIMEOUT_GRACE) {
             None => end.await,
@@ -93,19 +94,25 @@ impl Execution {
                     Some(Outcome::fault("CheckpointRejected", "the run's state could not be stored"))
                 }
             },
-            Ok(Finish::Requeued(requeued)) => self.after_requeue(gateway, requeued).await,
+            Ok(Finish::Requeued(requeued)) => self.after_requeue(gateway, route, requeued).await,
             Err(_) => None,
         }
     }
 
-    async fn after_requeue(&self, gateway: &Gateway, requeued: oneshot::Receiver<Requeued>) -> Option<Outcome> {
+    async fn after_requeue(
+        &self,
+        gateway: &Gateway,
+        route: &Route,
+        requeued: oneshot::Receiver<Requeued>,
+    ) -> Option<Outcome> {
         match requeued.await {
             Ok(Requeued::GivenUp) => {
                 let lost = Outcome::fault("ReplicaLost", "the run was lost with its replica too often");
-                Some(self.end_ourselves(gateway, lost).await)
+                Some(self.end_ourselves(gateway, route, lost).await)
             }
             Ok(Requeued::Waiting) => {
                 tracing::info!(run_id = %self.run, attempt = self.attempt, "a run goes on with its next attempt");
+                route.orphans.store(true, Ordering::Release);
                 None
             }
             Ok(Requeued::Fenced) | Err(_) => None,
@@ -117,11 +124,13 @@ impl Execution {
         self.serving.limits.run_timeout.map(|limit| limit.saturating_sub(self.elapsed).max(LEAST_TIME))
     }
 
-    async fn end_ourselves(&self, gateway: &Gateway, outcome: Outcome) -> Outcome {
-        let ending = super::outcome::ending(self.run, self.attempt, &outcome);
-        if let Err(error) = gateway.store().end_runs(&[ending]).await {
-            tracing::error!(run_id = %self.run, error = %chain(&error), "a run could not be ended");
-        }
+    /// By the committer, which tries again while the database is away: a row that stayed `running` would
+    /// lock its thread for as long as this gateway lives.
+    async fn end_ourselves(&self, gateway: &Gateway, route: &Route, outcome: Outcome) -> Outcome {
+        let ending = Box::new(super::outcome::ending(self.run, self.attempt, &outcome));
+        let (done, committed) = tokio::sync::oneshot::channel();
+        gateway.committer().submit(Item::End { schema: Arc::clone(&route.schema), ending, done }).await;
+        let _ = committed.await;
         outcome
     }
 
