@@ -117,8 +117,22 @@ fn what_did_not_change_is_not_deployed_again_and_what_did_is() {
     let phases: Vec<&str> = deployed["phases"].as_array().unwrap().iter().map(|one| one["phase"].as_str().unwrap()).collect();
     assert_eq!(phases, ["build", "push", "start", "ready", "switch"]);
     assert_eq!(server.turn("e2e-changes", &key, "t", "three"), "v2 bonjour 3: one");
-    server.until_containers("e2e-changes", 2);
     server.until_status("e2e-changes", "e2e-changes v2 running 2 replicas");
+
+    // The first one's replicas are kept for a while, so that going back is one switch.
+    let kept = server.until_containers("e2e-changes", 4);
+    server.rapidclaw(&["rollback", "--agent", "e2e-changes"]).ok().prints("v3");
+    assert_eq!(server.turn("e2e-changes", &key, "t", "four"), "bonjour 4: one");
+    assert_eq!(server.containers_of("e2e-changes"), kept);
+    server.until_status("e2e-changes", "e2e-changes v3 running 2 replicas");
+
+    // Those that have read older secrets are not kept: who goes back gets today's.
+    let project = project.graph(ECHO).env("GREETING=ciao\n");
+    server.deploy(&project).ok().prints("e2e-changes v3 live with its new secrets in ");
+    server.until_containers("e2e-changes", 2);
+    server.rapidclaw(&["rollback", "v2", "--agent", "e2e-changes"]).ok().prints("v4");
+    assert_eq!(server.turn("e2e-changes", &key, "t", "five"), "v2 ciao 5: one");
+    server.rapidclaw(&["rollback", "v9", "--agent", "e2e-changes"]).fails(1).says("v9");
 }
 
 #[test]

@@ -257,9 +257,9 @@ fn a_replica_reaches_what_its_manifest_allows_and_nothing_else() {
         assert!(proxy[refused].as_str().unwrap().contains(" 403"), "{refused}: {proxy:#}");
     }
     assert!(proxy["get"].as_str().unwrap().contains(" 405"), "{proxy:#}");
-    // No socket but its own two ways out and its own one: not Docker's, not Postgres', no other replica's.
-    let own = ["/run/rapidclaw/r/runner.sock", "/run/rapidclaw/s/egress.sock", "/run/rapidclaw/s/models.sock"];
-    assert_eq!(seen["sockets"], json!(own));
+    // No socket but its two ways out and its own ones: not Docker's, not Postgres', no other replica's.
+    let own = ["r/alive.sock", "r/runner.sock", "s/egress.sock", "s/models.sock"];
+    assert_eq!(seen["sockets"], json!(own.map(|name| format!("/run/rapidclaw/{name}"))));
     assert_eq!(seen["run"]["/run/rapidclaw"], json!(["r", "s"]));
     assert_eq!(seen["run"]["/run/rapidclaw/s"], json!(["egress.sock", "models.sock", "replica.json"]));
     // It is nobody, and has no rights.
@@ -350,8 +350,10 @@ fn a_link_in_the_sockets_place_gains_a_replica_nothing() {
     listener.set_nonblocking(true).unwrap();
 
     // When it plants a link in its socket's place, and the server, started again, connects anew.
-    let plant = "import json, os, sys\nos.unlink('/run/rapidclaw/r/runner.sock')\nos.symlink(sys.argv[1], '/run/rapidclaw/r/runner.sock')\nprint(json.dumps(os.readlink('/run/rapidclaw/r/runner.sock')))";
-    inside(before.first().unwrap(), plant, &[target.to_str().unwrap()]);
+    let plant = "import json, os, sys\nos.chdir('/run/rapidclaw/r')\nnames = os.listdir()\n\
+                 for name in names:\n    os.unlink(name)\n    os.symlink(sys.argv[1], name)\nprint(json.dumps(sorted(names)))";
+    let planted = inside(before.first().unwrap(), plant, &[target.to_str().unwrap()]);
+    assert_eq!(planted, json!(["alive.sock", "runner.sock"]));
     server.kill();
     server.start_again();
 
