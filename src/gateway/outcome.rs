@@ -100,7 +100,13 @@ pub fn judge(run: Uuid, attempt: i32, replica: Uuid, end: End) -> (Ending, Outco
     let (messages, values) = (raw(end.messages), raw(end.values));
     let answer = match status {
         RunStatus::Success | RunStatus::Interrupted => {
-            Some(json!({ "result": end.result, "interrupts": interrupts, "messages": messages, "values": values }))
+            let mut answer = json!({ "result": end.result });
+            for (name, part) in [("interrupts", &interrupts), ("messages", &messages), ("values", &values)] {
+                if let Some(part) = part {
+                    answer[name] = json!(part);
+                }
+            }
+            Some(answer)
         }
         RunStatus::Error | RunStatus::Timeout => None,
     };

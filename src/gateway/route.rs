@@ -98,8 +98,7 @@ impl Route {
     pub async fn ready(&self, patience: Duration) -> Option<Arc<Serving>> {
         let mut watch = self.serving.subscribe();
         let ready = watch.wait_for(|serving| serving.as_ref().is_some_and(|serving| serving.is_ready()));
-        let found = tokio::time::timeout(patience, ready).await.ok()?.ok()?.clone();
-        found
+        tokio::time::timeout(patience, ready).await.ok()?.ok()?.clone()
     }
 }
 

@@ -46,7 +46,7 @@ async fn a_killed_runners_runs_go_on_elsewhere_in_their_order_and_are_answered()
 
     // then both are answered, by the other, in their order,
     assert_eq!(answer.replica, Some(other.replica.id));
-    assert_eq!(after.result.as_deref(), Some("heard 2: again"));
+    assert_eq!(after.result.as_deref(), Some("heard 2: hello"));
     let row = world.run_row(run).await;
     assert_eq!(row.status, "success");
     // with the steps that were finished not executed again.
