@@ -126,6 +126,31 @@ pub struct DeployResponse {
     pub notes: Vec<String>,
 }
 
+/// `POST /v1/agents/NAME/rollbacks`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct RollbackRequest {
+    /// The release to go back to; the one that served before when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<i32>,
+}
+
+/// What a rollback led to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RollbackResponse {
+    /// The new release.
+    pub version: i32,
+    /// The old one that it is made from.
+    pub to_version: i32,
+    /// What serves until the switch.
+    pub from_version: Option<i32>,
+    /// The rollout to watch.
+    pub rollout: Uuid,
+    /// Where the agent answers.
+    pub url: String,
+    /// Secrets that changed since the old release was made: they stay as they are.
+    pub secrets_changed: Vec<String>,
+}
+
 /// `GET /v1/rollouts/ID`, `?after=SEQ&wait=SECONDS`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RolloutView {

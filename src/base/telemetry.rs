@@ -3,9 +3,12 @@
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
+/// Without a filter; Postgres' notices are of no use to an operator.
+const DEFAULT: &str = "info,sqlx=warn";
+
 /// Starts logging. Lines go to stderr; `json` makes each a JSON object. Later calls do nothing.
 pub fn init(filter: Option<&str>, json: bool) {
-    let filter = EnvFilter::try_new(filter.unwrap_or("info")).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_new(filter.unwrap_or(DEFAULT)).unwrap_or_else(|_| EnvFilter::new(DEFAULT));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

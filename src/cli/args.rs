@@ -65,6 +65,8 @@ pub enum Command {
     Whoami,
     /// Build, roll out, and wait until the new release serves
     Deploy(DeployArgs),
+    /// Go back to the release that served before, or to any
+    Rollback(RollbackArgs),
     /// Show agents: replicas, p95, cost per turn
     Status(StatusArgs),
     /// List an agent's releases
@@ -118,7 +120,7 @@ pub struct BuildOptions {
     /// Where it is.
     #[command(flatten)]
     pub manifest: ManifestArg,
-    /// The image to build on; else the manifest's base_image, else python:X-slim
+    /// The image to build on; else the one that the manifest names, else python:X-slim
     #[arg(long, value_name = "IMAGE", env = env::BASE_IMAGE)]
     pub base_image: Option<String>,
     /// Build even when nothing changed, every layer
@@ -169,6 +171,31 @@ pub struct DeployArgs {
     /// Wait this long for the switch, in seconds
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,
+    /// Wait for a rollout of the agent that is under way, then deploy
+    #[arg(long)]
+    pub wait: bool,
+}
+
+/// `rollback`.
+#[derive(Debug, Args)]
+pub struct RollbackArgs {
+    /// The release to go back to (`v3` or `3`)
+    #[arg(value_parser = parse_version)]
+    pub version: Option<i32>,
+    /// The agent; else the one of the manifest here, else the only one
+    #[arg(long, value_name = "NAME")]
+    pub agent: Option<String>,
+    /// Do not wait for the switch
+    #[arg(long)]
+    pub detach: bool,
+    /// Wait this long for the switch, in seconds
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<u64>,
+}
+
+fn parse_version(text: &str) -> Result<i32, String> {
+    let number = text.strip_prefix('v').unwrap_or(text).parse::<i32>().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| "is no release (v3 or 3)".to_owned())
 }
 
 /// `status`.

@@ -4,7 +4,8 @@ pub mod credentials;
 mod operations;
 
 use crate::api::control::{
-    AgentStatus, DeployRequest, DeployResponse, KeyCreated, KeyRequest, KeyView, RolloutView, Whoami,
+    AgentStatus, DeployRequest, DeployResponse, KeyCreated, KeyRequest, KeyView, RollbackRequest, RollbackResponse,
+    RolloutView, Whoami,
 };
 use crate::api::problem::Problem;
 use crate::base::http;
@@ -117,6 +118,16 @@ impl Client {
     /// Deploys.
     pub async fn deploy(&self, name: &str, request: &DeployRequest) -> Result<DeployResponse, ClientError> {
         self.call(Method::POST, &format!("/v1/agents/{name}/deploys"), Some(request)).await
+    }
+
+    /// Goes back to a release, or to the one that served before.
+    pub async fn roll_back(&self, name: &str, version: Option<i32>) -> Result<RollbackResponse, ClientError> {
+        self.call(Method::POST, &format!("/v1/agents/{name}/rollbacks"), Some(&RollbackRequest { version })).await
+    }
+
+    /// Ends a rollout that is under way.
+    pub async fn cancel_rollout(&self, id: Uuid) -> Result<(), ClientError> {
+        self.call(Method::POST, &format!("/v1/rollouts/{id}/cancel"), None::<&()>).await
     }
 
     /// The rollout with its events after `after`, once there are any or `wait` seconds are over.

@@ -18,15 +18,18 @@ impl Control {
         if !self.runtime().has_image(&request.image).await? {
             return Err(ControlError::NoImage(request.image));
         }
+        let known = self.store().find_agent(name).await?;
+        let secrets = match (&request.secrets, &known) {
+            (Some(SecretMap(secrets)), _) => secrets.clone(),
+            (None, Some(agent)) => self.secrets(agent.id).await?,
+            (None, None) => BTreeMap::new(),
+        };
+        // A deploy that is refused leaves no agent behind.
+        let mut notes = self.check_models(&settings, &secrets)?;
         let agent = self.store().ensure_agent(name).await?;
         if self.store().running_rollout(agent.id).await?.is_some() {
             return Err(StoreError::RolloutUnderWay.into());
         }
-        let secrets = match &request.secrets {
-            Some(SecretMap(secrets)) => secrets.clone(),
-            None => self.secrets(agent.id).await?,
-        };
-        let mut notes = self.check_models(&settings, &secrets)?;
         checkpoints::ensure_schema(self.store().pool(), &Schema::new(&agent.schema_name)?).await?;
         let secrets_changed = match &request.secrets {
             Some(secrets) => self.replace_secrets(&agent, secrets).await?,
@@ -62,8 +65,10 @@ impl Control {
                     folder: request.folder,
                     secret_names: secrets.keys().cloned().collect(),
                     source_revision: request.source_revision,
+                    copy_of: None,
                 };
-                let (release, rollout) = self.store().begin_rollout(agent.id, &new, &request.client_phases).await?;
+                let (release, rollout) =
+                    self.store().begin_rollout(agent.id, &new, &request.client_phases, None).await?;
                 (DeployOutcome::Rollout, release.version, Some(rollout.id))
             }
         };
@@ -90,7 +95,12 @@ impl Control {
     async fn replace_secrets(&self, agent: &Agent, secrets: &SecretMap) -> Result<bool, ControlError> {
         let sealed = secrets.0.iter().map(|(name, value)| self.seal(agent.id, name, value));
         let sealed = sealed.collect::<Result<Vec<_>, _>>()?;
-        Ok(self.store().replace_secrets(agent.id, &sealed).await?)
+        let changed = self.store().replace_secrets(agent.id, &sealed).await?;
+        if changed {
+            // Replicas on standby have read yesterday's.
+            self.store().end_standby(agent.id).await?;
+        }
+        Ok(changed)
     }
 }
 

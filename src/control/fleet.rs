@@ -20,8 +20,10 @@ pub struct Snapshot {
 /// How a replica is.
 #[derive(Clone)]
 pub enum MemberState {
-    /// On its way, or its connection is being made again.
+    /// Its container is being made.
     Starting,
+    /// Its container runs and its graphs are being loaded, or its connection is being made again.
+    Loading,
     /// Runs can be given to it.
     Ready(Arc<Replica>, Arc<Vec<u8>>),
     /// It is over.
@@ -33,13 +35,15 @@ pub struct Member {
     /// Its id.
     pub id: Uuid,
     /// The rollout that made it.
-    pub rollout: Uuid,
+    pub generation: Uuid,
     /// How it is.
     pub state: watch::Receiver<MemberState>,
     /// Ends its supervisor.
     pub end: CancellationToken,
     /// When it was started or adopted.
     pub since: Instant,
+    /// Whether its runs are being handed over: it is on standby.
+    pub draining: bool,
 }
 
 impl Member {

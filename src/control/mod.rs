@@ -89,6 +89,33 @@ pub enum ControlError {
     /// There is no such rollout.
     #[error("there is no rollout {0}")]
     NoSuchRollout(Uuid),
+    /// There is nothing to go back to.
+    #[error("{}", match version { Some(version) => format!("agent {agent:?} has no release v{version}"), None => format!("agent {agent:?} has no release that served before this one") })]
+    NoSuchRelease {
+        /// Whose.
+        agent: String,
+        /// Which was asked for.
+        version: Option<i32>,
+    },
+    /// It serves already.
+    #[error("v{version} of {agent:?} is what serves")]
+    Serves {
+        /// Whose.
+        agent: String,
+        /// Which.
+        version: i32,
+    },
+    /// The image of an old release was removed.
+    #[error("the image of v{version} ({image}) is not in the engine any more")]
+    ImageGone {
+        /// Which release.
+        version: i32,
+        /// Its image.
+        image: String,
+    },
+    /// The rollout has ended.
+    #[error("the rollout {0} has ended")]
+    RolloutEnded(Uuid),
     /// There is no such key.
     #[error("agent {agent:?} has no key {key} that still opens anything")]
     NoSuchKey {
@@ -207,6 +234,7 @@ impl Control {
                 tracing::warn!(error = %crate::gateway::committer::chain(&error), "a replica could not be removed");
             }
         }
+        self.0.parts.run_dir.leave();
         Ok(())
     }
 

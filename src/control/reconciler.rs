@@ -13,6 +13,7 @@ use crate::api::control::PhaseTime;
 use crate::base::ids;
 use crate::base::secret::SecretString;
 use crate::gateway::committer::chain;
+use crate::gateway::replica::Replica;
 use crate::gateway::route::{Route, ServedGraph, Serving};
 use crate::release::plan::{Action, Desired, Observed, plan};
 use crate::release::state::Phase;
@@ -38,6 +39,8 @@ const BACKOFF: Duration = Duration::from_millis(250);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 /// A replica that lived longer did not crash at start.
 const SETTLED: Duration = Duration::from_secs(60);
+/// How long the replicas of the release before are kept, running and idle, so that a rollback is one switch.
+const STANDBY: Duration = Duration::from_secs(600);
 /// How long a run that is handed over may take to its next super-step.
 const HAND_OVER: Duration = Duration::from_secs(60);
 /// How long a replica may take to end once it is asked.
@@ -54,8 +57,8 @@ struct Reconciler {
     progress: Option<Progress>,
     crashes: u32,
     not_before: Option<Instant>,
-    /// What the route was told last: the rollout and its ready replicas.
-    told: Option<(Uuid, Vec<Uuid>)>,
+    /// What the route was told last: release and generation, and their ready replicas.
+    told: Option<((Uuid, Uuid), Vec<Uuid>)>,
 }
 
 struct Loaded {
@@ -124,9 +127,10 @@ impl Reconciler {
             return Ok(None);
         }
         let rollout = self.control.store().running_rollout(self.agent.id).await?;
-        let desired = self.desired(rollout.as_ref()).await?;
+        let mut desired = self.desired(rollout.as_ref()).await?;
         if let Some(known) = known.take() {
             self.adopt(known, &desired).await?;
+            desired = self.desired(rollout.as_ref()).await?;
         }
         if let Some(rollout) = &rollout
             && self.drive(rollout).await?
@@ -136,16 +140,27 @@ impl Reconciler {
         }
         let wait = self.act(&desired).await?;
         self.tell().await?;
-        Ok(Some(wait.min(self.deadline(rollout.as_ref()).await?)))
+        self.drain_standby();
+        let standby = self.agent.standby_generation.and(self.agent.standby_seconds).map(Duration::try_from_secs_f64);
+        let standby = standby.and_then(Result::ok).unwrap_or(LOOK_EVERY);
+        Ok(Some(wait.min(self.deadline(rollout.as_ref()).await?).min(standby.max(Duration::from_millis(10)))))
     }
 
     async fn desired(&mut self, rollout: Option<&Rollout>) -> Result<Vec<(Desired, Uuid)>, ControlError> {
-        let serving = self.agent.serving_rollout.zip(self.agent.serving_release);
-        let green = rollout.map(|rollout| (rollout.id, rollout.release_id));
+        let serving = self.agent.serving_generation.zip(self.agent.serving_release);
+        let green = rollout.map(|rollout| (rollout.generation, rollout.release_id));
         let mut desired = Vec::new();
         for (rollout, release) in serving.into_iter().chain(green) {
             let replicas = self.load(release).await?.settings.wanted(self.agent.scale);
             desired.push((Desired { rollout, replicas }, release));
+        }
+        if let Some((standby, release)) = self.agent.standby_generation.zip(self.agent.standby_release)
+            && desired.iter().all(|(wish, _)| wish.rollout != standby)
+        {
+            // What is there is kept, and none is started.
+            let there = self.members.iter().filter(|one| one.generation == standby && one.is_alive()).count();
+            let replicas = u32::try_from(there).unwrap_or(u32::MAX);
+            desired.push((Desired { rollout: standby, replicas }, release));
         }
         Ok(desired)
     }
@@ -181,7 +196,7 @@ impl Reconciler {
         Ok(())
     }
 
-    async fn supervise(&mut self, id: Uuid, rollout: Uuid, release: Uuid, adopt: bool) -> Result<(), ControlError> {
+    async fn supervise(&mut self, id: Uuid, generation: Uuid, release: Uuid, adopt: bool) -> Result<(), ControlError> {
         let loaded = self.load(release).await?;
         let secrets = self.control.secrets(self.agent.id).await?;
         let charge = Charge {
@@ -191,7 +206,7 @@ impl Reconciler {
             release,
             version: loaded.release.version,
             image: loaded.release.image.clone(),
-            rollout,
+            generation,
             settings: Arc::clone(&loaded.settings),
             secrets: Arc::new(secrets),
             adopt,
@@ -200,7 +215,7 @@ impl Reconciler {
         let end = CancellationToken::new();
         let task = supervise(self.control.clone(), charge, tell, Arc::clone(&self.kick), end.clone());
         self.control.0.parts.shutdown.spawn_until_cancelled(task);
-        self.members.push(Member { id, rollout, state, end, since: Instant::now() });
+        self.members.push(Member { id, generation, state, end, since: Instant::now(), draining: false });
         Ok(())
     }
 
@@ -209,7 +224,7 @@ impl Reconciler {
         let observed: Vec<Observed> = self
             .members
             .iter()
-            .map(|one| Observed { replica: one.id, rollout: one.rollout, alive: one.is_alive() })
+            .map(|one| Observed { replica: one.id, rollout: one.generation, alive: one.is_alive() })
             .collect();
         let wishes: Vec<Desired> = desired.iter().map(|(wish, _)| *wish).collect();
         let mut wait = LOOK_EVERY;
@@ -241,19 +256,12 @@ impl Reconciler {
             let pause = BACKOFF.saturating_mul(1 << self.crashes.min(10)).min(LONGEST_BACKOFF);
             self.not_before = Some(Instant::now() + pause);
         }
-        let drain = self.releases.values().map(|loaded| loaded.settings.drain_timeout).max().unwrap_or(STOP_GRACE);
+        let drain = self.drain_timeout();
         let control = self.control.clone();
         let agent = self.agent.name.clone();
         self.control.0.parts.shutdown.spawn_until_cancelled(async move {
-            if let Some((replica, _)) = member.ready()
-                && tokio::time::timeout(drain, replica.idle()).await.is_err()
-            {
-                // What still runs goes on in the release that serves: from its next super-step, or from its
-                // last checkpoint when that takes too long.
-                replica.hand_over("the release is being replaced").await;
-                if tokio::time::timeout(HAND_OVER, replica.idle()).await.is_err() {
-                    replica.hand_over_now().await;
-                }
+            if let Some((replica, _)) = member.ready() {
+                hand_over(&replica, drain).await;
             }
             member.end.cancel();
             if let Err(error) = control.runtime().remove(id, STOP_GRACE).await {
@@ -261,6 +269,24 @@ impl Reconciler {
             }
             control.0.parts.run_dir.discard(id);
         });
+    }
+
+    /// Replicas on standby keep the runs they have for the drain's time, and stay.
+    fn drain_standby(&mut self) {
+        let Some(standby) = self.agent.standby_generation else { return };
+        if self.agent.serving_generation == Some(standby) {
+            return;
+        }
+        let drain = self.drain_timeout();
+        for member in self.members.iter_mut().filter(|one| one.generation == standby && !one.draining) {
+            let Some((replica, _)) = member.ready() else { continue };
+            member.draining = true;
+            self.control.0.parts.shutdown.spawn_until_cancelled(async move { hand_over(&replica, drain).await });
+        }
+    }
+
+    fn drain_timeout(&self) -> Duration {
+        self.releases.values().map(|loaded| loaded.settings.drain_timeout).max().unwrap_or(STOP_GRACE)
     }
 
     /// Drives the rollout under way. Says whether it has ended.
@@ -275,7 +301,7 @@ impl Reconciler {
             let message = format!("starting {}", crate::release::state::replicas(wanted).as_str());
             self.event(rollout.id, Phase::Start, &message).await?;
         }
-        let green: Vec<&Member> = self.members.iter().filter(|one| one.rollout == rollout.id).collect();
+        let green: Vec<&Member> = self.members.iter().filter(|one| one.generation == rollout.generation).collect();
         let fault = green.iter().find_map(|one| match one.now() {
             MemberState::Over(fault) => Some((one.id, fault)),
             _ => None,
@@ -292,7 +318,7 @@ impl Reconciler {
             self.fail(rollout, id, &fault).await?;
             return Ok(true);
         }
-        let all_started = green.len() == wanted;
+        let all_started = green.len() == wanted && green.iter().all(|one| !matches!(one.now(), MemberState::Starting));
         if all_started {
             self.enter(rollout.id, Phase::Ready).await?;
         }
@@ -300,7 +326,7 @@ impl Reconciler {
             return Ok(false);
         }
         self.enter(rollout.id, Phase::Switch).await?;
-        let describe = self.members.iter().filter(|one| one.rollout == rollout.id).find_map(Member::ready);
+        let describe = self.members.iter().filter(|one| one.generation == rollout.generation).find_map(Member::ready);
         if let Some(text) = describe.as_ref().and_then(|(_, describe)| std::str::from_utf8(describe).ok()) {
             self.control.store().set_describe(rollout.release_id, text).await?;
         }
@@ -310,9 +336,10 @@ impl Reconciler {
         let spent = self.progress.take().map(|progress| progress.since.elapsed().as_secs_f64()).unwrap_or_default();
         // Remembered first: a server that is killed now goes on with the new release.
         let ended = PhaseTime { phase: Phase::Switch, seconds: spent };
-        self.control.store().finish_rollout(rollout, &ended).await?;
+        self.control.store().finish_rollout(rollout, &ended, STANDBY.as_secs_f64()).await?;
         self.agent.serving_release = Some(rollout.release_id);
-        self.agent.serving_rollout = Some(rollout.id);
+        self.agent.serving_generation = Some(rollout.generation);
+        self.members.iter_mut().for_each(|one| one.draining = false);
         self.crashes = 0;
         self.tell().await?;
         self.control.rollout_changed();
@@ -348,18 +375,18 @@ impl Reconciler {
 
     /// Tells the gateway and `status` what is ready.
     async fn tell(&mut self) -> Result<(), ControlError> {
-        let Some((rollout, release)) = self.agent.serving_rollout.zip(self.agent.serving_release) else {
+        let Some((generation, release)) = self.agent.serving_generation.zip(self.agent.serving_release) else {
             self.publish.send_replace(Snapshot::default());
             return Ok(());
         };
         let loaded = self.load(release).await?;
         let ready: Vec<_> =
-            self.members.iter().filter(|one| one.rollout == rollout).filter_map(Member::ready).collect();
+            self.members.iter().filter(|one| one.generation == generation).filter_map(Member::ready).collect();
         let count = u32::try_from(ready.len()).unwrap_or(u32::MAX);
         self.publish.send_replace(Snapshot { ready: count, wanted: loaded.settings.wanted(self.agent.scale) });
         let mut now: Vec<Uuid> = ready.iter().map(|(replica, _)| replica.id).collect();
         now.sort_unstable();
-        if self.told.as_ref().is_some_and(|(known, ids)| *known == rollout && *ids == now) {
+        if self.told.as_ref().is_some_and(|(known, ids)| *known == (release, generation) && *ids == now) {
             return Ok(());
         }
         let describe = ready.first().map(|(_, describe)| serde_json::from_slice(describe).unwrap_or_default());
@@ -371,7 +398,7 @@ impl Reconciler {
             graphs: graphs(&describe, &loaded),
             replicas: ready.into_iter().map(|(replica, _)| replica).collect(),
         }));
-        self.told = Some((rollout, now));
+        self.told = Some(((release, generation), now));
         Ok(())
     }
 
@@ -398,6 +425,18 @@ impl Reconciler {
         self.control.forget_reconciler(self.agent.id);
         tracing::info!(agent = self.agent.name, "an agent is gone");
         Ok(())
+    }
+}
+
+/// Waits for the replica's runs, `drain` long; what still runs then goes on in the release that serves: from
+/// its next super-step, or from its last checkpoint when that takes too long.
+async fn hand_over(replica: &Replica, drain: Duration) {
+    if tokio::time::timeout(drain, replica.idle()).await.is_ok() {
+        return;
+    }
+    replica.hand_over("the release is being replaced").await;
+    if tokio::time::timeout(HAND_OVER, replica.idle()).await.is_err() {
+        replica.hand_over_now().await;
     }
 }
 

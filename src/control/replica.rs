@@ -8,7 +8,7 @@ use super::settings::AgentSettings;
 use crate::base::secret::SecretString;
 use crate::egress;
 use crate::gateway::committer::chain;
-use crate::gateway::replica::Replica;
+use crate::gateway::replica::{Attachment, Replica};
 use crate::models;
 use crate::runner::connection::{ConnectError, Endpoint};
 use crate::runtime::folders::{REPLICA_UID, bind};
@@ -41,7 +41,7 @@ pub struct Charge {
     /// Its image.
     pub image: String,
     /// The rollout that makes the replica.
-    pub rollout: Uuid,
+    pub generation: Uuid,
     /// What the manifest says.
     pub settings: Arc<AgentSettings>,
     /// The agent's secrets.
@@ -106,6 +106,7 @@ async fn lead(
         Ok(endpoint) => endpoint,
         Err(why) => return Fault::NotStarted(why),
     };
+    tell(MemberState::Loading);
     let mut was_ready = false;
     loop {
         let connection = match endpoint.connect().await {
@@ -117,15 +118,16 @@ async fn lead(
             Err(refused) => return Fault::Refused(chain(&refused)),
         };
         let (ready, described) = oneshot::channel();
-        let (replica, connected) = Replica::attach(
-            charge.id,
-            charge.settings.runs_per_replica,
-            Arc::clone(&charge.schema),
-            control.gateway().committer().clone(),
+        let (replica, connected) = Replica::attach(Attachment {
+            id: charge.id,
+            capacity: charge.settings.runs_per_replica,
+            schema: Arc::clone(&charge.schema),
+            committer: control.gateway().committer().clone(),
+            endpoint: endpoint.clone(),
             connection,
             ready,
-            dead.clone(),
-        );
+            dead: dead.clone(),
+        });
         // Runs in flight end in order even when this supervisor is dropped: the connection has its own task.
         let task = shutdown.spawn(connected);
         if let Ok(describe) = described.await {
@@ -133,7 +135,7 @@ async fn lead(
             tell(MemberState::Ready(replica, Arc::new(describe)));
         }
         let _ = task.await;
-        tell(MemberState::Starting);
+        tell(MemberState::Loading);
     }
 }
 
@@ -160,7 +162,7 @@ async fn prepare(
             agent: charge.agent.clone(),
             release: charge.release,
             version: charge.version,
-            rollout: charge.rollout,
+            rollout: charge.generation,
             image: charge.image.clone(),
             cpu: charge.settings.cpu,
             memory_bytes: charge.settings.memory_bytes,

@@ -1,12 +1,68 @@
 //! Rollouts as those see them who watch.
 
 use super::{Control, ControlError};
-use crate::api::control::RolloutView;
+use crate::api::control::{RollbackResponse, RolloutView};
 use crate::release::state::RolloutState;
+use crate::store::releases::NewRelease;
 use std::time::Duration;
 use uuid::Uuid;
 
 impl Control {
+    /// Goes back to the release of a number, or to the one that served before, as a new release. Replicas
+    /// of it that are on standby serve again at once; nothing is built.
+    pub async fn roll_back(&self, name: &str, version: Option<i32>) -> Result<RollbackResponse, ControlError> {
+        let agent = self.find(name).await?;
+        let serving = match agent.serving_release {
+            Some(release) => self.store().find_release(release).await?,
+            None => None,
+        };
+        let target = match (version, &serving) {
+            (Some(version), _) => self.store().find_version(agent.id, version).await?,
+            (None, Some(serving)) => self.store().find_previous(agent.id, serving).await?,
+            (None, None) => None,
+        };
+        let target = target.ok_or_else(|| ControlError::NoSuchRelease { agent: name.to_owned(), version })?;
+        if serving.as_ref().is_some_and(|serving| serving.id == target.id) {
+            return Err(ControlError::Serves { agent: name.to_owned(), version: target.version });
+        }
+        if !self.runtime().has_image(&target.image).await? {
+            return Err(ControlError::ImageGone { version: target.version, image: target.image });
+        }
+        let standby = agent.standby_generation.filter(|_| agent.standby_release == Some(target.id));
+        let new = NewRelease {
+            image: target.image,
+            inputs_digest: target.inputs_digest,
+            manifest: target.manifest.0,
+            folder: target.folder,
+            secret_names: self.store().list_secrets(agent.id).await?.into_iter().map(|one| one.name).collect(),
+            source_revision: target.source_revision,
+            copy_of: Some(target.id),
+        };
+        let (release, rollout) = self.store().begin_rollout(agent.id, &new, &[], standby).await?;
+        let secrets_changed = self.store().secrets_changed_since(agent.id, target.id).await?;
+        self.ensure_reconciler(&agent, Vec::new()).kick.notify_one();
+        Ok(RollbackResponse {
+            version: release.version,
+            to_version: target.version,
+            from_version: serving.map(|serving| serving.version),
+            rollout: rollout.id,
+            url: self.agent_url(name),
+            secrets_changed,
+        })
+    }
+
+    /// Ends a rollout that is under way; what served before serves on.
+    pub async fn cancel_rollout(&self, id: Uuid) -> Result<(), ControlError> {
+        let view = self.store().view_rollout(id, 0).await?.ok_or(ControlError::NoSuchRollout(id))?;
+        if !self.store().cancel_rollout(id).await? {
+            return Err(ControlError::RolloutEnded(id));
+        }
+        self.rollout_changed();
+        let agent = self.find(&view.agent).await?;
+        self.ensure_reconciler(&agent, Vec::new()).kick.notify_one();
+        Ok(())
+    }
+
     /// The rollout with its events after `after`: at once when there are any or it has ended, else when
     /// something happens or `wait` is over.
     pub async fn watch_rollout(&self, id: Uuid, after: i32, wait: Duration) -> Result<RolloutView, ControlError> {

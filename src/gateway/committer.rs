@@ -7,7 +7,7 @@
 use crate::api::problem::RunFault;
 use crate::base::shutdown::Shutdown;
 use crate::runner::connection::FrameSender;
-use crate::runner::protocol::{Read, Reply, ToReplica, Tuple};
+use crate::runner::protocol::{Read, Reply, ToReplica};
 use crate::store::checkpoints::{self, Change, CheckpointError, Op, Schema};
 use crate::store::runs::{self, Ending, Requeued, RunStatus};
 use crate::store::{Store, StoreError};
@@ -26,6 +26,8 @@ const BATCH: usize = 256;
 /// How often a commit is tried again while the database is away.
 const RETRIES: u32 = 60;
 const RETRY_EVERY: Duration = Duration::from_millis(500);
+/// What a replica is told that sends for an attempt that is over.
+const TAKEN_OVER: &str = "another attempt has taken the run over";
 
 /// A run that has taken so many replicas with it is given up.
 const MOST_LOSSES: i32 = 3;
@@ -106,6 +108,7 @@ impl Item {
 }
 
 async fn work(store: Store, mut inbox: mpsc::Receiver<Item>) {
+    let mut rejected = Rejected::new();
     while let Some(first) = inbox.recv().await {
         let mut batch = Vec::new();
         let mut next = Some(first);
@@ -121,7 +124,7 @@ async fn work(store: Store, mut inbox: mpsc::Receiver<Item>) {
             }
         }
         if !batch.is_empty() {
-            commit(&store, batch).await;
+            commit(&store, batch, &mut rejected).await;
         }
         if let Some(question) = question {
             answer(&store, question).await;
@@ -129,8 +132,17 @@ async fn work(store: Store, mut inbox: mpsc::Receiver<Item>) {
     }
 }
 
+/// Attempts that sent what could not be committed, until they end: their later checkpoints would leave a
+/// hole, and their end may not be a success.
+type Rejected = HashSet<Key>;
+
 /// Commits all of a batch; when that fails for what a run sent, each run for itself.
-async fn commit(store: &Store, batch: Vec<Item>) {
+async fn commit(store: &Store, batch: Vec<Item>, rejected: &mut Rejected) {
+    let (refused, batch): (Vec<Item>, Vec<Item>) = batch.into_iter().partition(|item| rejected.contains(&item.key()));
+    reject(store, refused, rejected).await;
+    if batch.is_empty() {
+        return;
+    }
     match persist(store, &batch).await {
         Ok(done) => tell(batch, &done).await,
         Err(error) => {
@@ -146,7 +158,7 @@ async fn commit(store: &Store, batch: Vec<Item>) {
                     Err(own) => {
                         let error: &dyn std::error::Error = own.as_ref().map_or(&error, |own| own);
                         tracing::error!(run_id = %run, error = %chain(error), "the database does not take what the run sent");
-                        reject(store, items).await;
+                        reject(store, items, rejected).await;
                     }
                 }
             }
@@ -218,7 +230,7 @@ async fn tell(batch: Vec<Item>, done: &Done) {
         let live = done.live.contains(&item.key());
         match item {
             Item::Save { op, sender, .. } => {
-                let error = (!live).then(|| "another attempt has taken the run over".to_owned());
+                let error = (!live).then(|| TAKEN_OVER.to_owned());
                 acknowledge(&sender, op.id(), error).await;
             }
             Item::End { ending, done: tell, .. } => {
@@ -230,9 +242,13 @@ async fn tell(batch: Vec<Item>, done: &Done) {
     }
 }
 
-/// Refuses what one run sent. A run whose end was among it ends as an error.
-async fn reject(store: &Store, items: Vec<Item>) {
+/// Refuses what runs sent. A run whose end is or comes among it ends as an error.
+async fn reject(store: &Store, items: Vec<Item>, rejected: &mut Rejected) {
     for item in items {
+        match &item {
+            Item::End { .. } | Item::Requeue { .. } => rejected.remove(&item.key()),
+            Item::Save { .. } | Item::Read { .. } | Item::Change { .. } => rejected.insert(item.key()),
+        };
         match item {
             Item::Save { op, sender, .. } => {
                 acknowledge(&sender, op.id(), Some("the database does not take it".to_owned())).await;
@@ -259,13 +275,13 @@ async fn acknowledge(sender: &FrameSender, id: u64, error: Option<String>) {
 async fn answer(store: &Store, question: Item) {
     let (id, sender, result) = match question {
         Item::Read { schema, read, sender, .. } => {
-            let result = checkpoints::read(store.pool(), &schema, &read).await.map_err(StoreError::from);
-            (read.id, sender, result)
+            let result = checkpoints::read(store.pool(), &schema, &read).await;
+            (read.id, sender, result.map(|tuples| (tuples, None)).map_err(StoreError::from))
         }
-        Item::Change { schema, id, change, only, sender, .. } => {
-            let changed = checkpoints::change(store.pool(), &schema, &change, only.as_deref()).await;
-            let result: Result<Vec<Tuple>, StoreError> = changed.map(|()| vec![]).map_err(StoreError::from);
-            (id, sender, result)
+        Item::Change { schema, key, id, change, only, sender } => {
+            let changed = carry_out(store, &schema, key, &change, only.as_deref()).await;
+            let refusal = |live: bool| (!live).then(|| TAKEN_OVER.to_owned());
+            (id, sender, changed.map(|live| (vec![], refusal(live))))
         }
         Item::Requeue { key: (run, attempt), loss, done } => {
             let _ = done.send(requeue(store, run, attempt, loss).await);
@@ -274,7 +290,7 @@ async fn answer(store: &Store, question: Item) {
         Item::Save { .. } | Item::End { .. } => return,
     };
     let reply = match result {
-        Ok(tuples) => Reply { id, tuples, error: None },
+        Ok((tuples, error)) => Reply { id, tuples, error },
         Err(error) => {
             tracing::error!(error = %chain(&error), "a replica's question could not be answered");
             Reply { id, tuples: vec![], error: Some("the database could not answer".to_owned()) }
@@ -299,6 +315,23 @@ async fn requeue(store: &Store, run: Uuid, attempt: i32, loss: bool) -> Requeued
             }
         }
     }
+}
+
+/// Changes threads, if the attempt is live; says whether it was.
+async fn carry_out(
+    store: &Store,
+    schema: &Schema,
+    key: Key,
+    change: &Change,
+    only: Option<&str>,
+) -> Result<bool, StoreError> {
+    let mut transaction = store.pool().begin().await?;
+    let live = !runs::live_attempts(&mut transaction, &[key]).await?.is_empty();
+    if live {
+        checkpoints::change(&mut transaction, schema, change, only).await?;
+        transaction.commit().await?;
+    }
+    Ok(live)
 }
 
 /// An error with its causes, for the log.

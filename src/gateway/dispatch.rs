@@ -15,22 +15,28 @@ const POLL: Duration = Duration::from_secs(1);
 /// Dispatches one agent's waiting runs for as long as the gateway lives.
 pub async fn run(gateway: Gateway, route: Arc<Route>) {
     loop {
-        if route.waiting.load(Ordering::Acquire) > 0 {
+        if route.may_hold_waiting_runs() {
             let _ = tokio::time::timeout(POLL, route.kick.notified()).await;
         } else {
             route.kick.notified().await;
         }
-        begin_all(&gateway, &route).await;
+        // Else each run's end would take a place for a moment, and ask the database, for nothing.
+        if route.may_hold_waiting_runs() {
+            begin_all(&gateway, &route).await;
+        }
     }
 }
 
 async fn begin_all(gateway: &Gateway, route: &Arc<Route>) {
     while let Some(serving) = route.serving() {
-        let Some(slot) = route.reserve(&serving) else { return };
+        let Some(slot) = serving.reserve() else { return };
         let place = Place { gateway: gateway.id(), replica: slot.replica().id };
         let claimed = match gateway.store().claim_run(route.agent, serving.release, place).await {
             Ok(Some(claimed)) => claimed,
-            Ok(None) => return,
+            Ok(None) => {
+                route.orphans.store(false, Ordering::Release);
+                return;
+            }
             Err(error) => {
                 tracing::error!(agent = route.name, error = %chain(&error), "the queue could not be read");
                 return;

@@ -5,7 +5,7 @@ use crate::run::chat::{ChatInputError, ChatShape, choose_graph};
 use crate::store::agents::Agent;
 use crate::store::checkpoints::{CheckpointError, Schema};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
@@ -23,7 +23,8 @@ pub struct Route {
     pub(super) kick: Notify,
     /// Runs that wait in this gateway.
     pub(super) waiting: AtomicUsize,
-    next: AtomicUsize,
+    /// Whether the table may hold waiting runs that no client of this gateway waits for.
+    pub(super) orphans: AtomicBool,
 }
 
 /// The release that serves, with its ready replicas.
@@ -70,7 +71,7 @@ impl Route {
             serving: watch::Sender::new(None),
             kick: Notify::new(),
             waiting: AtomicUsize::new(0),
-            next: AtomicUsize::new(0),
+            orphans: AtomicBool::new(true),
         })
     }
 
@@ -78,6 +79,10 @@ impl Route {
     pub fn serve(&self, serving: Option<Serving>) {
         self.serving.send_replace(serving.map(Arc::new));
         self.kick.notify_one();
+    }
+
+    pub(super) fn may_hold_waiting_runs(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) > 0 || self.orphans.load(Ordering::Acquire)
     }
 
     pub(super) fn close(&self) {
@@ -93,23 +98,20 @@ impl Route {
     pub async fn ready(&self, patience: Duration) -> Option<Arc<Serving>> {
         let mut watch = self.serving.subscribe();
         let ready = watch.wait_for(|serving| serving.as_ref().is_some_and(|serving| serving.is_ready()));
-        let found = tokio::time::timeout(patience, ready).await.ok()?.ok()?.clone();
-        found
-    }
-
-    /// A place on the least busy ready replica; ties go round in turn.
-    pub fn reserve(&self, serving: &Serving) -> Option<Slot> {
-        let count = serving.replicas.len();
-        let first = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut order: Vec<&Arc<Replica>> =
-            (0..count).map(|offset| &serving.replicas[(first + offset) % count]).filter(|one| one.is_alive()).collect();
-        // Stable: of equally busy ones the first in turn stays first.
-        order.sort_by_key(|one| one.in_flight());
-        order.into_iter().find_map(|one| one.reserve())
+        tokio::time::timeout(patience, ready).await.ok()?.ok()?.clone()
     }
 }
 
 impl Serving {
+    /// A place on the least busy ready replica; ties go round in turn.
+    pub fn reserve(&self) -> Option<Slot> {
+        let mut order: Vec<&Arc<Replica>> = self.replicas.iter().filter(|one| one.is_alive()).collect();
+        // Those that answer first. Of equally busy ones the one whose last run began first. A place that is reserved and not used
+        // (the queue was empty) does not count as a turn.
+        order.sort_by_cached_key(|one| (!one.is_responsive(), one.in_flight(), one.last_begun()));
+        order.into_iter().find_map(|one| one.reserve())
+    }
+
     /// Whether a run can be given to one of them.
     pub fn is_ready(&self) -> bool {
         self.replicas.iter().any(|one| one.is_alive())

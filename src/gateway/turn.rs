@@ -18,7 +18,7 @@ use uuid::Uuid;
 /// How long a request waits for a replica to become ready before it is turned away.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often the row of a run that another gateway may execute is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// The longest `thread_id` and `user_id` that are taken, in bytes.
 const NAME_BYTES: usize = 256;
 
@@ -115,9 +115,10 @@ impl Gateway {
             metadata: &metadata,
             idempotency_key: key.as_deref(),
         };
-        let _counted = InFlight::new(route);
         let (run, given, outcome) = match self.accept(route, &serving, &new).await? {
-            Accept::New(waiting) => (run, given, waiting.await.map_err(|_| TurnError::ServerStopped { run_id: run })?),
+            Accept::New { waiting, queued: _queued } => {
+                (run, given, waiting.await.map_err(|_| TurnError::ServerStopped { run_id: run })?)
+            }
             Accept::Known(known) => self.repeated(known, &request).await?,
         };
         match outcome.as_ref() {
@@ -131,7 +132,7 @@ impl Gateway {
 
     /// Accepts a run; begins it here and now where that can be.
     async fn accept(&self, route: &Arc<Route>, serving: &Arc<Serving>, new: &NewRun<'_>) -> Result<Accept, TurnError> {
-        let slot = route.reserve(serving);
+        let slot = serving.reserve();
         let place = slot.as_ref().map(|slot| Place { gateway: self.id(), replica: slot.replica().id });
         // Registered before the row is there: whoever claims it finds us.
         let waiting = self.wait_for(new.id);
@@ -161,10 +162,11 @@ impl Gateway {
                 serving: Arc::clone(serving),
             };
             execution.run(self, route).await;
-        } else {
-            route.kick.notify_one();
+            return Ok(Accept::New { waiting, queued: None });
         }
-        Ok(Accept::New(waiting))
+        let queued = Some(Queued::new(Arc::clone(route)));
+        route.kick.notify_one();
+        Ok(Accept::New { waiting, queued })
     }
 
     /// The answer of a run that was accepted before under the same key.
@@ -201,22 +203,27 @@ impl Gateway {
 /// What became of a request.
 enum Accept {
     /// Its run's end will come here.
-    New(oneshot::Receiver<Arc<Outcome>>),
+    New {
+        /// Here.
+        waiting: oneshot::Receiver<Arc<Outcome>>,
+        /// While this is held the queue is looked at: the run has not begun.
+        queued: Option<Queued>,
+    },
     /// It was made before: this run.
     Known(Uuid),
 }
 
-/// Counts a turn among those of its agent: while there are any, the queue is looked at.
-struct InFlight<'a>(&'a Route);
+/// Counts a turn among those that wait for their run to begin.
+struct Queued(Arc<Route>);
 
-impl<'a> InFlight<'a> {
-    fn new(route: &'a Route) -> Self {
+impl Queued {
+    fn new(route: Arc<Route>) -> Self {
         route.waiting.fetch_add(1, Ordering::AcqRel);
         Self(route)
     }
 }
 
-impl Drop for InFlight<'_> {
+impl Drop for Queued {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Ordering::AcqRel);
     }

@@ -213,7 +213,7 @@ impl Default for Section {
 const MAX_REPLICAS: u32 = 10;
 
 /// What this version carries out; everything else that is asked for is named by [`Section::unenforced`].
-const ENFORCED: [&str; 13] = [
+const ENFORCED: [&str; 14] = [
     "name",
     "checkpointer",
     "min_replicas",
@@ -225,6 +225,7 @@ const ENFORCED: [&str; 13] = [
     "security.egress",
     "security.allowed_hosts",
     "rollout.ready_timeout",
+    "rollout.drain_timeout",
     "models.gateway",
     "observability.log_level",
 ];

@@ -4,7 +4,8 @@ use super::error::ApiError;
 use super::extract::{Body, Operator};
 use super::{App, hosts, operations_api};
 use crate::api::control::{
-    AgentStatus, DeployRequest, DeployResponse, KeyCreated, KeyRequest, KeyView, RolloutView, ServerInfo, Whoami,
+    AgentStatus, DeployRequest, DeployResponse, KeyCreated, KeyRequest, KeyView, RollbackRequest, RollbackResponse,
+    RolloutView, ServerInfo, Whoami,
 };
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::StatusCode;
@@ -29,7 +30,9 @@ pub fn router(app: App) -> Router {
         .route("/v1/agents/{name}/deploys", post(deploy))
         .route("/v1/agents/{name}/keys", get(list_keys).post(create_key))
         .route("/v1/agents/{name}/keys/{id}", delete(revoke_key))
+        .route("/v1/agents/{name}/rollbacks", post(roll_back))
         .route("/v1/rollouts/{id}", get(rollout))
+        .route("/v1/rollouts/{id}/cancel", post(cancel_rollout))
         .merge(operations_api::router())
         .fallback(async || ApiError::no_route())
         .layer(DefaultBodyLimit::max(BODY_BYTES))
@@ -98,6 +101,20 @@ async fn revoke_key(
     Path((name, id)): Path<(String, Uuid)>,
 ) -> Result<StatusCode, ApiError> {
     app.control.revoke_key(&name, id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn roll_back(
+    State(app): State<App>,
+    _: Operator,
+    Path(name): Path<String>,
+    Body(request): Body<RollbackRequest>,
+) -> Result<Json<RollbackResponse>, ApiError> {
+    Ok(Json(app.control.roll_back(&name, request.version).await?))
+}
+
+async fn cancel_rollout(State(app): State<App>, _: Operator, Path(id): Path<Uuid>) -> Result<StatusCode, ApiError> {
+    app.control.cancel_rollout(id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

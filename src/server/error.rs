@@ -72,6 +72,16 @@ impl From<ControlError> for ApiError {
             ControlError::NoSuchRollout(_) => {
                 Problem::new(404, "no-such-rollout", "there is no such rollout").detail(text)
             }
+            ControlError::NoSuchRelease { .. } => {
+                Problem::new(404, "no-such-release", "there is nothing to go back to")
+                    .detail(text)
+                    .hint("`rapidclaw releases` lists the releases")
+            }
+            ControlError::Serves { .. } => Problem::new(409, "release-serves", "that release serves").detail(text),
+            ControlError::ImageGone { .. } => Problem::new(409, "image-gone", "the release cannot be started again")
+                .detail(text)
+                .hint("check its source revision out and deploy it"),
+            ControlError::RolloutEnded(_) => Problem::new(409, "rollout-ended", "the rollout has ended").detail(text),
             ControlError::NoSuchKey { .. } => Problem::new(404, "no-such-key", "there is no such key").detail(text),
             ControlError::NoSuchRun(_) => Problem::new(404, "no-such-run", "there is no such run").detail(text),
             ControlError::NoSuchThread { .. } => {

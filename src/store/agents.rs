@@ -16,16 +16,24 @@ pub struct Agent {
     pub schema_name: String,
     /// The release that serves.
     pub serving_release: Option<Uuid>,
-    /// The rollout that made the replicas that serve.
-    pub serving_rollout: Option<Uuid>,
+    /// The generation of the replicas that serve: the rollout that made them.
+    pub serving_generation: Option<Uuid>,
+    /// The generation that is kept for a rollback, while its time is not over.
+    pub standby_generation: Option<Uuid>,
+    /// Its release.
+    pub standby_release: Option<Uuid>,
+    /// Seconds until its time is over.
+    pub standby_seconds: Option<f64>,
     /// Replicas asked for by hand, in place of the manifest's.
     pub scale: Option<i32>,
     /// Whether it is being destroyed.
     pub destroyed: bool,
 }
 
-const COLUMNS: &str =
-    "id, name, schema_name, serving_release, serving_rollout, scale, destroyed_at IS NOT NULL AS destroyed";
+const COLUMNS: &str = "id, name, schema_name, serving_release, serving_generation,
+  CASE WHEN standby_until > now() THEN standby_generation END AS standby_generation, standby_release,
+  extract(epoch FROM standby_until - now())::float8 AS standby_seconds, scale,
+  destroyed_at IS NOT NULL AS destroyed";
 
 /// The schema of an agent's checkpoints. Names hold no underscore, so no two agents share one.
 pub fn schema_name(agent: &str) -> String {
@@ -75,6 +83,15 @@ impl Store {
         Ok(())
     }
 
+    /// Gives the replicas on standby up: their secrets are not today's.
+    pub async fn end_standby(&self, agent: Uuid) -> Result<(), StoreError> {
+        sqlx::query("UPDATE agents SET standby_generation = NULL, standby_until = NULL WHERE id = $1")
+            .bind(agent)
+            .execute(self.pool())
+            .await?;
+        Ok(())
+    }
+
     /// Marks an agent as gone: nothing finds it any more, its rows go with [`Store::remove_agent`].
     pub async fn destroy_agent(&self, agent: Uuid) -> Result<(), StoreError> {
         sqlx::query("UPDATE agents SET destroyed_at = now() WHERE id = $1").bind(agent).execute(self.pool()).await?;
@@ -88,7 +105,7 @@ impl Store {
         sqlx::query(sqlx::AssertSqlSafe(format!("DROP SCHEMA IF EXISTS \"{quoted}\" CASCADE")))
             .execute(&mut *transaction)
             .await?;
-        sqlx::query("UPDATE agents SET serving_release = NULL, serving_rollout = NULL WHERE id = $1")
+        sqlx::query("UPDATE agents SET serving_release = NULL, serving_generation = NULL WHERE id = $1")
             .bind(agent.id)
             .execute(&mut *transaction)
             .await?;

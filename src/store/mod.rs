@@ -15,6 +15,8 @@ pub mod status;
 pub mod test_database;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
 use sqlx::PgPool;
 use uuid::Uuid;

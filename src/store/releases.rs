@@ -43,6 +43,8 @@ pub struct NewRelease {
     pub secret_names: Vec<String>,
     /// The commit that was built.
     pub source_revision: Option<String>,
+    /// The release that a rollback makes it from.
+    pub copy_of: Option<Uuid>,
 }
 
 const COLUMNS: &str = "id, agent_id, version, image, inputs_digest, manifest, folder, secret_names, source_revision";
@@ -52,6 +54,30 @@ impl Store {
     pub async fn find_release(&self, id: Uuid) -> Result<Option<Release>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM releases WHERE id = $1");
         Ok(sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(id).fetch_optional(self.pool()).await?)
+    }
+
+    /// The agent's release of that number.
+    pub async fn find_version(&self, agent: Uuid, version: i32) -> Result<Option<Release>, StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM releases WHERE agent_id = $1 AND version = $2");
+        Ok(sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(agent).bind(version).fetch_optional(self.pool()).await?)
+    }
+
+    /// The release that served last before the one that serves now, and is not the same by another number.
+    pub async fn find_previous(&self, agent: Uuid, serving: &Release) -> Result<Option<Release>, StoreError> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM releases WHERE id = (
+               SELECT r.id FROM rollouts o JOIN releases r ON r.id = o.release_id
+               WHERE o.agent_id = $1 AND o.state = 'succeeded' AND r.version < $2
+                 AND (r.image, r.inputs_digest) <> ($3, $4)
+               ORDER BY o.ended_at DESC LIMIT 1)"
+        );
+        Ok(sqlx::query_as(sqlx::AssertSqlSafe(sql))
+            .bind(agent)
+            .bind(serving.version)
+            .bind(&serving.image)
+            .bind(&serving.inputs_digest)
+            .fetch_optional(self.pool())
+            .await?)
     }
 
     /// Keeps what the release's replicas said of their graphs.
@@ -78,8 +104,8 @@ pub(super) async fn insert(
             .fetch_one(&mut *connection)
             .await?;
     let sql = format!(
-        "INSERT INTO releases (id, agent_id, version, image, inputs_digest, manifest, folder, secret_names, source_revision)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING {COLUMNS}"
+        "INSERT INTO releases (id, agent_id, version, image, inputs_digest, manifest, folder, secret_names, source_revision, copy_of)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING {COLUMNS}"
     );
     Ok(sqlx::query_as(sqlx::AssertSqlSafe(sql))
         .bind(id)
@@ -91,6 +117,7 @@ pub(super) async fn insert(
         .bind(&new.folder)
         .bind(&new.secret_names)
         .bind(&new.source_revision)
+        .bind(new.copy_of)
         .fetch_one(connection)
         .await?)
 }

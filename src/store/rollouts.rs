@@ -20,6 +20,8 @@ pub struct Rollout {
     pub release_id: Uuid,
     /// What served before.
     pub from_release_id: Option<Uuid>,
+    /// The replicas that it brings to serve.
+    pub generation: Uuid,
 }
 
 #[derive(FromRow)]
@@ -35,28 +37,30 @@ struct Row {
 }
 
 impl Store {
-    /// Makes the agent's next release and its rollout, in one transaction.
+    /// Makes the agent's next release and its rollout, in one transaction. `standby` are replicas that
+    /// are there already.
     pub async fn begin_rollout(
         &self,
         agent: Uuid,
         new: &NewRelease,
         phases: &[PhaseTime],
+        standby: Option<Uuid>,
     ) -> Result<(Release, Rollout), StoreError> {
         let mut transaction = self.pool().begin().await?;
         let release = releases::insert(&mut transaction, ids::new_id(), agent, new).await?;
-        let rollout = insert(&mut transaction, agent, release.id, phases).await?;
+        let rollout = insert(&mut transaction, agent, release.id, phases, standby).await?;
         transaction.commit().await?;
         Ok((release, rollout))
     }
 
     /// Makes a rollout of a release that is there (its replicas are replaced).
     pub async fn begin_replacement(&self, agent: Uuid, release: Uuid) -> Result<Rollout, StoreError> {
-        insert(&mut *self.pool().acquire().await?, agent, release, &[]).await
+        insert(&mut *self.pool().acquire().await?, agent, release, &[], None).await
     }
 
     /// The agent's rollout that is under way.
     pub async fn running_rollout(&self, agent: Uuid) -> Result<Option<Rollout>, StoreError> {
-        let sql = "SELECT id, agent_id, release_id, from_release_id FROM rollouts
+        let sql = "SELECT id, agent_id, release_id, from_release_id, generation FROM rollouts
                    WHERE agent_id = $1 AND state = 'running'";
         Ok(sqlx::query_as(sql).bind(agent).fetch_optional(self.pool()).await?)
     }
@@ -87,14 +91,26 @@ impl Store {
     }
 
     /// Ends a rollout well: the release serves and the rollout has succeeded, in one step.
-    pub async fn finish_rollout(&self, rollout: &Rollout, ended: &PhaseTime) -> Result<(), StoreError> {
+    pub async fn finish_rollout(
+        &self,
+        rollout: &Rollout,
+        ended: &PhaseTime,
+        standby_seconds: f64,
+    ) -> Result<(), StoreError> {
         let mut transaction = self.pool().begin().await?;
-        sqlx::query("UPDATE agents SET serving_release = $2, serving_rollout = $3 WHERE id = $1")
-            .bind(rollout.agent_id)
-            .bind(rollout.release_id)
-            .bind(rollout.id)
-            .execute(&mut *transaction)
-            .await?;
+        // What served before stays on standby for a while, unless it is the same release anew.
+        sqlx::query(
+            "UPDATE agents SET serving_release = $2, serving_generation = $3,
+               standby_generation = CASE WHEN serving_release <> $2 THEN serving_generation END,
+               standby_release = serving_release, standby_until = now() + make_interval(secs => $4)
+             WHERE id = $1",
+        )
+        .bind(rollout.agent_id)
+        .bind(rollout.release_id)
+        .bind(rollout.generation)
+        .bind(standby_seconds)
+        .execute(&mut *transaction)
+        .await?;
         sqlx::query(
             "UPDATE rollouts SET state = 'succeeded', ended_at = now(), phases = phases || $2
              WHERE id = $1 AND state = 'running'",
@@ -105,6 +121,17 @@ impl Store {
         .await?;
         transaction.commit().await?;
         Ok(())
+    }
+
+    /// Ends a rollout because somebody asked for it. Says whether it was still under way.
+    pub async fn cancel_rollout(&self, rollout: Uuid) -> Result<bool, StoreError> {
+        let done = sqlx::query(
+            "UPDATE rollouts SET state = 'cancelled', ended_at = now() WHERE id = $1 AND state = 'running'",
+        )
+        .bind(rollout)
+        .execute(self.pool())
+        .await?;
+        Ok(done.rows_affected() > 0)
     }
 
     /// Ends a rollout otherwise.
@@ -163,16 +190,18 @@ pub(super) async fn insert(
     agent: Uuid,
     release: Uuid,
     phases: &[PhaseTime],
+    standby: Option<Uuid>,
 ) -> Result<Rollout, StoreError> {
     sqlx::query_as(
-        "INSERT INTO rollouts (id, agent_id, release_id, from_release_id, state, phase, phases)
-         SELECT $1, $2, $3, serving_release, 'running', 'start', $4 FROM agents WHERE id = $2
-         RETURNING id, agent_id, release_id, from_release_id",
+        "INSERT INTO rollouts (id, agent_id, release_id, from_release_id, generation, state, phase, phases)
+         SELECT $1, $2, $3, serving_release, coalesce($5, $1), 'running', 'start', $4 FROM agents WHERE id = $2
+         RETURNING id, agent_id, release_id, from_release_id, generation",
     )
     .bind(ids::new_id())
     .bind(agent)
     .bind(release)
     .bind(Json(phases))
+    .bind(standby)
     .fetch_one(connection)
     .await
     .map_err(

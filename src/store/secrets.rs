@@ -32,9 +32,15 @@ impl Store {
         if before.iter().map(|(name, mac)| (name.as_str(), mac.as_slice())).eq(after) {
             return Ok(false);
         }
-        sqlx::query("DELETE FROM secrets WHERE agent_id = $1").bind(agent).execute(&mut *transaction).await?;
+        sqlx::query("DELETE FROM secrets WHERE agent_id = $1 AND name <> ALL($2)")
+            .bind(agent)
+            .bind(secrets.iter().map(|one| one.name.as_str()).collect::<Vec<_>>())
+            .execute(&mut *transaction)
+            .await?;
         sqlx::query(
-            "INSERT INTO secrets (agent_id, name, sealed, mac) SELECT $1, * FROM UNNEST($2::text[], $3::bytea[], $4::bytea[])",
+            "INSERT INTO secrets (agent_id, name, sealed, mac) SELECT $1, * FROM UNNEST($2::text[], $3::bytea[], $4::bytea[])
+             ON CONFLICT (agent_id, name) DO UPDATE SET sealed = EXCLUDED.sealed, mac = EXCLUDED.mac, updated_at = now()
+             WHERE secrets.mac <> EXCLUDED.mac",
         )
         .bind(agent)
         .bind(secrets.iter().map(|one| one.name.as_str()).collect::<Vec<_>>())
@@ -44,6 +50,18 @@ impl Store {
         .await?;
         transaction.commit().await?;
         Ok(true)
+    }
+
+    /// Names of secrets that changed since a release was made.
+    pub async fn secrets_changed_since(&self, agent: Uuid, release: Uuid) -> Result<Vec<String>, StoreError> {
+        Ok(sqlx::query_scalar(
+            "SELECT name FROM secrets WHERE agent_id = $1
+               AND updated_at > (SELECT created_at FROM releases WHERE id = $2) ORDER BY name",
+        )
+        .bind(agent)
+        .bind(release)
+        .fetch_all(self.pool())
+        .await?)
     }
 
     /// The agent's secrets, by name.
@@ -97,8 +115,15 @@ impl Store {
         .bind(change.unset)
         .fetch_all(&mut *transaction)
         .await?;
+        if !changed.is_empty() {
+            // Replicas on standby have read yesterday's.
+            sqlx::query("UPDATE agents SET standby_generation = NULL, standby_until = NULL WHERE id = $1")
+                .bind(agent)
+                .execute(&mut *transaction)
+                .await?;
+        }
         let rollout = match change.replace.filter(|_| !changed.is_empty()) {
-            Some(release) => Some(rollouts::insert(&mut transaction, agent, release, &[]).await?),
+            Some(release) => Some(rollouts::insert(&mut transaction, agent, release, &[], None).await?),
             None => None,
         };
         transaction.commit().await?;

@@ -23,15 +23,16 @@ pub async fn release(store: &Store, agent: Uuid) -> Release {
         folder: "project".into(),
         secret_names: Vec::new(),
         source_revision: Some("0123456789abcdef".into()),
+        copy_of: None,
     };
-    store.begin_rollout(agent, &new, &[]).await.unwrap().0
+    store.begin_rollout(agent, &new, &[], None).await.unwrap().0
 }
 
 /// Ends the rollout under way: its release serves.
 pub async fn serving(store: &Store, agent: Uuid) {
     let rollout = store.running_rollout(agent).await.unwrap().unwrap();
     let ended = PhaseTime { phase: Phase::Switch, seconds: 0.1 };
-    store.finish_rollout(&rollout, &ended).await.unwrap();
+    store.finish_rollout(&rollout, &ended, 600.0).await.unwrap();
 }
 
 /// A run on a thread, which began if nothing else ran there.

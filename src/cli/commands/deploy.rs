@@ -8,6 +8,7 @@ use crate::cli::args::{DeployArgs, Global};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::session;
 use crate::cli::ui::{Format, Printer};
+use crate::client::{Client, ClientError};
 use crate::image::{Built, find_revision};
 use crate::manifest::{EnvSource, dotenv, project};
 use crate::release::state::Phase;
@@ -16,6 +17,9 @@ use crate::runtime::docker::engine_info;
 use serde_json::json;
 use std::path::Path;
 use std::time::Duration;
+
+/// How often a deploy that waits for another is handed in again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Exit 0 when the new release serves, or when nothing changed.
 pub async fn run(args: &DeployArgs, global: &Global, printer: &Printer) -> Result<Exit, Failure> {
@@ -29,7 +33,7 @@ pub async fn run(args: &DeployArgs, global: &Global, printer: &Printer) -> Resul
     same_engine(&docker, &who).await?;
     let built = build::build(&docker, &checked, &args.build, global, printer).await?;
     let request = request(&checked, &built, secrets);
-    let accepted = client.deploy(&name, &request).await?;
+    let accepted = hand_in(&client, &name, &request, args.wait, printer).await?;
     for note in &accepted.notes {
         printer.note(note);
     }
@@ -58,6 +62,26 @@ pub async fn run(args: &DeployArgs, global: &Global, printer: &Printer) -> Resul
     };
     report.print(&format!("{name} v{} {what} in {seconds:.1}s ({phases})", view.version), &view.phases, printer);
     Ok(Exit::Done)
+}
+
+/// Hands the deploy in; with `wait` after the rollout that is under way.
+async fn hand_in(
+    client: &Client,
+    name: &str,
+    request: &DeployRequest,
+    wait: bool,
+    printer: &Printer,
+) -> Result<DeployResponse, Failure> {
+    let progress = printer.progress();
+    loop {
+        match client.deploy(name, request).await {
+            Err(ClientError::Refused(problem)) if wait && problem.code == "rollout-under-way" => {
+                progress.step("waiting for the rollout under way");
+                tokio::time::sleep(AGAIN).await;
+            }
+            answer => return Ok(answer?),
+        }
+    }
 }
 
 struct Report<'a> {

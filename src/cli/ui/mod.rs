@@ -42,6 +42,7 @@ pub struct Printer {
     is_endless: AtomicBool,
 }
 
+#[expect(clippy::unused_self, reason = "who has no printer writes nothing")]
 impl Printer {
     /// Looks at the terminal and the environment once.
     pub fn new(global: &Global) -> Self {

@@ -2,10 +2,10 @@
 
 use super::manage::{self, Strategy};
 use super::read::{Filter, list};
-use super::{CheckpointError, Op, Schema, failed};
+use super::{CheckpointError, Op, Schema};
 use crate::runner::protocol::{Checkpoint, Manage, Read, Tuple, Writes};
 use serde::Deserialize;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 
 impl From<Checkpoint> for Op {
     fn from(body: Checkpoint) -> Self {
@@ -76,26 +76,22 @@ pub async fn read(pool: &PgPool, schema: &Schema, frame: &Read) -> Result<Vec<Tu
     list(pool, schema, &filter).await
 }
 
-/// Carries a change out, whole or not at all; `only` binds it to one thread.
+/// Carries a change out; `only` binds it to one thread. The caller's transaction makes it whole.
 pub async fn change(
-    pool: &PgPool,
+    connection: &mut PgConnection,
     schema: &Schema,
     change: &Change,
     only: Option<&str>,
 ) -> Result<(), CheckpointError> {
-    let mut transaction = pool.begin().await.map_err(failed("begin a change of threads"))?;
     match change {
-        Change::DeleteThread { thread_id } => manage::delete_thread(&mut transaction, schema, thread_id).await?,
+        Change::DeleteThread { thread_id } => manage::delete_thread(connection, schema, thread_id).await,
         Change::CopyThread { source_thread_id, target_thread_id } => {
-            manage::copy_thread(&mut transaction, schema, source_thread_id, target_thread_id).await?;
+            manage::copy_thread(connection, schema, source_thread_id, target_thread_id).await
         }
-        Change::DeleteForRuns { run_ids } => {
-            manage::delete_for_runs(&mut transaction, schema, run_ids, only).await?;
-        }
+        Change::DeleteForRuns { run_ids } => manage::delete_for_runs(connection, schema, run_ids, only).await,
         Change::Prune { thread_ids, strategy } => {
             let strategy = Strategy::from_name(strategy).unwrap_or(Strategy::KeepLatest);
-            manage::prune(&mut transaction, schema, thread_ids, strategy).await?;
+            manage::prune(connection, schema, thread_ids, strategy).await
         }
     }
-    transaction.commit().await.map_err(failed("commit a change of threads"))
 }

@@ -20,8 +20,13 @@ CREATE TABLE agents (
     name text NOT NULL UNIQUE,
     schema_name text NOT NULL UNIQUE,
     serving_release uuid,
-    -- The rollout that made the serving replicas: they are told apart by it, also under one release.
-    serving_rollout uuid,
+    -- The generation of the serving replicas: the rollout that made them. They are told apart by it, also
+    -- under one release.
+    serving_generation uuid,
+    -- Replicas of the release before, kept for a rollback.
+    standby_generation uuid,
+    standby_release uuid,
+    standby_until timestamptz,
     last_version integer NOT NULL DEFAULT 0,
     created_at timestamptz NOT NULL DEFAULT now(),
     destroyed_at timestamptz
@@ -37,6 +42,8 @@ CREATE TABLE releases (
     folder text NOT NULL,
     secret_names text[] NOT NULL,
     source_revision text,
+    -- The release that a rollback made this one from.
+    copy_of uuid REFERENCES releases ON DELETE SET NULL,
     -- json, not jsonb: what a replica says may hold NUL characters, which jsonb cannot.
     describe json,
     created_at timestamptz NOT NULL DEFAULT now(),
@@ -49,6 +56,8 @@ CREATE TABLE rollouts (
     agent_id uuid NOT NULL REFERENCES agents ON DELETE CASCADE,
     release_id uuid NOT NULL REFERENCES releases ON DELETE CASCADE,
     from_release_id uuid REFERENCES releases ON DELETE CASCADE,
+    -- Which replicas it brings to serve: its own, or those that a rollback finds on standby.
+    generation uuid NOT NULL,
     state text NOT NULL,
     phase text NOT NULL,
     phases jsonb NOT NULL DEFAULT '[]',

@@ -1,0 +1,80 @@
+//! `rollback [VERSION]`.
+
+use super::watch;
+use crate::api::control::RollbackResponse;
+use crate::cli::args::{Global, RollbackArgs};
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::session;
+use crate::cli::ui::{Format, Printer};
+use crate::client::Client;
+use crate::manifest;
+use serde_json::json;
+use std::path::Path;
+use std::time::Duration;
+
+/// Exit 0 when the old release serves again, under its new number.
+pub async fn run(args: &RollbackArgs, global: &Global, printer: &Printer) -> Result<Exit, Failure> {
+    let client = session::client(global)?;
+    let agent = match &args.agent {
+        Some(agent) => agent.clone(),
+        None => which_agent(&client).await?,
+    };
+    let accepted = client.roll_back(&agent, args.version).await?;
+    if args.detach {
+        report(&agent, &accepted, "is being rolled out", &[], printer);
+        return Ok(Exit::Done);
+    }
+    let view = watch::rollout(&client, accepted.rollout, args.timeout.map(Duration::from_secs), printer).await?;
+    let (phases, seconds) = watch::phases(&view.phases);
+    report(&agent, &accepted, &format!("live in {seconds:.1}s ({phases})"), &view.phases, printer);
+    Ok(Exit::Done)
+}
+
+/// The agent of the manifest in this folder, else the only one there is.
+async fn which_agent(client: &Client) -> Result<String, Failure> {
+    if let Ok(loaded) = manifest::load(Path::new("langgraph.json")) {
+        return Ok(loaded.manifest.name);
+    }
+    let agents = client.agents().await?;
+    match agents.as_slice() {
+        [only] => Ok(only.name.clone()),
+        _ => {
+            let names: Vec<&str> = agents.iter().map(|agent| agent.name.as_str()).collect();
+            let known = if names.is_empty() {
+                "nothing is deployed".to_owned()
+            } else {
+                format!("there are {}", names.join(", "))
+            };
+            Err(Failure::said(Exit::Usage, format!("which agent? {known}")).hint("name it: --agent NAME"))
+        }
+    }
+}
+
+fn report(
+    agent: &str,
+    accepted: &RollbackResponse,
+    what: &str,
+    phases: &[crate::api::control::PhaseTime],
+    printer: &Printer,
+) {
+    if printer.format() == Format::Json {
+        printer.json(&json!({
+            "agent": agent, "version": accepted.version, "to_version": accepted.to_version,
+            "from_version": accepted.from_version, "rollout": accepted.rollout, "url": accepted.url,
+            "secrets_changed": accepted.secrets_changed, "phases": phases,
+        }));
+        return;
+    }
+    printer.line(format!("{agent} v{} (v{} again) {what}", accepted.version, accepted.to_version));
+    if !accepted.secrets_changed.is_empty() {
+        printer.note(format!(
+            "not taken back: secrets changed since v{}: {}",
+            accepted.to_version,
+            accepted.secrets_changed.join(", ")
+        ));
+    }
+    if let Some(from) = accepted.from_version {
+        printer.note(format!("not taken back: what v{from} wrote into threads"));
+        printer.note(format!("to undo this: rapidclaw rollback v{from} --agent {agent}"));
+    }
+}
