@@ -103,7 +103,11 @@ pub async fn run(
         told: None,
     };
     let mut known = Some(known);
+    let mut paused = reconciler.control.0.paused.subscribe();
     loop {
+        if paused.wait_for(|paused| !paused).await.is_err() {
+            return;
+        }
         let step = reconciler.step(&mut known).await;
         let wait = match step {
             Ok(Some(wait)) => wait,
