@@ -12,6 +12,8 @@ pub mod secrets;
 pub mod status;
 #[doc(hidden)]
 pub mod test_database;
+#[cfg(test)]
+mod tests;
 
 use sqlx::PgPool;
 use uuid::Uuid;

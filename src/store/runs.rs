@@ -8,6 +8,9 @@ use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
+/// How often a run that others got in the way of is offered to the table again.
+const MOST_TRIES: u32 = 16;
+
 /// What a run was asked to do, as it is kept until it is done.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -179,10 +182,14 @@ impl Store {
         if let Some(known) = self.run_of_key(new).await? {
             return Ok(Acceptance::Repeated(known));
         }
-        let accepted = match self.insert_run(new, place).await {
-            // Another run of the thread was accepted in the same moment; now it is there to be seen.
-            Err(error) if violates(&error, "runs_one_on_a_thread") => self.insert_run(new, place).await?,
-            accepted => accepted?,
+        let mut tries = 0;
+        let accepted = loop {
+            match self.insert_run(new, place).await {
+                // Another run of the thread began in the same moment; now it is there to be seen. It may
+                // have ended and yet another begun since, so once more may not be enough.
+                Err(error) if violates(&error, "runs_one_on_a_thread") && tries < MOST_TRIES => tries += 1,
+                accepted => break accepted?,
+            }
         };
         match accepted {
             Some(accepted) => Ok(Acceptance::Accepted(accepted)),
@@ -281,6 +288,14 @@ impl Store {
             Err(error) if violates(&error, "runs_one_on_a_thread") => Ok(None),
             claimed => Ok(claimed?),
         }
+    }
+
+    /// Whether the agent has runs waiting.
+    pub async fn has_waiting_runs(&self, agent: Uuid) -> Result<bool, StoreError> {
+        Ok(sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM runs WHERE agent_id = $1 AND status = 'pending')")
+            .bind(agent)
+            .fetch_one(self.pool())
+            .await?)
     }
 
     /// Agents that have runs waiting.
@@ -384,13 +399,19 @@ pub async fn end(connection: &mut PgConnection, endings: &[Ending]) -> Result<Ve
         "WITH ending AS (
            SELECT * FROM UNNEST($1::uuid[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[], $9::float8[])
              AS e (run, number, status, thread_status, answer, fault, input_tokens, output_tokens, cost)
+         ), locked AS (
+           -- Threads before runs, as they are accepted: else the two wait for each other.
+           SELECT t.id FROM ending e JOIN runs r ON r.id = e.run
+             JOIN threads t ON t.agent_id = r.agent_id AND t.id = r.thread_id
+           ORDER BY t.agent_id, t.id FOR NO KEY UPDATE OF t
          ), attempt AS (
            UPDATE attempts SET state = 'ended', ended_at = clock_timestamp() FROM ending
            WHERE run_id = run AND attempts.number = ending.number AND state = 'live'
          ), run AS (
            UPDATE runs SET status = e.status, ended_at = clock_timestamp(), answer = e.answer::json, fault = e.fault::json,
              input_tokens = e.input_tokens, output_tokens = e.output_tokens, cost = e.cost
-           FROM ending e WHERE runs.id = e.run AND runs.attempt = e.number AND runs.status = 'running'
+           FROM ending e, (SELECT count(*) FROM locked) AS after_locking
+           WHERE runs.id = e.run AND runs.attempt = e.number AND runs.status = 'running'
            RETURNING runs.id, agent_id, thread_id, e.thread_status
          ), thread AS (
            UPDATE threads SET status = run.thread_status, updated_at = now() FROM run

@@ -1,0 +1,150 @@
+//! One run at a time: begin, wait, end, lose, go on.
+
+use super::*;
+use crate::api::problem::RunFault;
+use crate::store::runs::{Requeued, live_attempts};
+
+#[tokio::test]
+async fn a_run_begins_at_once_where_there_is_a_place_and_its_thread_is_free() {
+    let world = World::new().await;
+
+    let (first, accepted) = world.accept("t").await;
+    assert_eq!(accepted, Accepted { created: true, thread_status: "idle".into(), running: true });
+    let (_, behind) = world.accept("t").await;
+    assert_eq!(behind, Accepted { created: false, thread_status: "idle".into(), running: false });
+    assert!(world.accept("other").await.1.running);
+
+    // A thread that waits for a human says so to the next.
+    world.end(first, 1, RunStatus::Interrupted).await;
+    let second = world.claim().await.unwrap().0;
+    world.end(second, 1, RunStatus::Interrupted).await;
+    assert_eq!(world.accept("t").await.1.thread_status, "interrupted");
+}
+
+#[tokio::test]
+async fn the_oldest_run_whose_thread_is_free_is_claimed_first() {
+    let world = World::new().await;
+    let busy = world.accept("busy").await.0;
+    let behind = world.queue("busy").await;
+    let two = world.queue("a").await;
+    let three = world.queue("b").await;
+    let four = world.queue("a").await;
+
+    assert_eq!(world.claim().await, Some((two, 1)), "the thread of the oldest is busy");
+    assert_eq!(world.claim().await, Some((three, 1)));
+    assert_eq!(world.claim().await, None);
+    world.end(busy, 1, RunStatus::Success).await;
+    world.end(two, 1, RunStatus::Success).await;
+    assert_eq!(world.claim().await, Some((behind, 1)), "older than what waits on the other thread");
+    assert_eq!(world.claim().await, Some((four, 1)));
+    assert!(world.store.agents_with_waiting_runs().await.unwrap().is_empty());
+    assert!(!world.store.has_waiting_runs(world.agent.id).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_claim_tells_all_that_its_execution_needs() {
+    let world = World::new().await;
+    let run = world.queue("t").await;
+    let claimed = world.store.claim_run(world.agent.id, world.release.id, world.place).await.unwrap().unwrap();
+    assert_eq!((claimed.id, claimed.thread_id, claimed.attempt), (run, Some(ids::thread_id("t")), 1));
+    assert_eq!((claimed.graph.as_str(), claimed.thread_status.as_deref()), ("agent", Some("idle")));
+    assert_eq!(claimed.request.0, RunRequest::Chat { message: "hello".into(), full: false });
+    assert_eq!(claimed.metadata.0, json!({ "user_id": "ann" }));
+    assert!(claimed.elapsed >= 0.0 && claimed.elapsed < 5.0);
+}
+
+#[tokio::test]
+async fn a_run_ends_once_with_what_is_known_of_it() {
+    let world = World::new().await;
+    let cases = [
+        (RunStatus::Success, "success", "idle"),
+        (RunStatus::Interrupted, "success", "interrupted"),
+        (RunStatus::Error, "error", "error"),
+        (RunStatus::Timeout, "timeout", "error"),
+    ];
+    for (status, run_status, thread_status) in cases {
+        let (run, _) = world.accept("t").await;
+        assert!(!world.end(run, 2, status).await, "there is no attempt 2");
+        let fault = RunFault { kind: "X".into(), message: None };
+        let whole = Ending {
+            answer: Some(json!({ "result": "hi" })),
+            fault: Some(fault),
+            input_tokens: 7,
+            output_tokens: 3,
+            cost: Some(0.5),
+            ..ending(run, 1, status)
+        };
+        assert_eq!(world.store.end_runs(&[whole]).await.unwrap(), [run]);
+        assert!(!world.end(run, 1, RunStatus::Error).await, "it has ended");
+
+        let row = world.store.find_run(run).await.unwrap().unwrap();
+        assert_eq!((row.status.as_str(), row.given.as_deref()), (run_status, Some("t")));
+        assert_eq!((row.answer.unwrap().0["result"].clone(), row.fault.unwrap().0.kind), (json!("hi"), "X".to_owned()));
+        assert_eq!(world.of_run::<i64>(run, "input_tokens * 10 + output_tokens").await, 73);
+        assert_eq!(world.of_run::<Option<f64>>(run, "cost").await, Some(0.5));
+        let thread: String =
+            sqlx::query_scalar("SELECT status FROM threads").fetch_one(world.store.pool()).await.unwrap();
+        assert_eq!(thread, thread_status);
+    }
+    assert!(world.store.find_run(ids::new_id()).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn only_live_attempts_may_write() {
+    let world = World::new().await;
+    let (one, _) = world.accept("a").await;
+    let (two, _) = world.accept("b").await;
+    world.end(two, 1, RunStatus::Success).await;
+    let asked = [(one, 1), (one, 2), (two, 1), (ids::new_id(), 1)];
+    let mut connection = world.store.pool().acquire().await.unwrap();
+    assert_eq!(live_attempts(&mut connection, &asked).await.unwrap(), [(one, 1)]);
+}
+
+#[tokio::test]
+async fn a_run_that_lost_its_attempt_goes_on_before_those_behind_it() {
+    let world = World::new().await;
+    let (run, _) = world.accept("t").await;
+    let behind = world.queue("t").await;
+
+    assert_eq!(world.store.requeue_run(run, 1, true, 3).await.unwrap(), Requeued::Waiting);
+    assert_eq!(world.store.requeue_run(run, 1, true, 3).await.unwrap(), Requeued::Fenced, "only once");
+    assert!(!world.end(run, 1, RunStatus::Success).await, "the attempt is over");
+    assert_eq!(world.claim().await, Some((run, 2)));
+    assert_eq!(world.claim().await, None);
+    // Handed over is not lost: it does not count.
+    assert_eq!(world.store.requeue_run(run, 2, false, 1).await.unwrap(), Requeued::Waiting);
+    assert_eq!(world.claim().await, Some((run, 3)));
+    // The second loss of two is one too many: the attempt ends the run.
+    assert_eq!(world.store.requeue_run(run, 3, true, 2).await.unwrap(), Requeued::GivenUp);
+    assert!(world.end(run, 3, RunStatus::Error).await);
+    assert_eq!(world.claim().await, Some((behind, 1)));
+}
+
+#[tokio::test]
+async fn attempts_of_a_gateway_without_a_lease_are_orphans() {
+    let world = World::new().await;
+    let (run, _) = world.accept("t").await;
+    let store = &world.store;
+
+    assert_eq!(store.orphaned_attempts(0.0).await.unwrap(), [(run, 1)], "the gateway has never had a lease");
+    store.renew_lease(world.place.gateway, 60.0).await.unwrap();
+    assert_eq!(store.orphaned_attempts(0.0).await.unwrap(), []);
+    store.renew_lease(world.place.gateway, -5.0).await.unwrap();
+    assert_eq!(store.orphaned_attempts(60.0).await.unwrap(), [], "it may still come back");
+    assert_eq!(store.orphaned_attempts(1.0).await.unwrap(), [(run, 1)]);
+    store.renew_lease(world.place.gateway, 60.0).await.unwrap();
+    store.drop_lease(world.place.gateway).await.unwrap();
+    assert_eq!(store.orphaned_attempts(60.0).await.unwrap(), [(run, 1)], "it stopped in order");
+    world.end(run, 1, RunStatus::Success).await;
+    assert_eq!(store.orphaned_attempts(0.0).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_key_finds_its_run_and_belongs_to_one_agent() {
+    let world = World::new().await;
+    let (run, first) = world.offer("t", None, Some("key")).await;
+    assert!(matches!(first, Acceptance::Accepted(_)));
+    assert_eq!(world.offer("t", None, Some("key")).await.1, Acceptance::Repeated(run));
+    let other = World { agent: world.store.ensure_agent("other").await.unwrap(), ..world };
+    assert!(matches!(other.offer("t", None, Some("key")).await.1, Acceptance::Accepted(_)));
+}

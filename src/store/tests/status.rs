@@ -1,0 +1,90 @@
+//! The figures of `status`.
+
+use super::*;
+
+/// A run that took so long, ended so many minutes ago, and cost so much.
+async fn ended(world: &World, seconds: f64, minutes_ago: f64, cost: Option<f64>, turn: bool) {
+    let (run, _) = world.accept(&ids::new_id().to_string()).await;
+    world.end(run, 1, RunStatus::Success).await;
+    sqlx::query(
+        "UPDATE runs SET ended_at = now() - make_interval(secs => $2 * 60),
+           accepted_at = now() - make_interval(secs => $2 * 60 + $3), cost = $4, turn = $5 WHERE id = $1",
+    )
+    .bind(run)
+    .bind(minutes_ago)
+    .bind(seconds)
+    .bind(cost)
+    .bind(turn)
+    .execute(world.store.pool())
+    .await
+    .unwrap();
+}
+
+async fn figures(world: &World) -> (Option<f64>, Option<f64>, i64) {
+    let row = world.store.agent_rows(Some("agent")).await.unwrap().remove(0);
+    (row.p95_ms, row.cost_per_turn, row.runs)
+}
+
+fn close(found: Option<f64>, wanted: f64) {
+    assert!(found.is_some_and(|found| (found - wanted).abs() < 1e-6), "{found:?}, not {wanted}");
+}
+
+#[tokio::test]
+async fn p95_and_cost_per_turn_are_those_of_the_last_hour() {
+    let world = World::new().await;
+    assert_eq!(figures(&world).await, (None, None, 0));
+
+    // Given twenty turns of 1 to 20 s at 1 to 20 cents, and what is not to be counted: an older one, one under way.
+    for n in 1..=20_u32 {
+        ended(&world, f64::from(n), 30.0, Some(f64::from(n) / 100.0), true).await;
+    }
+    ended(&world, 900.0, 61.0, Some(99.0), true).await;
+    world.accept("under way").await;
+
+    let (p95, cost, runs) = figures(&world).await;
+    // 19 of 20 took no longer than the p95.
+    close(p95, 19_000.0);
+    close(cost, 0.105);
+    assert_eq!(runs, 20);
+}
+
+#[tokio::test]
+async fn one_turn_without_a_price_makes_the_cost_unknown_and_a_run_that_is_no_turn_does_not() {
+    let world = World::new().await;
+    ended(&world, 1.0, 1.0, Some(0.5), true).await;
+    ended(&world, 1.0, 1.0, None, false).await;
+    close(figures(&world).await.1, 0.5);
+
+    ended(&world, 1.0, 1.0, None, true).await;
+    let (p95, cost, runs) = figures(&world).await;
+    close(p95, 1000.0);
+    assert_eq!((cost, runs), (None, 3));
+}
+
+#[tokio::test]
+async fn each_agent_has_a_row_with_its_release_and_its_last_rollout() {
+    use crate::api::control::{PhaseTime, RolloutFailure};
+    use crate::release::state::Phase;
+    let world = World::new().await;
+    let store = &world.store;
+    store.ensure_agent("an-other").await.unwrap();
+    let rows = store.agent_rows(None).await.unwrap();
+    assert_eq!(rows.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(), ["agent", "an-other"]);
+    assert_eq!((rows[0].version, rows[0].serving_release, rows[0].rolling), (Some(1), None, true));
+    assert_eq!((rows[1].version, rows[1].rolling), (None, false));
+
+    // The first rollout succeeds, the second fails.
+    let rollout = store.running_rollout(world.agent.id).await.unwrap().unwrap();
+    store.finish_rollout(&rollout, &PhaseTime { phase: Phase::Switch, seconds: 0.1 }, 60.0).await.unwrap();
+    let (_, second) = store.begin_rollout(world.agent.id, &new_release("two"), &[], None).await.unwrap();
+    let failure =
+        RolloutFailure { code: "not-ready".into(), message: "it did not start".into(), log: vec![], hints: vec![] };
+    store.fail_rollout(second.id, &failure).await.unwrap();
+
+    let row = store.agent_rows(Some("agent")).await.unwrap().remove(0);
+    assert_eq!((row.serving_release, row.version), (Some(world.release.id), Some(1)));
+    assert_eq!((row.image.as_deref(), row.inputs_digest.as_deref()), (Some("one"), Some("inputs of one")));
+    assert_eq!((row.rolling, row.last_failure.as_deref()), (false, Some("it did not start")));
+    store.destroy_agent(world.agent.id).await.unwrap();
+    assert!(store.agent_rows(Some("agent")).await.unwrap().is_empty());
+}
