@@ -54,7 +54,10 @@ impl Control {
         };
         let unchanged = serving.as_ref().filter(|serving| is_same(serving, &request));
         let (outcome, version, rollout) = match unchanged {
-            Some(serving) if !secrets_changed => (DeployOutcome::Unchanged, serving.version, None),
+            // Replicas that serve have other secrets, too, when the deploy that brought today's has failed.
+            Some(serving) if !secrets_changed && !agent.serving_is_stale => {
+                (DeployOutcome::Unchanged, serving.version, None)
+            }
             Some(serving) => {
                 let rollout = self.store().begin_replacement(agent.id, serving.id).await?;
                 (DeployOutcome::Secrets, serving.version, Some(rollout.id))
