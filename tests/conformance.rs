@@ -10,7 +10,7 @@ use rapidclaw::gateway::committer::Ended;
 use rapidclaw::gateway::outcome::Outcome;
 use rapidclaw::gateway::replica::{Finish, Grant};
 use rapidclaw::runner::protocol::Start;
-use rapidclaw::store::runs::{Acceptance, NewRun, Place, RunRequest};
+use rapidclaw::store::runs::{Acceptance, Accepted, NewRun, Place, RunRequest};
 use serde_json::{Value, json};
 use support::PATIENCE;
 use support::process::Process;
@@ -47,7 +47,7 @@ async fn the_saver_has_all_capabilities_and_postgres_saver_reads_the_same_state(
     };
     let place = Place { gateway: world.gateway.id(), replica: runner.replica.id };
     let accepted = world.store().accept_run(&new, Some(place)).await.unwrap();
-    assert!(matches!(accepted, Acceptance::Accepted(accepted) if accepted.running));
+    assert!(matches!(accepted, Acceptance::Accepted(Accepted { running: true, .. })), "{accepted:?}");
 
     // When the gateway starts it
     let start = Start {

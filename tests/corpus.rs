@@ -3,6 +3,8 @@
 //! `tests/corpus/cases` is our own and always read. The 156 manifests of public repositories are not
 //! ours to keep: they are read from the folder that `RAPIDCLAW_CORPUS` names.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests fail by panicking")]
+
 use rapidclaw::manifest::{self, render};
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,7 @@
 //! Builds small projects with the real Docker Engine, on the base image of scripts/base-image.sh.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests fail by panicking")]
+
 use rapidclaw::base::shutdown::CancellationToken;
 use rapidclaw::image::{BuildError, BuildOptions, BuildReporter, Built, Project, build};
 use rapidclaw::manifest;

@@ -8,7 +8,7 @@ use super::settings::AgentSettings;
 use crate::base::secret::SecretString;
 use crate::egress;
 use crate::gateway::committer::chain;
-use crate::gateway::replica::Replica;
+use crate::gateway::replica::{Attachment, Replica};
 use crate::models;
 use crate::runner::connection::{ConnectError, Endpoint};
 use crate::runtime::folders::{REPLICA_UID, bind};
@@ -118,15 +118,16 @@ async fn lead(
             Err(refused) => return Fault::Refused(chain(&refused)),
         };
         let (ready, described) = oneshot::channel();
-        let (replica, connected) = Replica::attach(
-            charge.id,
-            charge.settings.runs_per_replica,
-            Arc::clone(&charge.schema),
-            control.gateway().committer().clone(),
+        let (replica, connected) = Replica::attach(Attachment {
+            id: charge.id,
+            capacity: charge.settings.runs_per_replica,
+            schema: Arc::clone(&charge.schema),
+            committer: control.gateway().committer().clone(),
+            endpoint: endpoint.clone(),
             connection,
             ready,
-            dead.clone(),
-        );
+            dead: dead.clone(),
+        });
         // Runs in flight end in order even when this supervisor is dropped: the connection has its own task.
         let task = shutdown.spawn(connected);
         if let Ok(describe) = described.await {

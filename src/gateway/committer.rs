@@ -127,9 +127,6 @@ async fn work(store: Store, mut inbox: mpsc::Receiver<Item>) {
             commit(&store, batch, &mut rejected).await;
         }
         if let Some(question) = question {
-            if matches!(question, Item::Requeue { .. }) {
-                rejected.remove(&question.key());
-            }
             answer(&store, question).await;
         }
     }
@@ -249,10 +246,8 @@ async fn tell(batch: Vec<Item>, done: &Done) {
 async fn reject(store: &Store, items: Vec<Item>, rejected: &mut Rejected) {
     for item in items {
         match &item {
-            Item::End { .. } => rejected.remove(&item.key()),
-            Item::Save { .. } | Item::Read { .. } | Item::Change { .. } | Item::Requeue { .. } => {
-                rejected.insert(item.key())
-            }
+            Item::End { .. } | Item::Requeue { .. } => rejected.remove(&item.key()),
+            Item::Save { .. } | Item::Read { .. } | Item::Change { .. } => rejected.insert(item.key()),
         };
         match item {
             Item::Save { op, sender, .. } => {
@@ -304,23 +299,6 @@ async fn answer(store: &Store, question: Item) {
     let _ = sender.send(ToReplica::Reply(reply)).await;
 }
 
-/// Changes threads, if the attempt is live; says whether it was.
-async fn carry_out(
-    store: &Store,
-    schema: &Schema,
-    key: Key,
-    change: &Change,
-    only: Option<&str>,
-) -> Result<bool, StoreError> {
-    let mut transaction = store.pool().begin().await?;
-    let live = !runs::live_attempts(&mut transaction, &[key]).await?.is_empty();
-    if live {
-        checkpoints::change(&mut transaction, schema, change, only).await?;
-        transaction.commit().await?;
-    }
-    Ok(live)
-}
-
 /// Tried again while the database is away: a run that is not put back waits for nobody.
 async fn requeue(store: &Store, run: Uuid, attempt: i32, loss: bool) -> Requeued {
     let mut tries = 0;
@@ -337,6 +315,23 @@ async fn requeue(store: &Store, run: Uuid, attempt: i32, loss: bool) -> Requeued
             }
         }
     }
+}
+
+/// Changes threads, if the attempt is live; says whether it was.
+async fn carry_out(
+    store: &Store,
+    schema: &Schema,
+    key: Key,
+    change: &Change,
+    only: Option<&str>,
+) -> Result<bool, StoreError> {
+    let mut transaction = store.pool().begin().await?;
+    let live = !runs::live_attempts(&mut transaction, &[key]).await?.is_empty();
+    if live {
+        checkpoints::change(&mut transaction, schema, change, only).await?;
+        transaction.commit().await?;
+    }
+    Ok(live)
 }
 
 /// An error with its causes, for the log.

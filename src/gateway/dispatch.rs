@@ -15,30 +15,31 @@ const POLL: Duration = Duration::from_secs(1);
 /// Dispatches one agent's waiting runs for as long as the gateway lives.
 pub async fn run(gateway: Gateway, route: Arc<Route>) {
     loop {
-        if route.queued.load(Ordering::Acquire) {
+        if route.may_hold_waiting_runs() {
             let _ = tokio::time::timeout(POLL, route.kick.notified()).await;
         } else {
             route.kick.notified().await;
         }
-        // Else the end of each run would take a place for a moment, and ask the database, for nothing.
-        if route.queued.swap(false, Ordering::AcqRel) && begin_all(&gateway, &route).await {
-            route.queued.store(true, Ordering::Release);
+        // Else each run's end would take a place for a moment, and ask the database, for nothing.
+        if route.may_hold_waiting_runs() {
+            begin_all(&gateway, &route).await;
         }
     }
 }
 
-/// Begins what can begin. Says whether runs may still wait.
-async fn begin_all(gateway: &Gateway, route: &Arc<Route>) -> bool {
+async fn begin_all(gateway: &Gateway, route: &Arc<Route>) {
     while let Some(serving) = route.serving() {
-        let Some(slot) = serving.reserve() else { return true };
+        let Some(slot) = serving.reserve() else { return };
         let place = Place { gateway: gateway.id(), replica: slot.replica().id };
         let claimed = match gateway.store().claim_run(route.agent, serving.release, place).await {
             Ok(Some(claimed)) => claimed,
-            // Those that are left wait for their threads.
-            Ok(None) => return gateway.store().has_waiting_runs(route.agent).await.unwrap_or(true),
+            Ok(None) => {
+                route.orphans.store(false, Ordering::Release);
+                return;
+            }
             Err(error) => {
                 tracing::error!(agent = route.name, error = %chain(&error), "the queue could not be read");
-                return true;
+                return;
             }
         };
         let Claimed { id, thread_id, graph, request, metadata, attempt, thread_status, elapsed } = claimed;
@@ -60,5 +61,4 @@ async fn begin_all(gateway: &Gateway, route: &Arc<Route>) -> bool {
             execution.run(&gateway, &route).await;
         });
     }
-    true
 }

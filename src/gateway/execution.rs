@@ -12,12 +12,23 @@ use crate::store::runs::{Requeued, RunRequest};
 use serde_bytes::ByteBuf;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
 /// What the gateway waits beyond `run_timeout` for the replica's own end.
 const TIMEOUT_GRACE: Duration = Duration::from_secs(1);
+
+/// What became of an attempt.
+enum Attempt {
+    /// The run has ended with it.
+    Ended(Outcome),
+    /// The run waits for its next one.
+    Queued,
+    /// Another attempt has the run: its end is the run's.
+    Elsewhere,
+}
 
 /// What a run whose time is up is given all the same, so that it ends as one that ran out of time.
 const LEAST_TIME: Duration = Duration::from_millis(1);
@@ -54,16 +65,18 @@ impl Execution {
     pub async fn run(self, gateway: &Gateway, route: &Route) {
         let outcome = self.attempt(gateway, route).await;
         drop(self.slot);
-        if let Some(outcome) = outcome {
-            gateway.deliver(self.run, outcome);
+        match outcome {
+            Attempt::Ended(outcome) => gateway.deliver(self.run, outcome),
+            Attempt::Queued => route.orphans.store(true, Ordering::Release),
+            Attempt::Elsewhere => gateway.follow(self.run),
         }
         route.kick.notify_one();
     }
 
-    async fn attempt(&self, gateway: &Gateway, route: &Route) -> Option<Outcome> {
+    async fn attempt(&self, gateway: &Gateway, route: &Route) -> Attempt {
         let start = match self.start_frame(gateway, route).await {
             Ok(start) => start,
-            Err(outcome) => return Some(self.end_ourselves(gateway, route, outcome).await),
+            Err(outcome) => return self.end_ourselves(gateway, route, outcome).await,
         };
         let replica = self.slot.replica();
         let grant = Grant::Thread(self.thread.to_string());
@@ -86,35 +99,28 @@ impl Execution {
         };
         match finish {
             Ok(Finish::Ended(outcome, committed)) => match committed.await {
-                Ok(Ended::Committed) => Some(outcome),
-                // Another attempt has the run: its end is the run's.
-                Ok(Ended::Fenced) => None,
+                Ok(Ended::Committed) => Attempt::Ended(outcome),
+                Ok(Ended::Fenced) => Attempt::Elsewhere,
                 Ok(Ended::Rejected) | Err(_) => {
-                    Some(Outcome::fault("CheckpointRejected", "the run's state could not be stored"))
+                    Attempt::Ended(Outcome::fault("CheckpointRejected", "the run's state could not be stored"))
                 }
             },
             Ok(Finish::Requeued(requeued)) => self.after_requeue(gateway, route, requeued).await,
-            Err(_) => None,
+            Err(_) => Attempt::Elsewhere,
         }
     }
 
-    async fn after_requeue(
-        &self,
-        gateway: &Gateway,
-        route: &Route,
-        requeued: oneshot::Receiver<Requeued>,
-    ) -> Option<Outcome> {
+    async fn after_requeue(&self, gateway: &Gateway, route: &Route, requeued: oneshot::Receiver<Requeued>) -> Attempt {
         match requeued.await {
             Ok(Requeued::GivenUp) => {
                 let lost = Outcome::fault("ReplicaLost", "the run was lost with its replica too often");
-                Some(self.end_ourselves(gateway, route, lost).await)
+                self.end_ourselves(gateway, route, lost).await
             }
             Ok(Requeued::Waiting) => {
                 tracing::info!(run_id = %self.run, attempt = self.attempt, "a run goes on with its next attempt");
-                route.look_at_the_queue();
-                None
+                Attempt::Queued
             }
-            Ok(Requeued::Fenced) | Err(_) => None,
+            Ok(Requeued::Fenced) | Err(_) => Attempt::Elsewhere,
         }
     }
 
@@ -125,12 +131,12 @@ impl Execution {
 
     /// By the committer, which tries again while the database is away: a row that stayed `running` would
     /// lock its thread for as long as this gateway lives.
-    async fn end_ourselves(&self, gateway: &Gateway, route: &Route, outcome: Outcome) -> Outcome {
+    async fn end_ourselves(&self, gateway: &Gateway, route: &Route, outcome: Outcome) -> Attempt {
         let ending = Box::new(super::outcome::ending(self.run, self.attempt, &outcome));
-        let (done, committed) = oneshot::channel();
+        let (done, committed) = tokio::sync::oneshot::channel();
         gateway.committer().submit(Item::End { schema: Arc::clone(&route.schema), ending, done }).await;
         let _ = committed.await;
-        outcome
+        Attempt::Ended(outcome)
     }
 
     async fn start_frame(&self, gateway: &Gateway, route: &Route) -> Result<Start, Outcome> {

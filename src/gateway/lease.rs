@@ -3,6 +3,7 @@
 use super::Gateway;
 use super::committer::{Item, chain};
 use crate::store::StoreError;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How often the lease is renewed, and how long it lasts (DESIGN.md 3).
@@ -40,7 +41,8 @@ async fn sweep(gateway: &Gateway) -> Result<(), StoreError> {
     let waiting = gateway.store().agents_with_waiting_runs().await?;
     for route in gateway.0.routes.read().unwrap_or_else(std::sync::PoisonError::into_inner).values() {
         if waiting.contains(&route.agent) {
-            route.look_at_the_queue();
+            route.orphans.store(true, Ordering::Release);
+            route.kick.notify_one();
         }
     }
     Ok(())

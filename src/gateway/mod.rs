@@ -151,6 +151,27 @@ impl Gateway {
         receiver
     }
 
+    /// Another gateway has the run: its row tells those who wait here how it ends.
+    fn follow(&self, run: Uuid) {
+        let gateway = self.clone();
+        let is_waited_for =
+            move |gateway: &Self| gateway.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&run);
+        self.0.shutdown.spawn_until_cancelled(async move {
+            while is_waited_for(&gateway) {
+                match gateway.store().find_run(run).await {
+                    Ok(Some(row)) => {
+                        if let Some(outcome) = outcome::stored(&row) {
+                            gateway.deliver(run, outcome);
+                        }
+                    }
+                    Ok(None) => gateway.forget(run),
+                    Err(error) => tracing::warn!(run_id = %run, %error, "a run's end could not be looked for"),
+                }
+                tokio::time::sleep(turn::LOOK_EVERY).await;
+            }
+        });
+    }
+
     /// Gives a run's outcome to whoever waits for it.
     fn deliver(&self, run: Uuid, outcome: Outcome) {
         let waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);

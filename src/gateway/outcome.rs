@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 /// How a run ended.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Outcome {
     /// The graph ended or waits for a human.
     Answer(Box<Answer>),
@@ -100,7 +100,13 @@ pub fn judge(run: Uuid, attempt: i32, replica: Uuid, end: End) -> (Ending, Outco
     let (messages, values) = (raw(end.messages), raw(end.values));
     let answer = match status {
         RunStatus::Success | RunStatus::Interrupted => {
-            Some(json!({ "result": end.result, "interrupts": interrupts, "messages": messages, "values": values }))
+            let mut answer = json!({ "result": end.result });
+            for (name, part) in [("interrupts", &interrupts), ("messages", &messages), ("values", &values)] {
+                if let Some(part) = part {
+                    answer[name] = json!(part);
+                }
+            }
+            Some(answer)
         }
         RunStatus::Error | RunStatus::Timeout => None,
     };

@@ -2,26 +2,29 @@
 
 use super::committer::{Committer, Ended, Item};
 use super::outcome::{self, Outcome};
-use crate::runner::connection::{Connection, FrameSender, frames};
+use crate::runner::connection::{Connection, Endpoint, FrameSender, frames};
 use crate::runner::protocol::{Cancel, Drain, EndStatus, FromReplica, Ping, Reply, Start, ToReplica};
 use crate::store::checkpoints::{Change, Schema};
 use crate::store::runs::{Ending, Requeued};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// How often a replica is asked whether it lives.
 const PING_EVERY: Duration = Duration::from_secs(1);
-/// A replica that is silent though it is pinged, or whose connection broke, has given its runs up after this
-/// (DESIGN.md 3).
-const SILENCE: Duration = Duration::from_secs(10);
+/// A replica that has not answered for so long gets no new runs while another does.
+const UNRESPONSIVE: Duration = Duration::from_secs(2);
 
 /// Numbers the runs that begin, so that replicas take turns.
 static BEGUN: AtomicU64 = AtomicU64::new(0);
+
+/// How long a replica may be silent, though pinged, before its supervisor is asked whether it lives; and how
+/// long one whose connection broke may take to give its runs up (DESIGN.md 3).
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// One connected replica.
 pub struct Replica {
@@ -31,11 +34,32 @@ pub struct Replica {
     in_flight: AtomicUsize,
     last_begun: AtomicU64,
     alive: AtomicBool,
+    responsive: AtomicBool,
     sender: FrameSender,
     runs: Mutex<HashMap<Uuid, Active>>,
     committer: Committer,
     schema: Arc<Schema>,
     idle: watch::Sender<usize>,
+}
+
+/// A connection that is to become a [`Replica`].
+pub struct Attachment {
+    /// The replica's id.
+    pub id: Uuid,
+    /// Runs at the same time.
+    pub capacity: u32,
+    /// Where its runs' checkpoints lie.
+    pub schema: Arc<Schema>,
+    /// Commits what it sends.
+    pub committer: Committer,
+    /// Where its supervisor answers.
+    pub endpoint: Endpoint,
+    /// The connection.
+    pub connection: Connection,
+    /// Gets its description, once its graphs are loaded.
+    pub ready: oneshot::Sender<Vec<u8>>,
+    /// Cancelled when the replica has ended.
+    pub dead: CancellationToken,
 }
 
 /// What a run may read and write.
@@ -83,16 +107,9 @@ impl Slot {
 impl Replica {
     /// Takes a connection over. The future runs it until it breaks; what was in flight then goes on
     /// elsewhere: at once when `dead` says that the replica has ended, else after [`SILENCE`], when its
-    /// runner has given it up. `ready` gets the replica's description, once its graphs are loaded.
-    pub fn attach(
-        id: Uuid,
-        capacity: u32,
-        schema: Arc<Schema>,
-        committer: Committer,
-        connection: Connection,
-        ready: oneshot::Sender<Vec<u8>>,
-        dead: CancellationToken,
-    ) -> (Arc<Self>, impl Future<Output = ()> + Send + 'static) {
+    /// runner has given it up.
+    pub fn attach(attachment: Attachment) -> (Arc<Self>, impl Future<Output = ()> + Send + 'static) {
+        let Attachment { id, capacity, schema, committer, endpoint, connection, ready, dead } = attachment;
         let (sender, outgoing) = frames();
         let replica = Arc::new(Self {
             id,
@@ -100,17 +117,19 @@ impl Replica {
             in_flight: AtomicUsize::new(0),
             last_begun: AtomicU64::new(0),
             alive: AtomicBool::new(true),
+            responsive: AtomicBool::new(true),
             sender,
             runs: Mutex::default(),
             committer,
             schema,
             idle: watch::Sender::new(0),
         });
-        (Arc::clone(&replica), replica.run(connection, outgoing, ready, dead))
+        (Arc::clone(&replica), replica.run(endpoint, connection, outgoing, ready, dead))
     }
 
     async fn run(
         self: Arc<Self>,
+        endpoint: Endpoint,
         connection: Connection,
         outgoing: mpsc::Receiver<ToReplica>,
         ready: oneshot::Sender<Vec<u8>>,
@@ -129,15 +148,27 @@ impl Replica {
             }
         };
         let frames = async {
+            let mut heard = Instant::now();
             loop {
-                let frame = match tokio::time::timeout(SILENCE, reader.next()).await {
+                let frame = match tokio::time::timeout(UNRESPONSIVE, reader.next()).await {
                     Ok(Some(frame)) => frame,
                     Ok(None) => return false,
                     Err(_) => {
-                        tracing::warn!(replica = %self.id, "the replica is silent: it counts as lost");
-                        return true;
+                        self.responsive.store(false, Ordering::Release);
+                        if heard.elapsed() < SILENCE {
+                            continue;
+                        }
+                        // A node that holds the interpreter (a long C call) answers no ping, and lives.
+                        if !endpoint.supervisor_answers().await {
+                            tracing::warn!(replica = %self.id, "the replica is silent: it counts as lost");
+                            return true;
+                        }
+                        heard = Instant::now();
+                        continue;
                     }
                 };
+                heard = Instant::now();
+                self.responsive.store(true, Ordering::Release);
                 match frame {
                     FromReplica::Ready(body) => {
                         if let Some(ready) = ready.take() {
@@ -163,6 +194,11 @@ impl Replica {
     /// Whether runs can be given to it.
     pub fn is_alive(&self) -> bool {
         self.alive.load(Ordering::Acquire)
+    }
+
+    /// Whether it has answered lately; one that has not is busy in a way that keeps it from answering.
+    pub fn is_responsive(&self) -> bool {
+        self.responsive.load(Ordering::Acquire)
     }
 
     /// Runs in flight, reserved places included.

@@ -5,7 +5,7 @@ use crate::run::chat::{ChatInputError, ChatShape, choose_graph};
 use crate::store::agents::Agent;
 use crate::store::checkpoints::{CheckpointError, Schema};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
@@ -21,8 +21,10 @@ pub struct Route {
     serving: watch::Sender<Option<Arc<Serving>>>,
     /// Woken when a waiting run may begin.
     pub(super) kick: Notify,
-    /// Whether the table may hold runs of the agent that wait.
-    pub(super) queued: AtomicBool,
+    /// Runs that wait in this gateway.
+    pub(super) waiting: AtomicUsize,
+    /// Whether the table may hold waiting runs that no client of this gateway waits for.
+    pub(super) orphans: AtomicBool,
 }
 
 /// The release that serves, with its ready replicas.
@@ -68,7 +70,8 @@ impl Route {
             schema: Arc::new(Schema::new(&agent.schema_name)?),
             serving: watch::Sender::new(None),
             kick: Notify::new(),
-            queued: AtomicBool::new(true),
+            waiting: AtomicUsize::new(0),
+            orphans: AtomicBool::new(true),
         })
     }
 
@@ -78,10 +81,8 @@ impl Route {
         self.kick.notify_one();
     }
 
-    /// A run waits in the table: it may begin now or at a later kick.
-    pub(super) fn look_at_the_queue(&self) {
-        self.queued.store(true, Ordering::Release);
-        self.kick.notify_one();
+    pub(super) fn may_hold_waiting_runs(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) > 0 || self.orphans.load(Ordering::Acquire)
     }
 
     pub(super) fn close(&self) {
@@ -97,8 +98,7 @@ impl Route {
     pub async fn ready(&self, patience: Duration) -> Option<Arc<Serving>> {
         let mut watch = self.serving.subscribe();
         let ready = watch.wait_for(|serving| serving.as_ref().is_some_and(|serving| serving.is_ready()));
-        let found = tokio::time::timeout(patience, ready).await.ok()?.ok()?.clone();
-        found
+        tokio::time::timeout(patience, ready).await.ok()?.ok()?.clone()
     }
 }
 
@@ -106,9 +106,9 @@ impl Serving {
     /// A place on the least busy ready replica; ties go round in turn.
     pub fn reserve(&self) -> Option<Slot> {
         let mut order: Vec<&Arc<Replica>> = self.replicas.iter().filter(|one| one.is_alive()).collect();
-        // Of equally busy ones the one whose last run began first. A place that is reserved and not used
+        // Those that answer first. Of equally busy ones the one whose last run began first. A place that is reserved and not used
         // (the queue was empty) does not count as a turn.
-        order.sort_by_cached_key(|one| (one.in_flight(), one.last_begun()));
+        order.sort_by_cached_key(|one| (!one.is_responsive(), one.in_flight(), one.last_begun()));
         order.into_iter().find_map(|one| one.reserve())
     }
 

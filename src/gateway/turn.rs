@@ -10,6 +10,7 @@ use crate::store::StoreError;
 use crate::store::runs::{Acceptance, NewRun, Place, RunRequest};
 use serde_json::json;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -17,7 +18,7 @@ use uuid::Uuid;
 /// How long a request waits for a replica to become ready before it is turned away.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often the row of a run that another gateway may execute is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// The longest `thread_id` and `user_id` that are taken, in bytes.
 const NAME_BYTES: usize = 256;
 
@@ -115,7 +116,9 @@ impl Gateway {
             idempotency_key: key.as_deref(),
         };
         let (run, given, outcome) = match self.accept(route, &serving, &new).await? {
-            Accept::New(waiting) => (run, given, waiting.await.map_err(|_| TurnError::ServerStopped { run_id: run })?),
+            Accept::New { waiting, queued: _queued } => {
+                (run, given, waiting.await.map_err(|_| TurnError::ServerStopped { run_id: run })?)
+            }
             Accept::Known(known) => self.repeated(known, &request).await?,
         };
         match outcome.as_ref() {
@@ -159,10 +162,11 @@ impl Gateway {
                 serving: Arc::clone(serving),
             };
             execution.run(self, route).await;
-        } else {
-            route.look_at_the_queue();
+            return Ok(Accept::New { waiting, queued: None });
         }
-        Ok(Accept::New(waiting))
+        let queued = Some(Queued::new(Arc::clone(route)));
+        route.kick.notify_one();
+        Ok(Accept::New { waiting, queued })
     }
 
     /// The answer of a run that was accepted before under the same key.
@@ -199,9 +203,30 @@ impl Gateway {
 /// What became of a request.
 enum Accept {
     /// Its run's end will come here.
-    New(oneshot::Receiver<Arc<Outcome>>),
+    New {
+        /// Here.
+        waiting: oneshot::Receiver<Arc<Outcome>>,
+        /// While this is held the queue is looked at: the run has not begun.
+        queued: Option<Queued>,
+    },
     /// It was made before: this run.
     Known(Uuid),
+}
+
+/// Counts a turn among those that wait for their run to begin.
+struct Queued(Arc<Route>);
+
+impl Queued {
+    fn new(route: Arc<Route>) -> Self {
+        route.waiting.fetch_add(1, Ordering::AcqRel);
+        Self(route)
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 fn required(value: Option<String>, name: &str, limit: usize) -> Result<String, TurnError> {

@@ -13,6 +13,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
@@ -20,8 +21,12 @@ use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Message};
 
-/// The socket's name in the replica's folder.
+/// The runner's socket in the replica's folder.
 const SOCKET: &str = "runner.sock";
+/// The supervisor's: it answers with a line while the runner's process lives, whatever that is busy with.
+const SUPERVISOR_SOCKET: &str = "alive.sock";
+/// How long the supervisor may take.
+const SUPERVISOR: Duration = Duration::from_secs(2);
 /// How long the handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Frames on their way to a replica; a sender waits when there are more.
@@ -91,13 +96,29 @@ impl FrameSender {
 }
 
 impl Endpoint {
-    /// Opens the socket and shakes hands.
-    pub async fn connect(&self) -> Result<Connection, ConnectError> {
-        let stream = open_socket(&self.folder).await?;
+    /// Whether the replica's supervisor says that the runner's process lives.
+    pub async fn supervisor_answers(&self) -> bool {
+        let asked = async {
+            let mut stream = self.open(SUPERVISOR_SOCKET).await.ok()?;
+            let mut answer = [0; 6];
+            stream.read_exact(&mut answer).await.ok()?;
+            Some(&answer == b"alive\n")
+        };
+        tokio::time::timeout(SUPERVISOR, asked).await.ok().flatten().unwrap_or(false)
+    }
+
+    async fn open(&self, name: &str) -> Result<UnixStream, ConnectError> {
+        let stream = open_socket(&self.folder, name).await?;
         let found = stream.peer_cred()?.uid();
         if found != self.uid {
             return Err(ConnectError::WrongPeer { found, wanted: self.uid });
         }
+        Ok(stream)
+    }
+
+    /// Opens the socket and shakes hands.
+    pub async fn connect(&self) -> Result<Connection, ConnectError> {
+        let stream = self.open(SOCKET).await?;
         let request = tungstenite::http::Request::builder()
             .uri("ws://replica/connect")
             .header("Host", "replica")
@@ -179,12 +200,12 @@ pub fn frames() -> (FrameSender, mpsc::Receiver<ToReplica>) {
     (FrameSender(sender), receiver)
 }
 
-async fn open_socket(folder: &Path) -> Result<UnixStream, ConnectError> {
+async fn open_socket(folder: &Path, name: &str) -> Result<UnixStream, ConnectError> {
     let io = |error: rustix::io::Errno| ConnectError::Io(error.into());
     let folder =
         rustix::fs::open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
             .map_err(io)?;
-    let opened = rustix::fs::openat(&folder, SOCKET, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+    let opened = rustix::fs::openat(&folder, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
     let socket = match opened {
         Err(rustix::io::Errno::NOENT) => return Err(ConnectError::NoSocket),
         opened => opened.map_err(io)?,

@@ -16,7 +16,7 @@ async fn runs_out_of_time(graph: &str) {
     let begun = Instant::now();
     let (run, outcome) = world.failure(graph, "t", "hello").await;
 
-    assert!(matches!(*outcome, Outcome::TimedOut), "{outcome:?}");
+    assert!(matches!(outcome, Outcome::TimedOut), "{outcome:?}");
     assert!(begun.elapsed() > LIMIT && begun.elapsed() < LIMIT + Duration::from_secs(3), "{:?}", begun.elapsed());
     let row = world.run_row(run).await;
     assert_eq!((row.status.as_str(), row.thread_status.as_str()), ("timeout", "error"));
@@ -45,7 +45,7 @@ async fn a_loop_ends_at_the_recursion_limit() {
 
     let (run, outcome) = world.failure("looping", "t", "hello").await;
 
-    let Outcome::Fault(fault) = outcome.as_ref() else { panic!("{outcome:?}") };
+    let Outcome::Fault(fault) = outcome else { panic!("{outcome:?}") };
     assert_eq!(fault.kind, "GraphRecursionError");
     assert!(fault.message.as_deref().unwrap().contains("limit of 5"), "{fault:?}");
     let row = world.run_row(run).await;

@@ -14,9 +14,8 @@ mod turns;
 use support::world::{Runner, World};
 
 /// `NAME` of `tests/python/projects/stories.py`.
-const STORIES: [&str; 14] = [
+const STORIES: [&str; 13] = [
     "asking",
-    "crashing",
     "deleting",
     "deleting_elsewhere",
     "gated",

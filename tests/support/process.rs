@@ -6,8 +6,7 @@ use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use tempfile::TempDir;
-use tokio::process::{ChildStdout, Command};
-use tokio::sync::watch;
+use tokio::process::{Child, Command};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -15,13 +14,10 @@ const SECRET: &str = "the-secret-of-this-replica";
 
 /// A Python process that serves a replica's socket; killed when dropped.
 pub struct Process {
-    id: rustix::process::Pid,
-    stdout: Option<ChildStdout>,
-    /// Whether it exited with 0, once it has.
-    exit: watch::Receiver<Option<bool>>,
-    /// Cancelled when it has exited.
-    pub dead: CancellationToken,
+    child: Child,
     folder: TempDir,
+    /// Cancelled when it is known to have ended.
+    pub dead: CancellationToken,
 }
 
 impl Process {
@@ -56,32 +52,27 @@ impl Process {
             .env("PYTHONPYCACHEPREFIX", "/tmp/rapidclaw-test-pycache")
             .stderr(log)
             .kill_on_drop(true);
-        let mut child = command.spawn().unwrap();
-        let id = rustix::process::Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
-        let stdout = child.stdout.take();
-        let (told, exit) = watch::channel(None);
-        let dead = CancellationToken::new();
-        let cancel = dead.clone();
-        tokio::spawn(async move {
-            told.send_replace(Some(child.wait().await.unwrap().success()));
-            cancel.cancel();
-        });
-        Self { id, stdout, exit, dead, folder }
+        Self { child: command.spawn().unwrap(), folder, dead: CancellationToken::new() }
     }
 
-    /// Connects as a gateway does, once the process listens.
-    pub async fn connect(&self) -> Connection {
-        let endpoint = Endpoint {
+    /// Where it answers.
+    pub fn endpoint(&self) -> Endpoint {
+        Endpoint {
             folder: self.folder.path().join("r"),
             uid: rustix::process::geteuid().as_raw(),
             secret: SECRET.into(),
-        };
+        }
+    }
+
+    /// Connects as a gateway does, once the process listens.
+    pub async fn connect(&mut self) -> Connection {
+        let endpoint = self.endpoint();
         let deadline = Instant::now() + PATIENCE;
         loop {
             match endpoint.connect().await {
                 Ok(connection) => return connection,
                 Err(error) => {
-                    let exit = *self.exit.borrow();
+                    let exit = self.child.try_wait().unwrap();
                     let late = Instant::now() > deadline;
                     assert!(exit.is_none() && !late, "no connection: {error}; exit {exit:?}; log:\n{}", self.log());
                 }
@@ -96,26 +87,30 @@ impl Process {
     }
 
     /// Ends it at once, as a crash does.
-    pub fn kill(&self) {
-        rustix::process::kill_process(self.id, rustix::process::Signal::KILL).unwrap();
+    pub async fn kill(&mut self) {
+        self.child.kill().await.unwrap();
+        self.dead.cancel();
     }
 
     /// Stops it without ending it: it is silent from now on.
     pub fn freeze(&self) {
-        rustix::process::kill_process(self.id, rustix::process::Signal::STOP).unwrap();
+        let id = i32::try_from(self.child.id().unwrap()).unwrap();
+        let id = rustix::process::Pid::from_raw(id).unwrap();
+        rustix::process::kill_process(id, rustix::process::Signal::STOP).unwrap();
     }
 
     /// Waits for its end: whether it exited with 0, what it wrote on stdout and stderr.
     pub async fn output(mut self) -> (bool, String, String) {
-        let mut stdout = self.stdout.take().unwrap();
-        let ended = tokio::time::timeout(PATIENCE * 4, async {
+        let stdout = self.child.stdout.take().unwrap();
+        let text = async {
             let mut text = String::new();
+            let mut stdout = stdout;
             tokio::io::AsyncReadExt::read_to_string(&mut stdout, &mut text).await.unwrap();
-            let good = self.exit.wait_for(Option::is_some).await.unwrap().unwrap();
-            (good, text)
-        });
-        let Ok((good, text)) = ended.await else { panic!("the script does not end; log:\n{}", self.log()) };
-        (good, text, self.log())
+            text
+        };
+        let ended = tokio::time::timeout(PATIENCE * 4, async { tokio::join!(text, self.child.wait()) }).await;
+        let Ok((text, status)) = ended else { panic!("the script does not end; log:\n{}", self.log()) };
+        (status.unwrap().success(), text, self.log())
     }
 }
 

@@ -6,7 +6,7 @@ use rapidclaw::api::chat::ChatRequest;
 use rapidclaw::base::ids;
 use rapidclaw::base::shutdown::Shutdown;
 use rapidclaw::gateway::outcome::{Answer, Outcome};
-use rapidclaw::gateway::replica::Replica;
+use rapidclaw::gateway::replica::{Attachment, Replica};
 use rapidclaw::gateway::route::{Route, RunLimits, ServedGraph, Serving};
 use rapidclaw::gateway::turn::{Turn, TurnError};
 use rapidclaw::gateway::{Gateway, lease};
@@ -91,13 +91,19 @@ impl World {
     }
 
     /// Attaches a process that serves a replica's socket.
-    pub async fn attach(&self, process: Process, capacity: u32) -> Runner {
+    pub async fn attach(&self, mut process: Process, capacity: u32) -> Runner {
         let connection = process.connect().await;
         let (ready, described) = tokio::sync::oneshot::channel();
-        let (id, schema) = (ids::new_id(), Arc::clone(&self.schema));
-        let committer = self.gateway.committer().clone();
-        let (replica, connected) =
-            Replica::attach(id, capacity, schema, committer, connection, ready, process.dead.clone());
+        let (replica, connected) = Replica::attach(Attachment {
+            id: ids::new_id(),
+            capacity,
+            schema: Arc::clone(&self.schema),
+            committer: self.gateway.committer().clone(),
+            endpoint: process.endpoint(),
+            connection,
+            ready,
+            dead: process.dead.clone(),
+        });
         drop(self.shutdown.spawn(connected));
         let described = tokio::time::timeout(PATIENCE, described).await;
         let Ok(Ok(describe)) = described else { panic!("not ready: {described:?}; log:\n{}", process.log()) };
@@ -107,16 +113,19 @@ impl World {
     /// From now on these serve.
     pub fn serve(&self, runners: &[&Runner], limits: RunLimits) {
         let graphs = runners[0].describe["graphs"].as_object().unwrap();
-        let served = |(id, graph): (&String, &Value)| ServedGraph {
-            id: id.clone(),
-            chat: ChatShape::of(&graph["input"], None).map_err(|error| error.to_string()),
-            recursion_limit: limits.recursion_limit,
-        };
+        let shape = |schema: &Value| ChatShape::of(schema, None).map_err(|error| error.to_string());
         self.route.serve(Some(Serving {
             release: self.release.id,
             version: self.release.version,
             limits,
-            graphs: graphs.iter().map(served).collect(),
+            graphs: graphs
+                .iter()
+                .map(|(name, graph)| ServedGraph {
+                    id: name.clone(),
+                    chat: shape(&graph["input"]),
+                    recursion_limit: limits.recursion_limit,
+                })
+                .collect(),
             replicas: runners.iter().map(|runner| Arc::clone(&runner.replica)).collect(),
         }));
     }
@@ -143,9 +152,9 @@ impl World {
     }
 
     /// One turn that must fail: its run and how.
-    pub async fn failure(&self, graph: &str, thread: &str, message: &str) -> (Uuid, Arc<Outcome>) {
+    pub async fn failure(&self, graph: &str, thread: &str, message: &str) -> (Uuid, Outcome) {
         match self.turn(graph, thread, message).await {
-            Err(TurnError::Failed { run_id, outcome, .. }) => (run_id, outcome),
+            Err(TurnError::Failed { run_id, outcome, .. }) => (run_id, (*outcome).clone()),
             other => panic!("{message}: {other:?}"),
         }
     }
@@ -163,12 +172,6 @@ impl World {
         let sql = "SELECT id FROM runs WHERE thread_id = $1 AND status = 'running'";
         let ask = || async move { sqlx::query_scalar(sql).bind(thread).fetch_optional(self.pool()).await.unwrap() };
         until("a running run", ask, Option::is_some).await.unwrap()
-    }
-
-    /// How many runs have this status.
-    pub async fn count(&self, status: &str) -> i64 {
-        let sql = "SELECT count(*) FROM runs WHERE status = $1";
-        sqlx::query_scalar(sql).bind(status).fetch_one(self.pool()).await.unwrap()
     }
 
     /// How many rows a thread has in the three tables.

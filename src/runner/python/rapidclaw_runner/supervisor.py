@@ -10,6 +10,7 @@ import json
 import os
 import selectors
 import signal
+import socket
 import sys
 from time import monotonic
 
@@ -45,6 +46,31 @@ def start_relay(selector: selectors.BaseSelector, base: str) -> Relay:
     return relay
 
 
+def answer_for_the_living(selector: selectors.BaseSelector, base: str) -> None:
+    """Listens on `alive.sock`: whoever connects reads `alive`. This process ends with the runner's, so
+    the answer holds however busy that is (a node in a long C call answers no ping)."""
+    path = os.path.join(base, "r", "alive.sock")
+    try:
+        if os.path.lexists(path):
+            os.unlink(path)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        listener.bind(path)
+        os.chmod(path, 0o666)
+        listener.listen(16)
+    except OSError as error:
+        fail(f"{path}: {error}")
+
+    def answer(_mask: int) -> None:
+        try:
+            peer, _ = listener.accept()
+            with peer:
+                peer.send(b"alive\n")
+        except OSError:
+            pass  # the one who asked has gone away
+
+    selector.register(listener, selectors.EVENT_READ, answer)
+
+
 def start_runner(lifeline: int) -> int:
     """The runner as a child. -P: the package's own folder stays off its sys.path."""
     os.set_inheritable(lifeline, True)
@@ -54,8 +80,10 @@ def start_runner(lifeline: int) -> int:
 
 
 def main() -> None:
+    base = os.environ.get("RAPIDCLAW_RUN") or "/run/rapidclaw"
     selector = selectors.DefaultSelector()
-    relay = start_relay(selector, os.environ.get("RAPIDCLAW_RUN") or "/run/rapidclaw")
+    relay = start_relay(selector, base)
+    answer_for_the_living(selector, base)
 
     wake_read, wake_write = os.pipe()
     for end in (wake_read, wake_write):
