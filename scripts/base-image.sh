@@ -61,6 +61,7 @@ chmod -R a+rX "$work"
 
 # Debian 12 does not know the newest suites' keys; its own key ring is enough for trixie since 12.1.
 say "making $name ($key) from Debian $suite; this takes about half a minute"
+# shellcheck disable=SC2016 # mmdebstrap expands $1, not we
 mmdebstrap --variant=apt --components=main \
     --include=python3,python3-pip,ca-certificates,passwd \
     --aptopt='APT::Install-Recommends "false"' \

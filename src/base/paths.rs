@@ -39,6 +39,7 @@ pub fn in_memory(path: &Path) -> bool {
     const TMPFS_MAGIC: i64 = 0x0102_1994;
     const RAMFS_MAGIC: i64 = 0x8584_58f6;
     path.ancestors().find_map(|folder| rustix::fs::statfs(folder).ok()).is_some_and(|stat| {
+        #[allow(clippy::useless_conversion, reason = "its type is another one on other systems")]
         let magic = i64::try_from(stat.f_type).unwrap_or_default();
         magic == TMPFS_MAGIC || magic == RAMFS_MAGIC
     })

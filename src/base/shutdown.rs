@@ -20,6 +20,7 @@ impl Shutdown {
     }
 
     /// A scope of its own: its token ends with ours or alone; its tasks count among ours.
+    #[must_use]
     pub fn child(&self) -> Self {
         Self { token: self.token.child_token(), tracker: self.tracker.clone() }
     }

@@ -97,7 +97,7 @@ pub struct BuildOptions {
     /// Where it is.
     #[command(flatten)]
     pub manifest: ManifestArg,
-    /// The image to build on; else the manifest's base_image, else python:X-slim
+    /// The image to build on; else the one that the manifest names, else python:X-slim
     #[arg(long, value_name = "IMAGE", env = env::BASE_IMAGE)]
     pub base_image: Option<String>,
     /// Build even when nothing changed, every layer

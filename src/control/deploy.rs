@@ -20,15 +20,18 @@ impl Control {
         if !self.runtime().has_image(&request.image).await? {
             return Err(ControlError::NoImage(request.image));
         }
+        let known = self.store().find_agent(name).await?;
+        let secrets = match (&request.secrets, &known) {
+            (Some(SecretMap(secrets)), _) => secrets.clone(),
+            (None, Some(agent)) => self.secrets(agent.id).await?,
+            (None, None) => BTreeMap::new(),
+        };
+        // A deploy that is refused leaves no agent behind.
+        let mut notes = self.check_models(&settings, &secrets)?;
         let agent = self.store().ensure_agent(name).await?;
         if self.store().running_rollout(agent.id).await?.is_some() {
             return Err(StoreError::RolloutUnderWay.into());
         }
-        let secrets = match &request.secrets {
-            Some(SecretMap(secrets)) => secrets.clone(),
-            None => self.secrets(agent.id).await?,
-        };
-        let mut notes = self.check_models(&settings, &secrets)?;
         checkpoints::ensure_schema(self.store().pool(), &Schema::new(&agent.schema_name)?).await?;
         let secrets_changed = match &request.secrets {
             Some(secrets) => self.replace_secrets(&agent, secrets).await?,

@@ -193,6 +193,7 @@ impl Control {
                 tracing::warn!(error = %crate::gateway::committer::chain(&error), "a replica could not be removed");
             }
         }
+        self.0.parts.run_dir.leave();
         Ok(())
     }
 

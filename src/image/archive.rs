@@ -29,6 +29,8 @@ pub enum Content {
     File(PathBuf),
     /// A symbolic link to this.
     Link(String),
+    /// Nothing: it is a folder. Those that files lie in need none.
+    Folder,
 }
 
 impl Entry {
@@ -58,6 +60,7 @@ fn bytes_of(content: &Content) -> Result<Vec<u8>, ArchiveError> {
     match content {
         Content::Bytes(bytes) => Ok(bytes.clone()),
         Content::Link(target) => Ok(target.clone().into_bytes()),
+        Content::Folder => Ok(Vec::new()),
         Content::File(path) => {
             let mut bytes = Vec::new();
             let read = std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes));
@@ -74,9 +77,13 @@ pub fn sort(entries: &mut Vec<Entry>) {
 }
 
 /// Adds paths, modes and contents to a digest. Blocks.
-pub fn digest(entries: &[Entry], digest: &mut Sha256) -> Result<(), ArchiveError> {
+pub fn digest<'e>(entries: impl IntoIterator<Item = &'e Entry>, digest: &mut Sha256) -> Result<(), ArchiveError> {
     for entry in entries {
-        let kind = if matches!(entry.content, Content::Link(_)) { 'l' } else { 'f' };
+        let kind = match entry.content {
+            Content::Link(_) => 'l',
+            Content::Folder => 'd',
+            Content::Bytes(_) | Content::File(_) => 'f',
+        };
         let content = Sha256::digest(bytes_of(&entry.content)?);
         digest.update(format!("{kind}{} {} {}\n", u8::from(entry.executable), hex(&content), entry.path));
     }
@@ -85,16 +92,20 @@ pub fn digest(entries: &[Entry], digest: &mut Sha256) -> Result<(), ArchiveError
 
 /// Writes the archive. Blocks. All files belong to root, times are fixed, of the modes only the
 /// executable bit is kept.
-pub fn write(entries: &[Entry], output: impl Write) -> Result<(), ArchiveError> {
+pub fn write<'e>(entries: impl IntoIterator<Item = &'e Entry>, output: impl Write) -> Result<(), ArchiveError> {
     let mut tar = tar::Builder::new(output);
     let mut folders = BTreeSet::new();
     for entry in entries {
-        let parents = entry.path.match_indices('/').map(|(at, _)| &entry.path[..=at]);
-        for folder in parents {
+        let own = matches!(entry.content, Content::Folder).then_some(entry.path.as_str());
+        let parents = entry.path.match_indices('/').map(|(at, _)| &entry.path[..at]);
+        for folder in parents.chain(own) {
             if folders.insert(folder) {
                 let mut header = header(tar::EntryType::Directory, 0o755);
-                tar.append_data(&mut header, folder, io::empty()).map_err(ArchiveError::Output)?;
+                tar.append_data(&mut header, format!("{folder}/"), io::empty()).map_err(ArchiveError::Output)?;
             }
+        }
+        if own.is_some() {
+            continue;
         }
         let bytes = bytes_of(&entry.content)?;
         if let Content::Link(target) = &entry.content {
@@ -109,7 +120,7 @@ pub fn write(entries: &[Entry], output: impl Write) -> Result<(), ArchiveError> 
     tar.into_inner().and_then(|mut output| output.flush()).map_err(ArchiveError::Output)
 }
 
-fn header(kind: tar::EntryType, mode: u32) -> tar::Header {
+pub(super) fn header(kind: tar::EntryType, mode: u32) -> tar::Header {
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(kind);
     header.set_mode(mode);

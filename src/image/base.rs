@@ -34,7 +34,8 @@ pub struct Base {
 /// The base image of a manifest: `given` (a flag or the environment), else its `base_image`, else
 /// `python:X-slim`.
 pub fn name(manifest: &Manifest, given: Option<&str>) -> String {
-    let named = given.map(ToOwned::to_owned).or_else(|| manifest.base_image.clone());
+    // An empty variable says nothing.
+    let named = given.filter(|given| !given.is_empty()).map(ToOwned::to_owned).or_else(|| manifest.base_image.clone());
     named.unwrap_or_else(|| format!("python:{}-slim", manifest.python_version))
 }
 
@@ -160,6 +161,7 @@ mod tests {
         assert_eq!(name(&plain, None), "python:3.12-slim");
         assert_eq!(name(&named, None), "mine:1");
         assert_eq!(name(&named, Some("flag:2")), "flag:2");
+        assert_eq!(name(&named, Some("")), "mine:1");
         assert_eq!(
             python_note("3.13.5", &plain).as_deref(),
             Some("python 3.13 of the base image is used, the manifest asks for 3.12")

@@ -1,16 +1,18 @@
-//! Has a Docker Engine build an image, by its classic builder: it is in every engine, and nothing of
-//! the plan needs more.
+//! Has a Docker Engine make an image. Everything but the code its classic builder builds (it is in
+//! every engine, and nothing of the plan needs more); that image is kept, and the code is laid on it as
+//! one more layer, without a builder. Where an engine does not take that the builder makes the rest, too.
 
 use crate::base::shutdown::CancellationToken;
+use crate::image::append::{Addition, Appended, can_append};
 use crate::image::archive::{self, ArchiveError};
 use crate::image::base;
 use crate::image::context::Project;
 use crate::image::output::{Event, Parser};
-use crate::image::plan::{DOCKERFILE, Plan, PlanError};
+use crate::image::plan::{DOCKERFILE, Digests, Plan, PlanError, READY};
 use crate::image::revision::find_revision;
 use bollard::errors::Error as DockerError;
-use bollard::models::BuildInfo;
-use bollard::query_parameters::{BuildImageOptionsBuilder, ListImagesOptionsBuilder};
+use bollard::models::{BuildInfo, ImageInspect};
+use bollard::query_parameters::{BuildImageOptionsBuilder, ImportImageOptionsBuilder};
 use bollard::{Docker, body_try_stream};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
@@ -19,6 +21,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 /// The agent that an image is of.
 pub const LABEL_AGENT: &str = "rapidclaw.agent";
@@ -26,6 +29,9 @@ pub const LABEL_AGENT: &str = "rapidclaw.agent";
 pub const LABEL_INPUTS: &str = "rapidclaw.inputs";
 /// The commit of its source.
 pub const LABEL_REVISION: &str = "org.opencontainers.image.revision";
+
+/// On an image of everything but the code: the digest of that.
+pub const LABEL_DEPS: &str = "rapidclaw.deps";
 
 /// How many of the last lines of a failed step an error holds.
 const LAST_LINES: usize = 50;
@@ -126,6 +132,7 @@ impl BuildError {
             Self::Step { message, .. } if message.contains("requires BuildKit") => {
                 Some("`dockerfile_lines` may not use what only BuildKit knows (RUN --mount, heredocs)".into())
             }
+            Self::Step { .. } => Some("mend what the step says, then try again; -v shows all that the build prints".into()),
             _ => None,
         }
     }
@@ -157,24 +164,25 @@ impl Work<'_> {
         let manifest = &self.project.manifest;
         let base_name = base::name(manifest, self.options.base_image.as_deref());
         let base = base::ensure(self.docker, &base_name, self.reporter).await?;
-        let (plan, digest) = {
+        let (plan, digests) = {
             let (project, base) = (self.project.clone(), base.clone());
             blocking(move || {
                 let plan = Plan::of(&project, &base.name)?;
-                let digest = plan.inputs_digest(&base.id, &base.platform)?;
-                Ok::<_, PlanError>((plan, digest))
+                let digests = plan.digests(&base.id, &base.platform)?;
+                Ok::<_, PlanError>((plan, digests))
             })
             .await?
         };
         let mut notes: Vec<String> = base::python_note(&base.python, manifest).into_iter().collect();
         notes.extend(plan.notes.iter().cloned());
-        let short: String = digest.trim_start_matches("sha256:").chars().take(12).collect();
-        let tag = format!("rapidclaw/{}:{short}", manifest.name);
-        let existing = if self.options.no_cache { None } else { self.find_image(&digest).await? };
+        let digest = digests.inputs.clone();
+        let tag = format!("rapidclaw/{}:{}", manifest.name, short(&digest));
+        let existing = if self.options.no_cache { None } else { self.find_image(&tag, LABEL_INPUTS, &digest).await? };
+        let existing = existing.and_then(|image| image.id);
         let cached = existing.is_some();
         let image_id = match existing {
             Some(id) => id,
-            None => self.build_twice(&Arc::new(plan), &digest, &tag).await?,
+            None => self.make(&Arc::new(plan), &digests, &tag).await?,
         };
         let seconds = self.started.elapsed().as_secs_f64();
         let built = Built { image_id, tag, inputs_digest: digest, cached, python: base.python, notes, seconds };
@@ -182,57 +190,118 @@ impl Work<'_> {
         Ok(built)
     }
 
-    /// The image that was built from the same inputs.
-    async fn find_image(&self, digest: &str) -> Result<Option<String>, BuildError> {
-        let filters = HashMap::from([("label".to_owned(), vec![format!("{LABEL_INPUTS}={digest}")])]);
-        let options = ListImagesOptionsBuilder::new().filters(&filters).build();
-        let found = self.docker.list_images(Some(options)).await;
-        let found = found.map_err(|source| BuildError::engine("looking for an image of the same inputs", source))?;
-        Ok(found.into_iter().max_by_key(|image| image.created).map(|image| image.id))
+    /// The image of this tag, where it is labelled so. Not by the label alone: an engine reads all its
+    /// images for that (80 ms with 500 of them).
+    async fn find_image(&self, tag: &str, label: &str, digest: &str) -> Result<Option<ImageInspect>, BuildError> {
+        let found = match self.docker.inspect_image(tag).await {
+            Err(DockerError::DockerResponseServerError { status_code: 404, .. }) => return Ok(None),
+            other => other.map_err(|source| BuildError::engine("looking for an image of the same inputs", source))?,
+        };
+        let labels = found.config.as_ref().and_then(|config| config.labels.as_ref());
+        let same = labels.and_then(|labels| labels.get(label)).is_some_and(|value| value == digest);
+        Ok(Some(found).filter(|_| same))
+    }
+
+    /// Lays the code on the image of everything else, which is built where it is not there.
+    async fn make(&self, plan: &Arc<Plan>, digests: &Digests, tag: &str) -> Result<String, BuildError> {
+        let mut labels = HashMap::from([
+            (LABEL_AGENT.to_owned(), self.project.manifest.name.clone()),
+            (LABEL_INPUTS.to_owned(), digests.inputs.clone()),
+        ]);
+        labels.extend(find_revision(&self.project.folder).map(|commit| (LABEL_REVISION.to_owned(), commit)));
+        let whole = Target { stage: "", tag: tag.to_owned(), labels, no_cache: self.options.no_cache };
+        let Some(code) = plan.code_entries() else {
+            return self.build_twice(plan, &whole).await;
+        };
+        let deps = self.ensure_deps(plan, &digests.deps).await?;
+        let addition = Addition {
+            entries: code,
+            workdir: plan.workdir().to_owned(),
+            labels: whole.labels.clone(),
+            without_label: LABEL_DEPS,
+            tag: tag.to_owned(),
+            created: jiff::Timestamp::now().to_string(),
+        };
+        match self.append(deps, addition).await {
+            Ok(id) => Ok(id),
+            Err(why) => {
+                tracing::debug!(?why, "the code layer could not be handed over; the builder makes it");
+                // What it shall not find in its cache is new by now.
+                self.build_twice(plan, &Target { no_cache: false, ..whole }).await
+            }
+        }
+    }
+
+    /// The image of everything but the code. Its tag keeps it from those who clear away what has none.
+    async fn ensure_deps(&self, plan: &Arc<Plan>, digest: &str) -> Result<ImageInspect, BuildError> {
+        let tag = format!("rapidclaw-deps:{}", short(digest));
+        if !self.options.no_cache
+            && let Some(image) = self.find_image(&tag, LABEL_DEPS, digest).await?
+        {
+            return Ok(image);
+        }
+        let labels = HashMap::from([(LABEL_DEPS.to_owned(), digest.to_owned())]);
+        let target = Target { stage: READY, tag, labels, no_cache: self.options.no_cache };
+        let id = self.build_twice(plan, &target).await?;
+        let image = self.docker.inspect_image(&id).await;
+        image.map_err(|source| BuildError::engine("inspecting the image of the dependencies", source))
+    }
+
+    /// Makes the code layer and hands it to the engine.
+    async fn append(&self, deps: ImageInspect, addition: Addition) -> Result<String, NotAppended> {
+        if !can_append(&deps) {
+            return Err(NotAppended::Unsuited);
+        }
+        self.reporter.step_started(1, 1, "the code");
+        let history = match &deps.id {
+            Some(id) => self.docker.image_history(id).await?,
+            None => Vec::new(),
+        };
+        let appended = tokio::task::spawn_blocking(move || Appended::make(&deps, &history, &addition));
+        let appended = appended.await.map_err(|_| NotAppended::Incomplete)??;
+        let id = appended.image_id.clone();
+        let (writing, parts) = piped(move |pipe| appended.write(pipe));
+        let options = ImportImageOptionsBuilder::new().quiet(true).build();
+        let mut said = std::pin::pin!(self.docker.import_image(options, body_try_stream(parts), None));
+        while let Some(part) = said.next().await {
+            part?;
+        }
+        writing.await.map_err(|_| NotAppended::Incomplete)??;
+        // An engine that names the image otherwise has not understood it as it was meant.
+        let there = self.docker.inspect_image(&id).await?;
+        if there.id.as_ref() == Some(&id) { Ok(id) } else { Err(NotAppended::Incomplete) }
     }
 
     /// Builds, and once more where somebody else took a layer away that the build stood on (`docker
     /// rmi` removes untagged parents, which are what the classic builder's cache consists of).
-    async fn build_twice(&self, plan: &Arc<Plan>, digest: &str, tag: &str) -> Result<String, BuildError> {
-        match self.build(plan, digest, tag).await {
+    async fn build_twice(&self, plan: &Arc<Plan>, target: &Target) -> Result<String, BuildError> {
+        match self.build(plan, target).await {
             Err(BuildError::Step { message, .. }) if message.contains("unknown parent image ID") => {
                 self.reporter.output("a layer of the cache was removed meanwhile; building again");
-                self.build(plan, digest, tag).await
+                self.build(plan, target).await
             }
             other => other,
         }
     }
 
-    async fn build(&self, plan: &Arc<Plan>, digest: &str, tag: &str) -> Result<String, BuildError> {
-        let mut labels = HashMap::from([
-            (LABEL_AGENT.to_owned(), self.project.manifest.name.clone()),
-            (LABEL_INPUTS.to_owned(), digest.to_owned()),
-        ]);
-        labels.extend(find_revision(&self.project.folder).map(|commit| (LABEL_REVISION.to_owned(), commit)));
+    async fn build(&self, plan: &Arc<Plan>, target: &Target) -> Result<String, BuildError> {
         let options = BuildImageOptionsBuilder::new()
             .dockerfile(DOCKERFILE)
-            .t(tag)
-            .labels(&labels)
-            .nocache(self.options.no_cache)
+            .target(target.stage)
+            .t(&target.tag)
+            .labels(&target.labels)
+            .nocache(target.no_cache)
             .rm(true)
             .forcerm(true)
             .build();
-        let (sender, receiver) = mpsc::channel(16);
-        let writing = {
+        let whole = target.stage.is_empty();
+        let (writing, parts) = {
             let plan = Arc::clone(plan);
-            tokio::task::spawn_blocking(move || {
-                let writer = io::BufWriter::with_capacity(64 << 10, Pipe(sender.clone()));
-                let written = archive::write(&plan.entries, writer);
-                if written.is_err() {
-                    let _ = sender.blocking_send(Err(io::Error::other("the archive is incomplete")));
-                }
-                written
+            piped(move |pipe| match whole {
+                true => archive::write(&plan.entries, pipe),
+                false => archive::write(plan.deps_entries(), pipe),
             })
         };
-        let parts = stream::unfold(receiver, async |mut receiver: mpsc::Receiver<io::Result<Bytes>>| {
-            let part = receiver.recv().await?;
-            Some((part, receiver))
-        });
         let output = self.docker.build_image(options, None, Some(body_try_stream(parts)));
         let result = self.follow(plan, output).await;
         if result.is_err()
@@ -286,6 +355,52 @@ async fn blocking<T: Send + 'static>(
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
         Err(_) => Err(BuildError::Interrupted),
     }
+}
+
+/// What a build makes.
+struct Target {
+    /// The stage that it ends with; empty for the last.
+    stage: &'static str,
+    tag: String,
+    labels: HashMap<String, String>,
+    no_cache: bool,
+}
+
+/// Why the code could not be laid on the image of everything else.
+#[derive(Debug, thiserror::Error)]
+enum NotAppended {
+    #[error("the engine takes whole images only")]
+    Unsuited,
+    #[error("what the engine took is not the image")]
+    Incomplete,
+    #[error("the engine refuses it")]
+    Engine(#[from] DockerError),
+    #[error("the layer")]
+    Archive(#[from] ArchiveError),
+}
+
+/// The first 12 digits of a digest.
+fn short(digest: &str) -> String {
+    digest.trim_start_matches("sha256:").chars().take(12).collect()
+}
+
+/// Has an archive written by a thread that may block, and gives what it wrote as it comes.
+fn piped(
+    write: impl FnOnce(io::BufWriter<Pipe>) -> Result<(), ArchiveError> + Send + 'static,
+) -> (JoinHandle<Result<(), ArchiveError>>, impl Stream<Item = io::Result<Bytes>> + Send + 'static) {
+    let (sender, receiver) = mpsc::channel(16);
+    let writing = tokio::task::spawn_blocking(move || {
+        let written = write(io::BufWriter::with_capacity(64 << 10, Pipe(sender.clone())));
+        if written.is_err() {
+            let _ = sender.blocking_send(Err(io::Error::other("the archive is incomplete")));
+        }
+        written
+    });
+    let parts = stream::unfold(receiver, async |mut receiver: mpsc::Receiver<io::Result<Bytes>>| {
+        let part = receiver.recv().await?;
+        Some((part, receiver))
+    });
+    (writing, parts)
 }
 
 /// The way of the archive from a thread that may block to the connection. It ends where nobody reads.

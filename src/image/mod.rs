@@ -1,6 +1,8 @@
 //! Floor 2: from a project to an image. `context` finds the files, `requirements` what they depend
-//! on, `plan` writes the Dockerfile, `archive` the tar, `build` has the engine build it.
+//! on, `plan` writes the Dockerfile, `archive` the tar, `build` has the engine build it, `append` lays
+//! the code on what is built already.
 
+mod append;
 pub mod archive;
 pub mod base;
 pub mod build;

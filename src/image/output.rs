@@ -107,7 +107,11 @@ pub fn resolution_failure(lines: &[String]) -> Option<String> {
     }
     let first = lines.iter().position(|line| RESOLUTION.iter().any(|mark| line.contains(mark)));
     let said = &lines[first.unwrap_or(0)..];
-    let unframed = said.iter().map(|line| line.trim_start_matches(|one: char| " ×╰─▶│├".contains(one)));
+    let unframed = said.iter().map(|line| {
+        let line = line.trim_start_matches(|one: char| " ×╰─▶│├".contains(one));
+        // The error is ours, and there is one of it.
+        ["error: ", "cause: "].iter().find_map(|label| line.strip_prefix(label)).unwrap_or(line)
+    });
     Some(unframed.collect::<Vec<_>>().join("\n"))
 }
 
@@ -134,6 +138,10 @@ mod tests {
         assert_eq!(
             resolution_failure(&lines(said)).unwrap(),
             "No solution found when resolving dependencies:\nBecause a==1 depends on b<2,\nyour requirements are unsatisfiable."
+        );
+        assert_eq!(
+            resolution_failure(&lines("error: No solution found when resolving\ncause: Because you")).unwrap(),
+            "No solution found when resolving\nBecause you"
         );
         assert_eq!(
             resolution_failure(&lines("error: Failed to fetch: `https://i`\n  Caused by: error sending request")),

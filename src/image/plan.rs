@@ -2,6 +2,7 @@
 //!
 //! Written for every builder, the classic one included: no heredocs, no mounts, no `--chmod`. The
 //! order is that of change: what is the same for all agents, then the dependencies, then the code.
+//! All but the code is a stage of its own, whose image is kept: `append` lays the code on it.
 
 use crate::base::secret::hex;
 use crate::image::archive::{self, ArchiveError, Content, Entry};
@@ -26,6 +27,12 @@ pub const UID: u32 = 10001;
 /// Where the Dockerfile lies in the archive.
 pub const DOCKERFILE: &str = ".rapidclaw/Dockerfile";
 
+/// The stage that has everything but the code.
+pub const READY: &str = "rapidclaw-ready";
+
+/// Where the archive holds what changes with the code, and where that lies in the image.
+const CODE: [(&str, &str); 2] = [(".rapidclaw/meta/", "opt/rapidclaw/"), (".rapidclaw/app/", "deps/")];
+
 /// Before uv: where the image has a CA bundle, that is what uv trusts, as pip does.
 const TRUST: &str = "set -eu; [ ! -s /etc/ssl/certs/ca-certificates.crt ] || export UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1;";
 
@@ -49,6 +56,17 @@ pub struct Plan {
     pub notes: Vec<String>,
     agent: String,
     manifest: Value,
+    /// How many of the layers come before the code.
+    ready: usize,
+}
+
+/// The digests of a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Digests {
+    /// Of everything that the image depends on: `sha256:…`.
+    pub inputs: String,
+    /// Of everything but the code.
+    pub deps: String,
 }
 
 /// One instruction of the Dockerfile.
@@ -118,14 +136,47 @@ impl Plan {
         found.plan(base_image)
     }
 
-    /// The digest of everything that the image depends on. Blocks: it reads all files.
-    pub fn inputs_digest(&self, base_image_id: &str, platform: &str) -> Result<String, PlanError> {
-        let mut sum = Sha256::new();
+    /// The digests of what the image depends on. Blocks: it reads all files.
+    pub fn digests(&self, base_image_id: &str, platform: &str) -> Result<Digests, PlanError> {
         let version = env!("CARGO_PKG_VERSION");
+        let mut sum = Sha256::new();
         let head = json!([version, platform, base_image_id, self.agent, self.manifest]);
         sum.update(head.to_string());
         archive::digest(&self.entries, &mut sum)?;
-        Ok(format!("sha256:{}", hex(&sum.finalize())))
+        let inputs = format!("sha256:{}", hex(&sum.finalize()));
+        let instructions: Vec<&str> =
+            self.layers[..self.ready].iter().map(|layer| layer.instruction.as_str()).collect();
+        let mut sum = Sha256::new();
+        sum.update(json!([version, platform, base_image_id, instructions]).to_string());
+        archive::digest(self.deps_entries().filter(|entry| entry.path != DOCKERFILE), &mut sum)?;
+        Ok(Digests { inputs, deps: format!("sha256:{}", hex(&sum.finalize())) })
+    }
+
+    /// The files that the stages before the code are built from.
+    pub fn deps_entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(|entry| !CODE.iter().any(|(from, _)| entry.path.starts_with(from)))
+    }
+
+    /// The code as a layer holds it; none where only a builder can lay it in.
+    pub fn code_entries(&self) -> Option<Vec<Entry>> {
+        let moved = |entry: &Entry| {
+            let places = CODE.iter();
+            let path =
+                places.filter_map(|(from, to)| Some(format!("{to}{}", entry.path.strip_prefix(from)?))).next()?;
+            Some(Entry { path, ..entry.clone() })
+        };
+        let mut entries: Vec<Entry> = self.entries.iter().filter_map(moved).collect();
+        let workdir = self.workdir().trim_start_matches('/').to_owned();
+        entries.push(Entry { path: workdir, content: Content::Folder, executable: false });
+        archive::sort(&mut entries);
+        // In a layer such a name takes away what another one brought (OCI image-spec, "Whiteouts").
+        let is_whiteout = |entry: &Entry| entry.path.split('/').any(|part| part.starts_with(".wh."));
+        (!entries.iter().any(is_whiteout)).then_some(entries)
+    }
+
+    /// The image's working directory.
+    pub fn workdir(&self) -> &str {
+        self.project_json["workdir"].as_str().unwrap_or(DEPS)
     }
 
     /// The layer that an instruction of the engine's output belongs to.
@@ -147,7 +198,7 @@ impl Found<'_> {
     fn plan(&self, base_image: &str) -> Result<Plan, PlanError> {
         let manifest = &self.project.manifest;
         let project_json = self.project_json()?;
-        let layers = self.layers(base_image, project_json["workdir"].as_str().unwrap_or(DEPS));
+        let Layers { list: layers, ready } = self.layers(base_image, project_json["workdir"].as_str().unwrap_or(DEPS));
         let dockerfile = layers.iter().fold(String::new(), |mut text, layer| {
             let _ = writeln!(text, "{}", layer.instruction);
             text
@@ -172,6 +223,7 @@ impl Found<'_> {
             notes,
             agent: manifest.name.clone(),
             manifest: manifest.raw.clone(),
+            ready,
         })
     }
 
@@ -195,7 +247,7 @@ impl Found<'_> {
         self.context.roots.iter().find(|root| root.path == path).map(|root| format!("{BUILD_DIR}/{}", root.name))
     }
 
-    fn layers(&self, base_image: &str, workdir: &str) -> Vec<Layer> {
+    fn layers(&self, base_image: &str, workdir: &str) -> Layers {
         let mut layers = Layers::default();
         layers.add("base image", format!("FROM {base_image} AS rapidclaw-base"));
         for line in &self.project.manifest.dockerfile_lines {
@@ -245,23 +297,26 @@ impl Found<'_> {
         );
         layers.last_installs();
 
-        layers.add("", "FROM rapidclaw-base".into());
+        layers.add("", format!("FROM rapidclaw-base AS {READY}"));
         layers.add("", "USER root".into());
         layers.add("", "COPY --from=rapidclaw-deps /opt/rapidclaw/site /opt/rapidclaw/site".into());
         layers.add("the runner", format!("COPY {OWN}/runner /opt/rapidclaw/runner"));
         layers.add("compiling", prepare());
         layers.add("the environment", "COPY --from=rapidclaw-deps /opt/venv /opt/venv".into());
         layers.add("", "ENV PATH=/opt/venv/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1".into());
+        layers.add("", format!("USER {UID}:{UID}"));
+        layers.add("", "ENTRYPOINT []".into());
+        let supervisor = format!("/opt/rapidclaw/runner/{}/supervisor.py", embed::PACKAGE_NAME);
+        layers.add("", format!("CMD {}", json!(["/opt/venv/bin/python", "-I", "-S", supervisor])));
+        layers.ready = layers.list.len();
+
+        layers.add("", format!("FROM {READY}"));
         layers.add("", format!("COPY {OWN}/meta /opt/rapidclaw"));
         if !self.context.files.is_empty() {
             layers.add("the code", format!("COPY {OWN}/app {DEPS}"));
         }
         layers.add("", format!("WORKDIR {}", dockerfile_quoted(workdir)));
-        layers.add("", format!("USER {UID}:{UID}"));
-        layers.add("", "ENTRYPOINT []".into());
-        let supervisor = format!("/opt/rapidclaw/runner/{}/supervisor.py", embed::PACKAGE_NAME);
-        layers.add("", format!("CMD {}", json!(["/opt/venv/bin/python", "-I", "-S", supervisor])));
-        layers.list
+        layers
     }
 
     fn entries(&self, project_json: &Value) -> Vec<Entry> {
@@ -353,6 +408,7 @@ impl Found<'_> {
 #[derive(Default)]
 struct Layers {
     list: Vec<Layer>,
+    ready: usize,
 }
 
 impl Layers {
@@ -367,7 +423,8 @@ impl Layers {
     }
 }
 
-/// The user, and bytecode of the runner and (official Python images come without) of Python itself.
+/// The user, the folders that the code goes to (as plain as a layer's folders are), and bytecode of the
+/// runner and (official Python images come without) of Python itself.
 fn prepare() -> String {
     let stdlib = "\"$(python3 -c 'import sysconfig; print(sysconfig.get_path(\"stdlib\"))')\"";
     let cached = "\"$(python3 -c 'import os, importlib.util as u; print(u.cache_from_source(os.__file__))')\"";
@@ -375,6 +432,9 @@ fn prepare() -> String {
     format!(
         "RUN set -eu; grep -q '^[^:]*:[^:]*:{UID}:' /etc/group || echo 'agent:x:{UID}:' >>/etc/group; \
          grep -q '^[^:]*:[^:]*:{UID}:' /etc/passwd || echo 'agent:x:{UID}:{UID}::/tmp:/usr/sbin/nologin' >>/etc/passwd; \
+         for folder in /opt /opt/rapidclaw {DEPS}; do \
+         if [ -L $folder ]; then echo \"rapidclaw: $folder is a symbolic link in the base image; a folder is needed\"; exit 9; fi; \
+         mkdir -p $folder; chown 0:0 $folder; chmod 755 $folder; done; \
          [ -e {cached} ] || python3 -m compileall -q -j 0 {UNCHECKED} -x {skipped} {stdlib} || true; \
          python3 -m compileall -q {UNCHECKED} /opt/rapidclaw/runner"
     )

@@ -195,9 +195,7 @@ impl ManifestError {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Missing(_) => {
-                Some("go to the project's folder, name the file with --manifest, or run `rapidclaw init`".into())
-            }
+            Self::Missing(_) => Some("go to the project's folder, or name the file with --manifest".into()),
             Self::Directory(path) => {
                 Some(format!("name the file: --manifest {}", path.join("langgraph.json").display()))
             }

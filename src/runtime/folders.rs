@@ -67,6 +67,11 @@ impl RunDir {
         }
     }
 
+    /// Removes the server's own folder, where nothing is left in it.
+    pub fn leave(&self) {
+        let _ = std::fs::remove_dir(&self.0);
+    }
+
     fn replica(&self, replica: Uuid) -> PathBuf {
         let name = replica.simple().to_string();
         self.0.join(&name[name.len() - 12..])

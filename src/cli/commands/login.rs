@@ -24,7 +24,7 @@ struct Presented {
 
 /// Checks a token against a server and keeps it. Exit 0, or 4 when the server does not know it.
 pub async fn login(args: &LoginArgs, global: &Global, printer: &Printer) -> Result<Exit, Failure> {
-    let data_dir = args.data_dir.clone().unwrap_or_else(paths::data_dir);
+    let data_dir = args.data_dir.clone().filter(|given| !given.as_os_str().is_empty()).unwrap_or_else(paths::data_dir);
     let given = args.address.as_deref().or(global.server.as_deref()).map(str::to_owned);
     let asked = match (args.local, given) {
         (false, Some(given)) => Some(given),

@@ -22,15 +22,15 @@ pub async fn run(command: Command, global: &Global, printer: &Printer) -> Result
     match command {
         Command::Validate(args) => validate::run(&args, printer),
         Command::Completions(args) => completions::run(&args, printer),
-        Command::Build(args) => build::run(&args, global, printer).await,
+        Command::Build(args) => Box::pin(build::run(&args, global, printer)).await,
         Command::Login(args) => login::login(&args, global, printer).await,
         Command::Logout => login::logout(global, printer),
         Command::Whoami => login::whoami(global, printer).await,
-        Command::Deploy(args) => deploy::run(&args, global, printer).await,
+        Command::Deploy(args) => Box::pin(deploy::run(&args, global, printer)).await,
         Command::Rollback(args) => rollback::run(&args, global, printer).await,
         Command::Status(args) => status::run(&args, global, printer).await,
         Command::Keys(args) => keys::run(args.command, global, printer).await,
         Command::Destroy(args) => destroy::run(&args, global, printer).await,
-        Command::Server(args) => server::run(args.command, printer).await,
+        Command::Server(args) => Box::pin(server::run(args.command, printer)).await,
     }
 }

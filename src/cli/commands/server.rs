@@ -32,7 +32,7 @@ pub async fn run(command: ServerCommand, printer: &Printer) -> Result<Exit, Fail
 }
 
 fn folder(place: &DataDirArg) -> PathBuf {
-    let given = place.data_dir.clone().unwrap_or_else(paths::data_dir);
+    let given = place.data_dir.clone().filter(|given| !given.as_os_str().is_empty()).unwrap_or_else(paths::data_dir);
     std::path::absolute(&given).unwrap_or(given)
 }
 

@@ -38,6 +38,7 @@ pub struct Printer {
     is_server: AtomicBool,
 }
 
+#[expect(clippy::unused_self, reason = "who has no printer writes nothing")]
 impl Printer {
     /// Looks at the terminal and the environment once.
     pub fn new(global: &Global) -> Self {

@@ -27,8 +27,9 @@ fn code_comes_last_and_dependencies_before_it() {
     assert!(at("COPY --from=rapidclaw-deps /opt/venv") < at("COPY .rapidclaw/app /deps"));
     let after = &plan.dockerfile[at("COPY .rapidclaw/app /deps")..];
     assert!(!after.contains("RUN"), "{after}");
-    assert!(after.ends_with(
-        "WORKDIR /deps/app\nUSER 10001:10001\nENTRYPOINT []\nCMD [\"/opt/venv/bin/python\",\"-I\",\"-S\",\"/opt/rapidclaw/runner/rapidclaw_runner/supervisor.py\"]\n"
+    assert!(after.ends_with("WORKDIR /deps/app\n"), "{after}");
+    assert!(plan.dockerfile.contains(
+        "USER 10001:10001\nENTRYPOINT []\nCMD [\"/opt/venv/bin/python\",\"-I\",\"-S\",\"/opt/rapidclaw/runner/rapidclaw_runner/supervisor.py\"]\nFROM rapidclaw-ready\nCOPY"
     ));
     assert!(!plan.dockerfile.contains("--mount") && !plan.dockerfile.contains("<<"));
     assert_eq!(
@@ -70,7 +71,7 @@ fn the_digest_changes_with_every_input_and_with_nothing_else() {
     let files = [("agent.py", "x = 1\n"), ("requirements.txt", "httpx\n")];
     let of = |manifest: &str, files: &[(&str, &str)], base: &str, platform: &str| {
         let (_folder, project) = project(manifest, files);
-        Plan::of(&project, "python:3.12-slim").unwrap().inputs_digest(base, platform).unwrap()
+        Plan::of(&project, "python:3.12-slim").unwrap().digests(base, platform).unwrap().inputs
     };
     let first = of(SMALL, &files, "sha256:1", "linux/amd64");
     assert_eq!(of(SMALL, &files, "sha256:1", "linux/amd64"), first);
@@ -79,6 +80,47 @@ fn the_digest_changes_with_every_input_and_with_nothing_else() {
     assert_ne!(of(SMALL, &[("agent.py", "x = 2\n"), files[1]], "sha256:1", "linux/amd64"), first);
     let named = SMALL.replace("\"graphs\"", "\"rapidclaw\": {\"name\": \"other\"}, \"graphs\"");
     assert_ne!(of(&named, &files, "sha256:1", "linux/amd64"), first);
+}
+
+#[test]
+fn the_digest_without_the_code_changes_with_all_else() {
+    let of = |manifest: &str, files: &[(&str, &str)], base: &str| {
+        let (_folder, project) = project(manifest, files);
+        Plan::of(&project, "python:3.12-slim").unwrap().digests(base, "linux/amd64").unwrap()
+    };
+    let needs = ("requirements.txt", "httpx\n");
+    let first = of(SMALL, &[("agent.py", ""), needs], "sha256:1");
+    let code = of(SMALL, &[("agent.py", "x = 2\n"), ("lib/new.py", ""), needs], "sha256:1");
+    assert_eq!(code.deps, first.deps);
+    assert_ne!(code.inputs, first.inputs);
+    let graphs =
+        SMALL.replace(":graph\"", ":other\"").replace("\"graphs\"", "\"rapidclaw\": {\"name\": \"b\"}, \"graphs\"");
+    assert_eq!(of(&graphs, &[("agent.py", ""), needs], "sha256:1").deps, first.deps);
+    assert_ne!(of(SMALL, &[("agent.py", ""), ("requirements.txt", "six\n")], "sha256:1").deps, first.deps);
+    assert_ne!(of(SMALL, &[("agent.py", ""), needs], "sha256:2").deps, first.deps);
+    let lines = SMALL.replace("\"graphs\"", "\"dockerfile_lines\": [\"RUN true\"], \"graphs\"");
+    assert_ne!(of(&lines, &[("agent.py", ""), needs], "sha256:1").deps, first.deps);
+    // Code that the dependencies are installed from belongs to them.
+    let built = [("setup.py", "setup()"), ("agent.py", "")];
+    let changed = [built[0], ("agent.py", "x = 1\n")];
+    assert_ne!(of(SMALL, &built, "sha256:1").deps, of(SMALL, &changed, "sha256:1").deps);
+}
+
+#[test]
+fn the_code_layer_holds_what_the_dockerfile_copies() {
+    let files = [("agent.py", ""), ("pyproject.toml", "[project]\nname='x'\nversion='1'\n"), ("lib/a.py", "")];
+    let entries = plan(SMALL, &files).code_entries().unwrap();
+    let paths: Vec<&str> = entries.iter().map(|entry| entry.path.as_str()).collect();
+    let want = [
+        "deps/app",
+        "deps/app/agent.py",
+        "deps/app/lib/a.py",
+        "deps/app/pyproject.toml",
+        "opt/rapidclaw/meta/x-1.dist-info/METADATA",
+        "opt/rapidclaw/project.json",
+    ];
+    assert_eq!(paths, want);
+    assert!(plan(SMALL, &[("agent.py", ""), ("lib/.wh.a.py", "")]).code_entries().is_none());
 }
 
 #[test]

@@ -140,10 +140,10 @@ impl PostgresError {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::NoBinaries { .. } if cfg!(target_os = "macos") => {
-                "install it with `brew install postgresql@17`, or give a database with --database-url".to_owned()
+                "install it with `brew install postgresql@17`, or name a database of yours in DATABASE_URL".to_owned()
             }
             Self::NoBinaries { .. } => "install it with `apt-get install postgresql` (`dnf install postgresql-server`, \
-                 `apk add postgresql`; a cluster that the package makes is not used), or give a database with --database-url"
+                 `apk add postgresql`; a cluster that the package makes is not used), or name a database of yours in DATABASE_URL"
                 .to_owned(),
             Self::NoAccount => "make the user with `useradd --system postgres`, or run the server as another user than root".to_owned(),
             Self::NotEnterable { folder, .. } => format!(
@@ -164,7 +164,7 @@ impl PostgresError {
             Self::Connect { source: sqlx::Error::Tls(_), .. } => {
                 "this build speaks to Postgres without TLS: use sslmode=disable over a private network or a socket".to_owned()
             }
-            Self::Connect { .. } => "check host, port, user, password and database in --database-url (DATABASE_URL)".to_owned(),
+            Self::Connect { .. } => "check host, port, user, password and database in DATABASE_URL".to_owned(),
             Self::TooOld { .. } | Self::NotUtf8 { .. } => "use a newer database made with ENCODING 'UTF8'".to_owned(),
             Self::Folder { .. } | Self::Program { .. } | Self::Refused { .. } | Self::Statement { .. } | Self::Url => return None,
         };

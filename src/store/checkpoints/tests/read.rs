@@ -13,7 +13,7 @@ async fn the_newest_checkpoint_or_one_by_its_id_with_the_versions_it_names() {
     let newest = get(pool, &schema, "t", "", None).await.unwrap().unwrap();
     assert_eq!((newest.checkpoint_id.as_str(), newest.parent_id.as_deref()), ("2", Some("1")));
     let mut blobs: Vec<_> =
-        newest.blobs.iter().map(|(channel, _, value)| (channel.clone(), value.as_deref().unwrap().to_vec())).collect();
+        newest.blobs.iter().map(|(channel, _, value)| (channel.clone(), value.clone().unwrap().into_vec())).collect();
     blobs.sort();
     assert_eq!(blobs, [("a".into(), b"a2".to_vec()), ("b".into(), b"b1".to_vec())]);
 

@@ -1,0 +1,224 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_rapidclaw_global_optspecs
+    string join \n json q/quiet v/verbose no-input y/yes server= h/help V/version
+end
+
+function __fish_rapidclaw_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_rapidclaw_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_rapidclaw_using_subcommand
+    set -l cmd (__fish_rapidclaw_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -s V -l version -d 'Print version'
+complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "validate" -d 'Check the manifest and the project behind it'
+complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "build" -d 'Make the image'
+complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "login" -d 'Log in to a server'
+complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "logout" -d 'Forget a login'
+complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "whoami" -d 'Say who is logged in, and where'
+complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "deploy" -d 'Build, roll out, and wait until the new release serves'
+complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "rollback" -d 'Go back to the release that served before, or to any'
+complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "status" -d 'Show agents: replicas, p95, cost per turn'
+complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "keys" -d 'Create, list and revoke an agent\'s keys'
+complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "destroy" -d 'Remove an agent with its releases, keys, secrets and threads'
+complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "server" -d 'Run, start and stop the server on this machine'
+complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "completions" -d 'Print a shell\'s completions'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand validate" -s m -l manifest -d 'The manifest' -r -F
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand validate" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand validate" -l manifest-only -d 'Check the manifest alone, not the files it names'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand validate" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand validate" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand validate" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand validate" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand validate" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand validate" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -s m -l manifest -d 'The manifest' -r -F
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -l base-image -d 'The image to build on; else the one that the manifest names, else python:X-slim' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -l no-cache -d 'Build even when nothing changed, every layer'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -l print-dockerfile -d 'Print the Dockerfile and build nothing'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand login" -l data-dir -d 'The data folder of the server on this machine' -r -F
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand login" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand login" -l local -d 'The server on this machine, with the administrator\'s token'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand login" -l token-stdin -d 'Read the token from stdin'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand login" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand login" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand login" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand login" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand login" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand login" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logout" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logout" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logout" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logout" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logout" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logout" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logout" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand whoami" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand whoami" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand whoami" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand whoami" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand whoami" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand whoami" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand whoami" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -s m -l manifest -d 'The manifest' -r -F
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l base-image -d 'The image to build on; else the one that the manifest names, else python:X-slim' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l env-file -d 'Read secrets from this file, not from the manifest\'s `env`' -r -F
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l timeout -d 'Wait this long for the switch, in seconds' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l no-cache -d 'Build even when nothing changed, every layer'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l detach -d 'Do not wait for the switch'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l wait -d 'Wait for a rollout of the agent that is under way, then deploy'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollback" -l agent -d 'The agent; else the one of the manifest here, else the only one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollback" -l timeout -d 'Wait this long for the switch, in seconds' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollback" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollback" -l detach -d 'Do not wait for the switch'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollback" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollback" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollback" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollback" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollback" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollback" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand status" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand status" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand status" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand status" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand status" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand status" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand status" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and not __fish_seen_subcommand_from create list revoke" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and not __fish_seen_subcommand_from create list revoke" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and not __fish_seen_subcommand_from create list revoke" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and not __fish_seen_subcommand_from create list revoke" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and not __fish_seen_subcommand_from create list revoke" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and not __fish_seen_subcommand_from create list revoke" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and not __fish_seen_subcommand_from create list revoke" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and not __fish_seen_subcommand_from create list revoke" -f -a "create" -d 'Make a key; it is shown this once'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and not __fish_seen_subcommand_from create list revoke" -f -a "list" -d 'List keys'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and not __fish_seen_subcommand_from create list revoke" -f -a "revoke" -d 'Make a key open nothing any more'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from create" -l name -d 'What it is for' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from create" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from create" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from create" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from create" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from create" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from create" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from create" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from list" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from list" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from list" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from list" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from list" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from list" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from revoke" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from revoke" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from revoke" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from revoke" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from revoke" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from revoke" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from revoke" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand destroy" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand destroy" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand destroy" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand destroy" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand destroy" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand destroy" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand destroy" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start stop status" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start stop status" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start stop status" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start stop status" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start stop status" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start stop status" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start stop status" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start stop status" -f -a "run" -d 'Run the server in the foreground'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start stop status" -f -a "start" -d 'Start the server in the background, and wait until it answers'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start stop status" -f -a "stop" -d 'Stop the server on this machine, its replicas and its Postgres; all data stay'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start stop status" -f -a "status" -d 'Say whether a server runs on this machine'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l data-dir -d 'The data folder; /var/lib/rapidclaw for root, the XDG data folder else' -r -F
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l listen -d 'Where the control API answers' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l agents-listen -d 'Where agents answer' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l provider -d 'A model provider\'s address for all agents (openai=URL, anthropic=URL); it may be this machine' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l resolve -d 'An address for a name that agents reach, as curl has it' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l insecure -d 'Listen on other addresses than loopback\'s without TLS'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l log-json -d 'Write the log as JSON'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l detached -d 'Begin a session of its own (`server start` does)'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l data-dir -d 'The data folder; /var/lib/rapidclaw for root, the XDG data folder else' -r -F
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l listen -d 'Where the control API answers' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l agents-listen -d 'Where agents answer' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l provider -d 'A model provider\'s address for all agents (openai=URL, anthropic=URL); it may be this machine' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l resolve -d 'An address for a name that agents reach, as curl has it' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l insecure -d 'Listen on other addresses than loopback\'s without TLS'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l log-json -d 'Write the log as JSON'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l detached -d 'Begin a session of its own (`server start` does)'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from stop" -l data-dir -d 'The data folder; /var/lib/rapidclaw for root, the XDG data folder else' -r -F
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from stop" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from stop" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from stop" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from stop" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from stop" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from stop" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from stop" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from status" -l data-dir -d 'The data folder; /var/lib/rapidclaw for root, the XDG data folder else' -r -F
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from status" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from status" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from status" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from status" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from status" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from status" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from status" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand completions" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand completions" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand completions" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand completions" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand completions" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand completions" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand completions" -s h -l help -d 'Print help'

@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# All tests, with real Docker Engine, real Postgres and real LangGraph. Gets what is missing, as
+# scripts/quickstart.sh does, and ends what it started.
+#
+#   scripts/test.sh [ARGUMENTS OF cargo nextest run]      scripts/test.sh -E 'test(rollout)'
+#
+# RAPIDCLAW_TEST_PYTHON names a Python with tests/python/requirements.txt installed, where one shall not
+# be made below target/. RAPIDCLAW_CORPUS names a folder of other people's manifests.
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+case ${1:-} in
+-h | --help)
+    sed -n '2,8s/^# \{0,1\}//p' "$0"
+    exit 0
+    ;;
+esac
+
+# The tests keep one Postgres for all of them, and leave it running for the next run.
+tests_postgres=/tmp/rapidclaw-test-pg-$(id -u)/postgres/data
+postgres_pid() {
+    local pid
+    pid=$(head -n 1 "$tests_postgres/postmaster.pid" 2>/dev/null) || return 0
+    [ "$(readlink "/proc/$pid/cwd")" != "$tests_postgres" ] || echo "$pid"
+}
+had_postgres=$(postgres_pid)
+leave() {
+    local code=$?
+    trap - EXIT
+    trap '' INT TERM
+    local pid
+    pid=$(postgres_pid)
+    [ -z "$pid" ] || [ -n "$had_postgres" ] || kill -INT "$pid" 2>/dev/null || true
+    stop_docker
+    exit "$code"
+}
+trap leave EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+ensure_cargo
+ensure_commands curl openssl setsid -- curl openssl util-linux
+ensure_python
+ensure_docker
+ensure_postgres
+# The tests build on an image with this machine's certificates, whether or not the official one can be had.
+ensure_commands mmdebstrap -- mmdebstrap
+ensure_local_base_image
+# No login and no server of the user's is looked at.
+unset RAPIDCLAW_SERVER RAPIDCLAW_TOKEN RAPIDCLAW_DATA_DIR RAPIDCLAW_CONFIG_DIR RAPIDCLAW_RUN_DIR DATABASE_URL
+if [ -n "${RAPIDCLAW_TEST_PYTHON:-}" ]; then
+    python=$RAPIDCLAW_TEST_PYTHON
+else
+    ensure_venv "$target/test-python" "$root/tests/python/requirements.txt"
+fi
+export RAPIDCLAW_TEST_PYTHON=$python
+if [ -z "${RAPIDCLAW_CORPUS:-}" ] && [ -d "$root/../shared/corpus" ]; then
+    RAPIDCLAW_CORPUS=$(cd "$root/../shared/corpus" && pwd)
+    export RAPIDCLAW_CORPUS
+fi
+
+cd "$root"
+say "the runner's tests"
+"$python" -m pytest -q -rs -p no:cacheprovider tests/python
+
+# The dev profile: one compilation serves the tests and the binary that they drive, with all assertions.
+say "the tests of the binary"
+command -v cargo-nextest >/dev/null || quietly cargo install --locked cargo-nextest ||
+    say "cargo-nextest could not be installed: using cargo test"
+if command -v cargo-nextest >/dev/null; then
+    cargo nextest run --locked --no-fail-fast "$@"
+else
+    cargo test --locked --no-fail-fast "$@"
+fi
+say "all tests passed"

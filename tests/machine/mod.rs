@@ -1,0 +1,621 @@
+//! What the end-to-end tests stand on: a machine of their own, a server on it, projects, HTTP, Docker.
+//!
+//! Nothing is shared with the user's rapidclaw: each [`Machine`] has a home, a data folder and a run
+//! folder of its own, and a [`Server`] takes its containers, networks and Postgres away when it is
+//! dropped, also after a panic. Images stay: the same project makes the same image, so the next test
+//! (or the next run) builds nothing. They bear the label `rapidclaw.agent=e2e-…`.
+
+#![allow(dead_code, reason = "each test file uses its own part of this")]
+
+use rapidclaw::base::http;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// What scripts/base-image.sh makes.
+pub const BASE: &str = "rapidclaw-base:3.13";
+/// The key that the model stub wants; no replica may ever see it.
+pub const STUB_KEY: &str = "sk-e2e-0123456789abcdef-the-real-key";
+/// The one set of requirements of all projects: its layer is built once.
+const REQUIREMENTS: &str = "langgraph>=1.0,<2\nlangchain-openai>=1.0,<2\n";
+/// How long something may take to come about.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// The checked-out repository.
+pub fn repository() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Looks until there is an answer; else fails with the last state seen.
+#[track_caller]
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match look() {
+            Ok(found) => return found,
+            Err(last) => assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}; last seen: {last}"),
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// What a command said.
+#[derive(Debug, Clone)]
+pub struct Said {
+    command: String,
+    code: Option<i32>,
+    /// stdout
+    pub out: String,
+    /// stderr
+    pub err: String,
+}
+
+impl Said {
+    fn of(command: &Command, output: &Output) -> Self {
+        let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
+        let said = Self {
+            command: words.join(" "),
+            code: output.status.code(),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        };
+        for word in ["panicked", "RUST_BACKTRACE", STUB_KEY] {
+            assert!(!said.out.contains(word) && !said.err.contains(word), "{word:?} in what was said: {said}");
+        }
+        said
+    }
+
+    /// Sees that it ended with this code.
+    #[track_caller]
+    pub fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{self}");
+        self
+    }
+
+    /// Sees that it ended well.
+    #[track_caller]
+    pub fn ok(self) -> Self {
+        self.exits(0)
+    }
+
+    /// Sees that it failed as it should: with this code, nothing on stdout, exactly one error, and a hint.
+    #[track_caller]
+    pub fn fails(self, code: i32) -> Self {
+        let said = self.exits(code);
+        assert_eq!(said.out, "", "{said}");
+        let count = |what: &str| said.err.lines().filter(|line| line.starts_with(what)).count();
+        assert_eq!(count("error: "), 1, "one error is wanted: {said}");
+        assert!(count("hint: ") >= 1, "a hint is wanted: {said}");
+        said
+    }
+
+    /// Sees that stderr has this text.
+    #[track_caller]
+    pub fn says(self, text: &str) -> Self {
+        assert!(self.err.contains(text), "{text:?} is not in stderr: {self}");
+        self
+    }
+
+    /// Sees that stdout has this text.
+    #[track_caller]
+    pub fn prints(self, text: &str) -> Self {
+        assert!(self.out.contains(text), "{text:?} is not in stdout: {self}");
+        self
+    }
+
+    /// Sees that this text is nowhere.
+    #[track_caller]
+    pub fn hides(self, text: &str) -> Self {
+        assert!(!self.out.contains(text) && !self.err.contains(text), "{text:?} is in what was said: {self}");
+        self
+    }
+
+    /// stdout as JSON.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self}"))
+    }
+
+    /// The agent's key in what `deploy` printed.
+    #[track_caller]
+    pub fn key(&self) -> String {
+        let keys: Vec<&str> = self.out.lines().filter_map(|line| line.strip_prefix("key: ")).collect();
+        assert_eq!(keys.len(), 1, "one key is wanted: {self}");
+        keys[0].to_owned()
+    }
+}
+
+impl std::fmt::Display for Said {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { command, code, out, err } = self;
+        write!(f, "\n$ rapidclaw {command}\nexit: {code:?}\n--- stdout\n{out}--- stderr\n{err}---")
+    }
+}
+
+/// A machine of the test's own: home, data folder, run folder, a clean environment.
+pub struct Machine {
+    root: TempDir,
+    run: TempDir,
+}
+
+impl Machine {
+    pub fn new() -> Self {
+        let root = tempfile::Builder::new().prefix("rc-e2e-").tempdir().unwrap();
+        // Postgres' user has to pass through.
+        std::fs::set_permissions(root.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let run = tempfile::Builder::new().prefix("rc-e2e-").tempdir_in("/dev/shm").unwrap();
+        std::fs::create_dir(root.path().join("home")).unwrap();
+        Self { root, run }
+    }
+
+    pub fn home(&self) -> PathBuf {
+        self.root.path().join("home")
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.root.path().join("data")
+    }
+
+    /// The folder of replicas' sockets and secrets.
+    pub fn run_dir(&self) -> &Path {
+        self.run.path()
+    }
+
+    /// The file of logins.
+    pub fn credentials(&self) -> PathBuf {
+        self.home().join(".config/rapidclaw/credentials.json")
+    }
+
+    /// The binary, with nothing of the test's environment but where Docker is.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rapidclaw"));
+        self.clean(&mut command);
+        command
+    }
+
+    /// Gives a command this machine's environment.
+    pub fn clean(&self, command: &mut Command) {
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.home())
+            .env("LANG", "C.UTF-8")
+            .env("RAPIDCLAW_DATA_DIR", self.data_dir())
+            .env("RAPIDCLAW_RUN_DIR", self.run_dir())
+            .env("RAPIDCLAW_BASE_IMAGE", BASE)
+            .current_dir(self.root.path())
+            .stdin(Stdio::null());
+        if let Some(docker) = std::env::var_os("DOCKER_HOST") {
+            command.env("DOCKER_HOST", docker);
+        }
+    }
+
+    pub fn rapidclaw(&self, arguments: &[&str]) -> Said {
+        said(self.command().args(arguments))
+    }
+}
+
+/// Runs a command to its end.
+pub fn said(command: &mut Command) -> Said {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    Said::of(command, &output)
+}
+
+/// [`said`], with something on stdin.
+pub fn said_with_stdin(command: &mut Command, text: &str) -> Said {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // One that fails before it reads closes the pipe.
+    let _ = child.stdin.take().unwrap().write_all(text.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    Said::of(command, &output)
+}
+
+/// scripts/model_stub.py on a port of its own.
+pub struct Stub {
+    child: Child,
+    folder: TempDir,
+    pub url: String,
+}
+
+impl Stub {
+    pub fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = Command::new("python3")
+            .arg(repository().join("scripts/model_stub.py"))
+            .args(["--port", "0", "--key-env", "E2E_STUB_KEY", "--log"])
+            .arg(folder.path().join("log"))
+            .env("E2E_STUB_KEY", STUB_KEY)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let url = line.trim().strip_prefix("listening on ").unwrap_or_else(|| panic!("the stub said {line:?}"));
+        Self { url: url.to_owned(), child, folder }
+    }
+
+    /// What it was asked, in order.
+    pub fn requests(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+impl Drop for Stub {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A server of the test's own, logged in to, in front of a model stub of its own.
+pub struct Server {
+    pub machine: Machine,
+    pub stub: Stub,
+    arguments: Vec<String>,
+    pub url: String,
+    pub agents_url: String,
+    pub id: String,
+    pub pid: String,
+}
+
+impl Server {
+    pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    pub fn with(arguments: &[&str]) -> Self {
+        need_docker();
+        let mut server = Self {
+            machine: Machine::new(),
+            stub: Stub::start(),
+            arguments: arguments.iter().map(|&one| one.to_owned()).collect(),
+            url: "http://127.0.0.1:0".to_owned(),
+            agents_url: "http://127.0.0.1:0".to_owned(),
+            id: String::new(),
+            pid: String::new(),
+        };
+        server.start_again();
+        server.rapidclaw(&["login", "--local"]).ok();
+        let who = server.rapidclaw(&["whoami", "--json"]).ok().json();
+        who["server"]["id"].as_str().unwrap().clone_into(&mut server.id);
+        server
+    }
+
+    /// Starts it where it was before.
+    pub fn start_again(&mut self) {
+        let address = |url: &str| url.strip_prefix("http://").unwrap().to_owned();
+        let provider = format!("openai={}/v1", self.stub.url);
+        let mut command = self.machine.command();
+        command
+            .args(["server", "start", "--json", "--listen", &address(&self.url)])
+            .args(["--agents-listen", &address(&self.agents_url), "--provider", &provider])
+            .args(&self.arguments);
+        let file = said(&mut command).ok().json();
+        file["url"].as_str().unwrap().clone_into(&mut self.url);
+        file["agents_url"].as_str().unwrap().clone_into(&mut self.agents_url);
+        self.pid = file["pid"].to_string();
+    }
+
+    /// SIGKILL, and until it is gone.
+    pub fn kill(&self) {
+        assert!(Command::new("kill").args(["-KILL", &self.pid]).status().unwrap().success());
+        until("the killed server is gone", || match self.machine.rapidclaw(&["server", "status"]) {
+            said if said.code == Some(1) => Ok(()),
+            said => Err(said.to_string()),
+        });
+    }
+
+    pub fn rapidclaw(&self, arguments: &[&str]) -> Said {
+        self.machine.rapidclaw(arguments)
+    }
+
+    pub fn deploy(&self, project: &Project) -> Said {
+        self.deploy_with(project, &[])
+    }
+
+    pub fn deploy_with(&self, project: &Project, arguments: &[&str]) -> Said {
+        said(self.machine.command().arg("deploy").args(arguments).current_dir(project.path()))
+    }
+
+    /// The line that `status` prints when piped.
+    pub fn status(&self, agent: &str) -> String {
+        self.rapidclaw(&["status", agent]).out.trim_end().to_owned()
+    }
+
+    /// Waits until `status` begins so.
+    #[track_caller]
+    pub fn until_status(&self, agent: &str, begin: &str) {
+        until("the status", || match self.status(agent) {
+            line if line.starts_with(begin) => Ok(()),
+            line => Err(line),
+        });
+    }
+
+    /// Ids of the server's containers, running or not.
+    pub fn containers(&self) -> BTreeSet<String> {
+        docker_lines(&["ps", "-aq", "--no-trunc", "--filter", &format!("label=rapidclaw.server={}", self.id)])
+    }
+
+    /// Ids of an agent's containers, running or not.
+    pub fn containers_of(&self, agent: &str) -> BTreeSet<String> {
+        let server = format!("label=rapidclaw.server={}", self.id);
+        let agent = format!("label=rapidclaw.agent={agent}");
+        docker_lines(&["ps", "-aq", "--no-trunc", "--filter", &server, "--filter", &agent])
+    }
+
+    /// Names of the server's networks.
+    pub fn networks(&self) -> BTreeSet<String> {
+        let server = format!("label=rapidclaw.server={}", self.id);
+        docker_lines(&["network", "ls", "--format", "{{.Name}}", "--filter", &server])
+    }
+
+    /// Waits until so many containers of the agent are there, and no more.
+    #[track_caller]
+    pub fn until_containers(&self, agent: &str, count: usize) -> BTreeSet<String> {
+        until("the number of containers", || match self.containers_of(agent) {
+            found if found.len() == count => Ok(found),
+            found => Err(format!("{found:?}")),
+        })
+    }
+
+    /// The folders of replicas, each with `s` and `r` in it.
+    pub fn replica_folders(&self) -> Vec<PathBuf> {
+        let own = std::fs::read_dir(self.machine.run_dir()).unwrap().flatten();
+        let folders = own.flat_map(|own| std::fs::read_dir(own.path()).into_iter().flatten().flatten());
+        folders.map(|folder| folder.path()).collect()
+    }
+
+    /// `POST /agents/AGENT/v1/chat` with a key.
+    pub fn chat(&self, agent: &str, key: &str, body: &Value) -> Answer {
+        post(&format!("{}/agents/{agent}/v1/chat", self.agents_url), &[("x-api-key", key)], body)
+    }
+
+    /// A turn that must be answered: the answer's text.
+    #[track_caller]
+    pub fn turn(&self, agent: &str, key: &str, thread: &str, message: &str) -> String {
+        let body = json!({ "thread_id": thread, "user_id": "tester", "message": message });
+        let answer = self.chat(agent, key, &body).ok();
+        answer.body["result"].as_str().unwrap_or_else(|| panic!("no result: {answer:?}")).to_owned()
+    }
+
+    /// One value from the server's Postgres.
+    pub fn query(&self, sql: &'static str) -> i64 {
+        use rapidclaw::store::postgres::{Managed, Options};
+        let data_dir = self.machine.data_dir();
+        runtime().block_on(async {
+            let managed = Managed::ensure(&Options::new(data_dir)).await.unwrap();
+            let pool = sqlx::PgPool::connect_with(managed.connect_options()).await.unwrap();
+            let value = sqlx::query_scalar(sql).fetch_one(&pool).await.unwrap();
+            pool.close().await;
+            value
+        })
+    }
+
+    /// The server's log.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.machine.data_dir().join("server.log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let last: Vec<&str> = log.lines().rev().take(40).collect();
+            eprintln!("the server's log ends:\n{}", last.into_iter().rev().collect::<Vec<_>>().join("\n"));
+        }
+        let stopped = self.machine.command().args(["server", "stop"]).output();
+        if !stopped.is_ok_and(|output| output.status.success()) {
+            let _ = Command::new("kill").args(["-KILL", &self.pid]).status();
+        }
+        // A test that killed the server leaves these.
+        let postgres = self.machine.data_dir().join("postgres/data/postmaster.pid");
+        if let Some(pid) = std::fs::read_to_string(postgres).ok().as_deref().and_then(|text| text.lines().next()) {
+            let _ = Command::new("kill").args(["-INT", pid]).status();
+        }
+        if !self.id.is_empty() {
+            for container in self.containers() {
+                docker(&["rm", "-f", "-v", &container]);
+            }
+            for network in self.networks() {
+                docker(&["network", "rm", &network]);
+            }
+        }
+    }
+}
+
+/// A LangGraph project in a folder of its own.
+pub struct Project {
+    folder: TempDir,
+    pub name: String,
+    manifest: Value,
+}
+
+/// Answers with `GREETING`, how many messages the thread holds, and the first of them.
+pub const ECHO: &str = r#"import os
+
+from langchain_core.messages import AIMessage
+from langgraph.graph import START, MessagesState, StateGraph
+
+
+async def answer(state: MessagesState) -> dict:
+    said = [message.content for message in state["messages"] if message.type == "human"]
+    return {"messages": [AIMessage(f"{os.environ.get('GREETING')} {len(said)}: {said[0]}")]}
+
+
+graph = StateGraph(MessagesState).add_node(answer).add_edge(START, "answer").compile()
+"#;
+
+impl Project {
+    /// One replica, no hosts, [`ECHO`], and a `.env` with a greeting.
+    pub fn new(name: &str) -> Self {
+        let manifest = json!({
+            "graphs": { "agent": "./agent.py:graph" },
+            "env": ".env",
+            "dependencies": ["."],
+            "rapidclaw": {
+                "name": name, "min_replicas": 1, "max_replicas": 1,
+                "security": { "egress": "allowlist", "allowed_hosts": [] },
+            },
+        });
+        let project = Self { folder: tempfile::tempdir().unwrap(), name: name.to_owned(), manifest };
+        project.write("langgraph.json", &project.manifest.to_string());
+        project.write("requirements.txt", REQUIREMENTS);
+        project.write("agent.py", ECHO);
+        project.write(".env", "GREETING=hello\n");
+        project
+    }
+
+    /// Changes the manifest at a dotted path.
+    pub fn set(mut self, path: &str, value: Value) -> Self {
+        let mut place = &mut self.manifest;
+        for part in path.split('.') {
+            place = &mut place[part];
+        }
+        *place = value;
+        self.write("langgraph.json", &self.manifest.to_string());
+        self
+    }
+
+    /// With so many replicas.
+    pub fn replicas(self, count: u32) -> Self {
+        self.set("rapidclaw.min_replicas", json!(count)).set("rapidclaw.max_replicas", json!(count))
+    }
+
+    /// With another graph.
+    pub fn graph(self, code: &str) -> Self {
+        self.write("agent.py", code);
+        self
+    }
+
+    /// With other secrets.
+    pub fn env(self, text: &str) -> Self {
+        self.write(".env", text);
+        self
+    }
+
+    pub fn write(&self, path: &str, text: &str) {
+        let path = self.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    pub fn remove(&self, path: &str) {
+        std::fs::remove_file(self.path().join(path)).unwrap();
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+/// What an HTTP server answered.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub status: u16,
+    pub replica: Option<String>,
+    pub content_type: String,
+    pub body: Value,
+    pub text: String,
+}
+
+impl Answer {
+    /// Sees that it is a success.
+    #[track_caller]
+    pub fn ok(self) -> Self {
+        assert_eq!(self.status, 200, "{self:?}");
+        self
+    }
+
+    /// Sees that it is this problem.
+    #[track_caller]
+    pub fn is_problem(self, status: u16, code: &str) -> Self {
+        assert_eq!((self.status, self.body["code"].as_str()), (status, Some(code)), "{self:?}");
+        assert_eq!(self.content_type, "application/problem+json", "{self:?}");
+        assert_eq!(self.body["status"], status, "{self:?}");
+        self
+    }
+}
+
+#[track_caller]
+pub fn get(url: &str, headers: &[(&str, &str)]) -> Answer {
+    call(reqwest::Method::GET, url, headers, None).unwrap_or_else(|error| panic!("{url}: {error:?}"))
+}
+
+#[track_caller]
+pub fn post(url: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
+    try_post(url, headers, body).unwrap_or_else(|error| panic!("{url}: {error:?}"))
+}
+
+/// A request that may get no answer.
+pub fn try_post(url: &str, headers: &[(&str, &str)], body: &Value) -> reqwest::Result<Answer> {
+    call(reqwest::Method::POST, url, headers, Some(body))
+}
+
+fn call(
+    method: reqwest::Method,
+    url: &str,
+    headers: &[(&str, &str)],
+    body: Option<&Value>,
+) -> reqwest::Result<Answer> {
+    runtime().block_on(async {
+        let client = http::client(Duration::from_secs(5), Some(Duration::from_secs(120))).unwrap();
+        let mut request = client.request(method, url);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let response = request.send().await?;
+        let header = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+        let (status, replica) = (response.status().as_u16(), header("rapidclaw-replica"));
+        let content_type = header("content-type").unwrap_or_default();
+        let text = response.text().await?;
+        let body = serde_json::from_str(&text).unwrap_or_default();
+        Ok(Answer { status, replica, content_type, body, text })
+    })
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// Fails with the command that helps where there is no engine or no base image.
+pub fn need_docker() {
+    assert!(
+        docker(&["version"]).status.success(),
+        "this test needs Docker Engine, which does not answer: `sudo systemctl start docker`, or \
+         `setsid dockerd >/tmp/dockerd.log 2>&1 &`"
+    );
+    assert!(
+        docker(&["image", "inspect", BASE]).status.success(),
+        "this test needs the base image {BASE}: scripts/base-image.sh makes it"
+    );
+}
+
+pub fn docker(arguments: &[&str]) -> Output {
+    let output = Command::new("docker").args(arguments).stdin(Stdio::null()).output();
+    output.unwrap_or_else(|error| panic!("this test needs the docker command (apt-get install docker.io): {error}"))
+}
+
+/// What a docker command printed; it must succeed.
+#[track_caller]
+pub fn docker_said(arguments: &[&str]) -> String {
+    let output = docker(arguments);
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "docker {arguments:?}: {err}");
+    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+}
+
+fn docker_lines(arguments: &[&str]) -> BTreeSet<String> {
+    let output = docker(arguments);
+    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
+}
