@@ -4,13 +4,13 @@
 
 mod machine;
 
+use machine::{Machine, Project, STUB_KEY, Said, Server, need_docker, said, said_with_stdin};
 use serde_json::json;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use machine::{Machine, Project, STUB_KEY, Said, Server, need_docker, said, said_with_stdin};
 
 /// What was said on stderr, without what differs from machine to machine.
 fn stable(said: &Said, machine: &Machine, project: Option<&Project>) -> String {
@@ -47,13 +47,18 @@ fn no_docker() {
     // A server does not start without it, and makes no Postgres in vain.
     let mut start = machine.command();
     start.args(["server", "start", "--listen=127.0.0.1:0", "--agents-listen=127.0.0.1:0"]).env("DOCKER_HOST", &dead);
-    machine::said(&mut start).fails(5).says("error: no Docker Engine answers").says("hint: start it").says("server.log");
+    machine::said(&mut start)
+        .fails(5)
+        .says("error: no Docker Engine answers")
+        .says("hint: start it")
+        .says("server.log");
     machine.rapidclaw(&["server", "status"]).exits(1);
     assert!(!machine.data_dir().join("postgres").exists() && !machine.data_dir().join("server.json").exists());
     assert!(is_empty(machine.run_dir()));
 
     // Nor does one that is asked for nonsense.
-    let nonsense = machine::said(machine.command().arg("build").env("DOCKER_HOST", "ssh://host").current_dir(project.path()));
+    let nonsense =
+        machine::said(machine.command().arg("build").env("DOCKER_HOST", "ssh://host").current_dir(project.path()));
     nonsense.fails(5).says("DOCKER_HOST=ssh://host").says("hint: forward its socket");
 }
 
@@ -64,7 +69,9 @@ fn docker_without_rights() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("docker.sock");
     let _engine = UnixListener::bind(&socket).unwrap();
-    for (path, mode) in [(folder.path(), 0o755), (project.path(), 0o755), (socket.as_path(), 0o000), (&machine.home(), 0o777)] {
+    for (path, mode) in
+        [(folder.path(), 0o755), (project.path(), 0o755), (socket.as_path(), 0o000), (&machine.home(), 0o777)]
+    {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     }
     let address = format!("unix://{}", socket.display());
@@ -103,7 +110,10 @@ fn a_project_that_is_not_one_says_all_its_faults() {
         .set("rapidclaw.min_replica", json!(3))
         .set("rapidclaw.security.egres", json!("none"));
     let text = std::fs::read_to_string(project.path().join("langgraph.json")).unwrap();
-    project.write("langgraph.json", &serde_json::to_string_pretty(&serde_json::from_str::<serde_json::Value>(&text).unwrap()).unwrap());
+    project.write(
+        "langgraph.json",
+        &serde_json::to_string_pretty(&serde_json::from_str::<serde_json::Value>(&text).unwrap()).unwrap(),
+    );
     for command in ["validate", "build", "deploy"] {
         let said = in_project(&machine, &project, &[command]).exits(3);
         assert_eq!(said.out, "");
@@ -141,7 +151,8 @@ fn what_a_build_needs_and_cannot_have() {
     // A base image that is nowhere.
     let project = Project::new("e2e-bad");
     let said = in_project(&machine, &project, &["build", "--base-image", "127.0.0.1:1/none:1"]).fails(1);
-    said.says("error: the base image 127.0.0.1:1/none:1 is not on this machine and cannot be pulled").says("scripts/base-image.sh");
+    said.says("error: the base image 127.0.0.1:1/none:1 is not on this machine and cannot be pulled")
+        .says("scripts/base-image.sh");
 
     // Dependencies that contradict each other.
     let project = Project::new("e2e-bad").set("dependencies", json!([".", "langgraph==0.2.0"]));
@@ -154,7 +165,8 @@ fn what_a_build_needs_and_cannot_have() {
     said.says("error: the dependencies do not resolve:").says("langgraph==99.0.0");
 
     // A step of the project's own: which, and its last lines.
-    let project = Project::new("e2e-bad").set("dockerfile_lines", json!(["RUN echo on the way; echo broken >&2; exit 7"]));
+    let project =
+        Project::new("e2e-bad").set("dockerfile_lines", json!(["RUN echo on the way; echo broken >&2; exit 7"]));
     let said = in_project(&machine, &project, &["build"]).fails(1);
     said.says("exit code 7").says("the step's last lines:").says("broken").says("hint: mend what the step says");
 }
@@ -183,7 +195,10 @@ fn logins_and_what_there_is_to_log_in_to() {
     let project = Project::new("e2e-bad");
     in_project(&machine, &project, &["deploy"]).fails(4).says("error: not logged in");
     // This machine, where no server runs.
-    login(&["--local"], &[], None).fails(5).says("error: no server runs on this machine").says("rapidclaw server start");
+    login(&["--local"], &[], None)
+        .fails(5)
+        .says("error: no server runs on this machine")
+        .says("rapidclaw server start");
     // No token, a wrong one, in each form.
     login(&[&server.url], &[], None).fails(4).says("error: no token for").says("RAPIDCLAW_TOKEN");
     login(&[&server.url], &[("RAPIDCLAW_TOKEN", "rcadmin_wrong")], None).fails(4).hides("rcadmin_wrong");
@@ -239,7 +254,9 @@ fn logins_and_what_there_is_to_log_in_to() {
     hint: write it, name another with --env-file, or take `env` out of the manifest
     ");
     // Secrets that do not fit the egress rules, or are none.
-    let astray = Project::new("e2e-bad").env(&format!("OPENAI_API_KEY={STUB_KEY}\nANTHROPIC_API_KEY=k\nANTHROPIC_BASE_URL=https://elsewhere.example.com\n"));
+    let astray = Project::new("e2e-bad").env(&format!(
+        "OPENAI_API_KEY={STUB_KEY}\nANTHROPIC_API_KEY=k\nANTHROPIC_BASE_URL=https://elsewhere.example.com\n"
+    ));
     let astray = server.deploy(&astray).exits(3).says("error: the agent's secrets do not fit its egress rules");
     astray.says("ANTHROPIC_BASE_URL").says("add \"elsewhere.example.com\" to rapidclaw.security.allowed_hosts");
     let broken = Project::new("e2e-bad").env("GREETING='no end");
@@ -307,7 +324,8 @@ fn usage() {
     machine.rapidclaw(&["--help"]).ok().prints("Usage: rapidclaw");
     // A reader that goes away is no error.
     let mut command = machine.command();
-    let mut child = command.args(["completions", "bash"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        command.args(["completions", "bash"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert!(!String::from_utf8_lossy(&output.stderr).contains("panicked"), "{output:?}");

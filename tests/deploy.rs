@@ -4,11 +4,11 @@
 
 mod machine;
 
+use machine::{ECHO, Project, STUB_KEY, Server, docker, docker_said, get, post, repository, said, until};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
-use machine::{ECHO, Project, STUB_KEY, Server, docker, docker_said, get, post, repository, said, until};
 
 const STATUS_LINE: &str = r"^\S+ v\d+ (starting|running|degraded|rolling|sleeping|failed|stopped) \d+ replicas? p95=(-|\d+(\.\d+)?m?s) \$(-|\d+\.\d{5})/turn$";
 
@@ -26,7 +26,8 @@ fn copy(from: &Path, to: &Path) {
 
 /// Dollars of all that the stub was asked, at gpt-4o's prices of a million tokens.
 fn dollars(requests: &[Value]) -> f64 {
-    let tokens = |request: &Value, kind: &str| f64::from(u32::try_from(request["usage"][kind].as_u64().unwrap()).unwrap());
+    let tokens =
+        |request: &Value, kind: &str| f64::from(u32::try_from(request["usage"][kind].as_u64().unwrap()).unwrap());
     requests
         .iter()
         .map(|one| (tokens(one, "prompt_tokens") * 2.5 + tokens(one, "completion_tokens") * 10.0) / 1e6)
@@ -84,7 +85,10 @@ fn the_example_goes_to_production() {
     let status = server.rapidclaw(&["status", "--json"]).ok().json();
     let cost = status[0]["cost_per_turn"].as_f64().unwrap();
     assert!((cost - per_turn).abs() < 1e-9, "{cost}, not {per_turn}");
-    assert_eq!((&status[0]["runs"], &status[0]["ready"], &status[0]["state"]), (&json!(4), &json!(3), &json!("running")));
+    assert_eq!(
+        (&status[0]["runs"], &status[0]["ready"], &status[0]["state"]),
+        (&json!(4), &json!(3), &json!("running"))
+    );
 }
 
 #[test]
@@ -113,8 +117,12 @@ fn what_did_not_change_is_not_deployed_again_and_what_did_is() {
     // Another graph: another release takes the first one's place, and threads go on in it.
     let project = project.graph(&ECHO.replace("AIMessage(f\"", "AIMessage(f\"v2 "));
     let deployed = server.deploy_with(&project, &["--json"]).ok().json();
-    assert_eq!((&deployed["version"], &deployed["outcome"], &deployed["key"]), (&json!(2), &json!("rollout"), &Value::Null));
-    let phases: Vec<&str> = deployed["phases"].as_array().unwrap().iter().map(|one| one["phase"].as_str().unwrap()).collect();
+    assert_eq!(
+        (&deployed["version"], &deployed["outcome"], &deployed["key"]),
+        (&json!(2), &json!("rollout"), &Value::Null)
+    );
+    let phases: Vec<&str> =
+        deployed["phases"].as_array().unwrap().iter().map(|one| one["phase"].as_str().unwrap()).collect();
     assert_eq!(phases, ["build", "push", "start", "ready", "switch"]);
     assert_eq!(server.turn("e2e-changes", &key, "t", "three"), "v2 bonjour 3: one");
     server.until_status("e2e-changes", "e2e-changes v2 running 2 replicas");
@@ -408,12 +416,14 @@ fn a_turn_of_chat_in_every_way_it_can_end() {
         assert_eq!((&again.body["result"], &again.body["thread_id"]), (&json!("heard 3"), &json!(thread)));
         assert!(again.body.get("messages").is_none() && again.body.get("values").is_none(), "{again:?}");
     }
-    let (one, other) = (chat(json!({ "graph": "heard", "user_id": "u", "message": "hi" })).ok(), ask("heard", "x").ok());
+    let (one, other) =
+        (chat(json!({ "graph": "heard", "user_id": "u", "message": "hi" })).ok(), ask("heard", "x").ok());
     assert_ne!(one.body["thread_id"], other.body["thread_id"]);
     assert_ne!(one.body["run_id"], other.body["run_id"]);
 
     // With `full` everything comes along.
-    let full = chat(json!({ "graph": "heard", "thread_id": "full", "user_id": "u", "message": "hi", "full": true })).ok();
+    let full =
+        chat(json!({ "graph": "heard", "thread_id": "full", "user_id": "u", "message": "hi", "full": true })).ok();
     assert_eq!(full.body["messages"].as_array().unwrap().len(), 2, "{full:?}");
     assert_eq!(full.body["values"]["messages"].as_array().unwrap().len(), 2, "{full:?}");
     // Keys of the graph's input beside the messages get their values.

@@ -4,13 +4,13 @@
 
 mod machine;
 
+use machine::{BASE, Project, STUB_KEY, Server, docker, docker_said, need_docker, until};
 use serde_json::{Value, json};
 use std::io::Read as _;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use machine::{BASE, Project, STUB_KEY, Server, docker, docker_said, need_docker, until};
 
 /// A host that the agent may reach, and one that it may not; both are [`Site`].
 const ALLOWED: &str = "allowed.e2e.example";
@@ -42,7 +42,9 @@ fn certificates() -> PathBuf {
     let usage = "-addext keyUsage=critical,keyCertSign,cRLSign";
     openssl(&format!("req -x509 {key} -days 3650 -subj /CN=rapidclaw-e2e-ca {usage} -keyout ca.key -out ca.crt"));
     openssl(&format!("req {key} -subj /CN={ALLOWED} -keyout site.key -out site.csr"));
-    openssl("x509 -req -in site.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 3650 -extfile site.ext -out site.crt");
+    openssl(
+        "x509 -req -in site.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 3650 -extfile site.ext -out site.crt",
+    );
     std::fs::write(
         folder.join("Dockerfile"),
         format!("FROM {BASE}\nCOPY ca.crt /tmp/\nRUN cat /tmp/ca.crt >>/etc/ssl/certs/ca-certificates.crt && rm /tmp/ca.crt\n"),
@@ -251,7 +253,10 @@ fn a_replica_reaches_what_its_manifest_allows_and_nothing_else() {
     let proxy = &seen["proxy"];
     assert_eq!(proxy["allowed"], json!(["HTTP/1.1 200 Connection Established", "TLSv1.3"]), "{proxy:#}");
     for fooled in ["another name in TLS", "no TLS"] {
-        assert!(!proxy[fooled][1].to_string().contains("TLSv1") && !proxy[fooled].to_string().contains("site answers"), "{proxy:#}");
+        assert!(
+            !proxy[fooled][1].to_string().contains("TLSv1") && !proxy[fooled].to_string().contains("site answers"),
+            "{proxy:#}"
+        );
     }
     for refused in ["port", "name", "below", "address", "loopback", "localhost"] {
         assert!(proxy[refused].as_str().unwrap().contains(" 403"), "{refused}: {proxy:#}");
@@ -280,7 +285,11 @@ fn a_replica_reaches_what_its_manifest_allows_and_nothing_else() {
     assert!(seen["environments"].as_array().unwrap().len() >= 3, "{}", seen["environments"]);
     assert!(!seen["environments"].to_string().contains(SECRET), "{}", seen["environments"]);
     for container in &containers {
-        let known = [docker_said(&["inspect", container]), docker_said(&["top", container, "auxww"]), docker_said(&["logs", container])];
+        let known = [
+            docker_said(&["inspect", container]),
+            docker_said(&["top", container, "auxww"]),
+            docker_said(&["logs", container]),
+        ];
         for text in known {
             assert!(!text.contains(SECRET) && !text.contains(STUB_KEY), "{text}");
         }
@@ -372,7 +381,8 @@ fn a_link_in_the_sockets_place_gains_a_replica_nothing() {
          import time\ntime.sleep(60)\n{}",
         machine::ECHO
     );
-    let planting = Project::new("e2e-link").graph(&planting).env(&format!("GREETING=hello\nTARGET={}\n", target.display()));
+    let planting =
+        Project::new("e2e-link").graph(&planting).env(&format!("GREETING=hello\nTARGET={}\n", target.display()));
     server.deploy(&planting).exits(6).says("error: ").says("v1 still serves");
     assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
     assert_eq!(server.turn("e2e-link", &key, "t", "hi"), "hello 2: hi");

@@ -4,10 +4,10 @@
 
 mod machine;
 
+use machine::{ECHO, Project, Said, Server, until};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
-use machine::{ECHO, Project, Said, Server, until};
 
 /// A value that a careless graph prints: it must be blotted out wherever it turns up.
 const SECRET: &str = "tok-e2e-7f3a9c51-print-me-not";
@@ -32,7 +32,10 @@ fn failed(server: &Server, said: Said, wanted: &[&str]) -> Said {
 #[test]
 fn a_first_release_that_cannot_be_imported_leaves_nothing_behind() {
     let server = Server::start();
-    let careless = project("e2e-first", &format!("import os\nprint(os.environ['CARELESS'], flush=True)\nimport no_such_module\n{ECHO}"));
+    let careless = project(
+        "e2e-first",
+        &format!("import os\nprint(os.environ['CARELESS'], flush=True)\nimport no_such_module\n{ECHO}"),
+    );
 
     // When the first deploy fails, its key is shown all the same: it is not shown again.
     let said = failed(
@@ -87,7 +90,11 @@ fn what_served_before_serves_through_every_kind_of_failure() {
             format!("{leak}raise RuntimeError('bad value ' + os.environ['CARELESS'])\n"),
             &["error: graph agent: RuntimeError: bad value ***", "about to fail with ***", "v1 still serves"],
         ),
-        ("no graph of that name", format!("{leak}another = 5\n"), &["error: graph agent: AttributeError", "v1 still serves"]),
+        (
+            "no graph of that name",
+            format!("{leak}another = 5\n"),
+            &["error: graph agent: AttributeError", "v1 still serves"],
+        ),
         (
             "an exit",
             format!("{leak}os._exit(7)\n"),
@@ -119,9 +126,14 @@ fn a_replica_without_memory_or_without_end_is_given_up() {
     let key = server.deploy(&project(name, ECHO)).ok().key();
 
     // Out of memory while its graph is imported.
-    let hungry = format!("print('eating', flush=True)\nfood = [bytes(range(256)) * 4096 * 64 for _ in range(64)]\n{ECHO}");
+    let hungry =
+        format!("print('eating', flush=True)\nfood = [bytes(range(256)) * 4096 * 64 for _ in range(64)]\n{ECHO}");
     let hungry = project(name, &hungry).set("rapidclaw.resources", json!({ "memory": "256MiB" }));
-    failed(&server, server.deploy(&hungry), &["error: a replica ran out of memory", "eating", "hint: give it more", "v1 still serves"]);
+    failed(
+        &server,
+        server.deploy(&hungry),
+        &["error: a replica ran out of memory", "eating", "hint: give it more", "v1 still serves"],
+    );
 
     // Never ready: given up when its time is over, not before and not much later.
     let endless = project(name, "import time\nprint('waiting', flush=True)\ntime.sleep(3600)\n");

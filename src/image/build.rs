@@ -132,7 +132,9 @@ impl BuildError {
             Self::Step { message, .. } if message.contains("requires BuildKit") => {
                 Some("`dockerfile_lines` may not use what only BuildKit knows (RUN --mount, heredocs)".into())
             }
-            Self::Step { .. } => Some("mend what the step says, then try again; -v shows all that the build prints".into()),
+            Self::Step { .. } => {
+                Some("mend what the step says, then try again; -v shows all that the build prints".into())
+            }
             _ => None,
         }
     }
