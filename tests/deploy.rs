@@ -144,6 +144,32 @@ fn what_did_not_change_is_not_deployed_again_and_what_did_is() {
 }
 
 #[test]
+fn replicas_with_yesterdays_secrets_do_not_serve_on() {
+    let server = Server::start();
+    let name = "e2e-today";
+    let project = Project::new(name);
+    let key = server.deploy(&project).ok().key();
+    assert_eq!(server.turn(name, &key, "t", "one"), "hello 1: one");
+
+    // A deploy that brings new secrets fails: what serves has the old ones still. The next deploy that
+    // works brings them, though it brings nothing else.
+    let project = project.graph("raise RuntimeError('no')\n").env("GREETING=bonjour\n");
+    server.deploy(&project).exits(6).says("v1 still serves");
+    let project = project.graph(ECHO);
+    server.deploy(&project).ok().prints(&format!("{name} v1 live with its new secrets in "));
+    assert_eq!(server.turn(name, &key, "t", "two"), "bonjour 2: one");
+    server.deploy(&project).ok().prints("nothing changed");
+
+    // A release that comes with new secrets: who goes back from it does not get the old ones.
+    let project = project.graph(&ECHO.replace("AIMessage(f\"", "AIMessage(f\"next ")).env("GREETING=ciao\n");
+    server.deploy(&project).ok();
+    assert_eq!(server.turn(name, &key, "t", "three"), "next ciao 3: one");
+    server.until_containers(name, 1);
+    server.rapidclaw(&["rollback", "--agent", name]).ok();
+    assert_eq!(server.turn(name, &key, "t", "four"), "ciao 4: one");
+}
+
+#[test]
 fn a_replica_that_is_killed_comes_back_and_nobody_is_turned_away() {
     let server = Server::start();
     let key = server.deploy(&Project::new("e2e-crash").replicas(2)).ok().key();

@@ -263,6 +263,8 @@ pub enum ServerCommand {
     Run(ServerOptions),
     /// Start the server in the background, and wait until it answers
     Start(ServerOptions),
+    /// Replace the server on this machine by this binary, without failing a request
+    Restart(DataDirArg),
     /// Stop the server on this machine, its replicas and its Postgres; all data stay
     Stop(DataDirArg),
     /// Say whether a server runs on this machine
@@ -307,6 +309,9 @@ pub struct ServerOptions {
     /// Begin a session of its own (`server start` does)
     #[arg(long, hide = true)]
     pub detached: bool,
+    /// Take over from the server that runs (`server restart` does)
+    #[arg(long, hide = true)]
+    pub takeover: bool,
 }
 
 /// `completions`.

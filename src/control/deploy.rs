@@ -32,7 +32,14 @@ impl Control {
         }
         checkpoints::ensure_schema(self.store().pool(), &Schema::new(&agent.schema_name)?).await?;
         let secrets_changed = match &request.secrets {
-            Some(secrets) => self.replace_secrets(&agent, secrets).await?,
+            Some(secrets) => {
+                let known = self.store().list_secrets(agent.id).await?.into_iter().map(|one| one.name);
+                let gone: Vec<String> = known.filter(|name| !secrets.0.contains_key(name)).collect();
+                if !gone.is_empty() {
+                    notes.push(format!("secrets that were not deployed with it are forgotten: {}", gone.join(", ")));
+                }
+                self.replace_secrets(&agent, secrets).await?
+            }
             None => {
                 if !secrets.is_empty() {
                     notes.push("no .env here: the values last deployed stay".to_owned());
@@ -52,7 +59,10 @@ impl Control {
         };
         let unchanged = serving.as_ref().filter(|serving| is_same(serving, &request));
         let (outcome, version, rollout) = match unchanged {
-            Some(serving) if !secrets_changed => (DeployOutcome::Unchanged, serving.version, None),
+            // Replicas that serve have other secrets, too, when the deploy that brought today's has failed.
+            Some(serving) if !secrets_changed && !agent.serving_is_stale => {
+                (DeployOutcome::Unchanged, serving.version, None)
+            }
             Some(serving) => {
                 let rollout = self.store().begin_replacement(agent.id, serving.id).await?;
                 (DeployOutcome::Secrets, serving.version, Some(rollout.id))

@@ -71,6 +71,8 @@ struct Inner {
     exits: broadcast::Sender<ReplicaExit>,
     /// Counts changes of rollouts, for those who watch one.
     changes: watch::Sender<u64>,
+    /// Whether another server looks after the replicas.
+    paused: watch::Sender<bool>,
 }
 
 /// One agent's reconciler.
@@ -195,6 +197,7 @@ impl Control {
             agents: Mutex::default(),
             exits: broadcast::Sender::new(1024),
             changes: watch::Sender::new(0),
+            paused: watch::Sender::new(false),
             parts,
         }))
     }
@@ -236,6 +239,11 @@ impl Control {
         }
         self.0.parts.run_dir.leave();
         Ok(())
+    }
+
+    /// Stops to look after the replicas, or begins again. What serves them goes on all the while.
+    pub fn pause(&self, paused: bool) {
+        self.0.paused.send_replace(paused);
     }
 
     /// The store.
@@ -302,7 +310,7 @@ impl Control {
 
     fn snapshot(&self, agent: Uuid) -> Option<Snapshot> {
         let agents = self.0.agents.lock().unwrap_or_else(PoisonError::into_inner);
-        agents.get(&agent).map(|handle| *handle.snapshot.borrow())
+        agents.get(&agent).map(|handle| handle.snapshot.borrow().clone())
     }
 
     fn rollout_changed(&self) {

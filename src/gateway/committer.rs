@@ -127,6 +127,10 @@ async fn work(store: Store, mut inbox: mpsc::Receiver<Item>) {
             commit(&store, batch, &mut rejected).await;
         }
         if let Some(question) = question {
+            if matches!(question, Item::Requeue { .. }) {
+                // The next attempt goes on from what is there.
+                rejected.remove(&question.key());
+            }
             answer(&store, question).await;
         }
     }
@@ -246,8 +250,11 @@ async fn tell(batch: Vec<Item>, done: &Done) {
 async fn reject(store: &Store, items: Vec<Item>, rejected: &mut Rejected) {
     for item in items {
         match &item {
-            Item::End { .. } | Item::Requeue { .. } => rejected.remove(&item.key()),
-            Item::Save { .. } | Item::Read { .. } | Item::Change { .. } => rejected.insert(item.key()),
+            Item::Save { .. } => rejected.insert(item.key()),
+            // Questions are never among a batch.
+            Item::End { .. } | Item::Requeue { .. } | Item::Read { .. } | Item::Change { .. } => {
+                rejected.remove(&item.key())
+            }
         };
         match item {
             Item::Save { op, sender, .. } => {

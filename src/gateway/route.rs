@@ -109,7 +109,7 @@ impl Serving {
         // Those that answer first. Of equally busy ones the one whose last run began first. A place that is reserved and not used
         // (the queue was empty) does not count as a turn.
         order.sort_by_cached_key(|one| (!one.is_responsive(), one.in_flight(), one.last_begun()));
-        order.into_iter().find_map(|one| one.reserve())
+        order.into_iter().find_map(Replica::reserve)
     }
 
     /// Whether a run can be given to one of them.

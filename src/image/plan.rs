@@ -160,9 +160,8 @@ impl Plan {
     /// The code as a layer holds it; none where only a builder can lay it in.
     pub fn code_entries(&self) -> Option<Vec<Entry>> {
         let moved = |entry: &Entry| {
-            let places = CODE.iter();
-            let path =
-                places.filter_map(|(from, to)| Some(format!("{to}{}", entry.path.strip_prefix(from)?))).next()?;
+            let mut places = CODE.iter();
+            let path = places.find_map(|(from, to)| Some(format!("{to}{}", entry.path.strip_prefix(from)?)))?;
             Some(Entry { path, ..entry.clone() })
         };
         let mut entries: Vec<Entry> = self.entries.iter().filter_map(moved).collect();

@@ -7,7 +7,9 @@ mod agents_api;
 mod control_api;
 mod error;
 mod extract;
+mod handover;
 mod hosts;
+mod listener;
 mod operations_api;
 pub mod process;
 

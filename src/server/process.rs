@@ -1,7 +1,9 @@
 //! The server from start to stop: data folder, Postgres, engine, listeners, signals.
 
+use super::handover::{self, Private, Talk};
+use super::listener::Doors;
 use super::{App, KnownHosts, agents_api, control_api};
-use crate::base::secret::{MasterKey, SecretError, SecretString, token_hash};
+use crate::base::secret::{ExposeSecret as _, MasterKey, SecretError, SecretString, token_hash};
 use crate::base::shutdown::{CancellationToken, Shutdown};
 use crate::base::{ids, paths};
 use crate::control::{Control, ControlError, Parts};
@@ -25,6 +27,11 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// How long requests in flight may go on when the server stops.
 const REQUEST_GRACE: Duration = Duration::from_secs(10);
+/// After a handover, how long connections that are open may bring their next request: it is answered, and
+/// tells the client to close.
+const LINGER: Duration = Duration::from_secs(2);
+/// After a handover, how long what was taken may go on.
+const HANDED_OVER_GRACE: Duration = Duration::from_secs(15 * 60);
 /// How long a replica may take to end.
 const REPLICA_GRACE: Duration = Duration::from_secs(5);
 /// How long tasks may take to end at last.
@@ -47,6 +54,10 @@ pub struct ServerSettings {
     pub providers: Vec<ProviderOverride>,
     /// `--resolve NAME:PORT:ADDR`.
     pub resolve: Vec<Override>,
+    /// Takes over from the server that runs on the data folder.
+    pub takeover: bool,
+    /// The arguments to start the same server again with; no secret is among them.
+    pub arguments: Vec<String>,
 }
 
 /// What a running server says of itself, in its data folder.
@@ -60,6 +71,9 @@ pub struct ServerFile {
     pub agents_url: String,
     /// Its version.
     pub version: String,
+    /// The arguments to start the same server again with.
+    #[serde(default)]
+    pub arguments: Vec<String>,
 }
 
 /// Why a server could not run.
@@ -105,6 +119,9 @@ pub enum ServerError {
     /// The control plane could not begin.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// The server that runs did not hand over.
+    #[error("taking over from the server that runs")]
+    Handover(#[source] io::Error),
     /// Signals could not be listened for.
     #[error("listening for signals")]
     Signals(#[source] io::Error),
@@ -147,14 +164,10 @@ pub async fn run(settings: ServerSettings, ready: impl FnOnce(&ServerFile)) -> R
     let data_error = |source| ServerError::DataDir { path: data_dir.display().to_string(), source };
     // Postgres' user has to pass through; what is private in it has its own mode.
     paths::ensure_dir(data_dir, 0o711).map_err(data_error)?;
-    let _lock = lock(data_dir)?;
-    // A killed server's; nobody shall take it for ours.
-    let _ = std::fs::remove_file(server_file(data_dir));
-    let listener = listen(settings.listen, settings.insecure).await?;
-    let agents_listener = listen(settings.agents_listen, settings.insecure).await?;
+    let Place { lock, listener, agents_listener, private, mut talk } = take_place(&settings).await?;
     let docker = engine::connect().await?;
-    let (postgres, options) = match &settings.database_url {
-        Some(url) => (None, postgres::connect(crate::base::secret::ExposeSecret::expose_secret(url)).await?),
+    let (postgres, options) = match &private.database_url {
+        Some(url) => (None, postgres::connect(url).await?),
         None => {
             let managed = Managed::ensure(&postgres::Options::new(data_dir)).await?;
             let options = managed.connect_options();
@@ -177,6 +190,7 @@ pub async fn run(settings: ServerSettings, ready: impl FnOnce(&ServerFile)) -> R
         url: url_of(&listener, settings.listen),
         agents_url: url_of(&agents_listener, settings.agents_listen),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        arguments: settings.arguments.clone(),
     };
     let control = Control::new(Parts {
         server,
@@ -190,24 +204,54 @@ pub async fn run(settings: ServerSettings, ready: impl FnOnce(&ServerFile)) -> R
         agents_url: file.agents_url.clone(),
         shutdown: reconcilers.clone(),
     });
+    // From here on the replicas are ours to look after.
+    talk = talk_on(talk, "take", Some("yours")).await?;
     control.begin().await?;
 
     let hosts = Arc::new(KnownHosts::new([settings.listen.ip(), settings.agents_listen.ip()], []));
     let closing = CancellationToken::new();
     let app = App { control: control.clone(), hosts, closing: closing.clone() };
-    let serve = |listener: TcpListener, router: axum::Router| {
-        let closing = closing.clone();
-        shutdown
-            .spawn(async move { axum::serve(listener, router).with_graceful_shutdown(closing.cancelled_owned()).await })
+    let doors = Doors::default();
+    let (listener, agents_listener) = (Arc::new(listener), Arc::new(agents_listener));
+    let serve = |listener: &Arc<TcpListener>, router: axum::Router| {
+        let (closing, door) = (closing.clone(), doors.door(Arc::clone(listener)));
+        let router = doors.route(router);
+        shutdown.spawn(async move { axum::serve(door, router).with_graceful_shutdown(closing.cancelled_owned()).await })
     };
-    let servers = [serve(listener, control_api::router(app.clone())), serve(agents_listener, agents_api::router(app))];
+    let servers =
+        [serve(&listener, control_api::router(app.clone())), serve(&agents_listener, agents_api::router(app))];
     let text = serde_json::to_vec_pretty(&file).unwrap_or_default();
     paths::write_atomically(&server_file(data_dir), &text, 0o644).map_err(data_error)?;
+    talk_on(talk, "serving", None).await?;
     tracing::info!(url = file.url, agents_url = file.agents_url, pid = file.pid, "the server answers");
     ready(&file);
 
-    stop_signal().await.map_err(ServerError::Signals)?;
-    tracing::info!("the server stops");
+    let next = successor(data_dir, &lock, [&listener, &agents_listener], &private, &control);
+    let handed_over = tokio::select! {
+        signal = stop_signal() => {
+            signal.map_err(ServerError::Signals)?;
+            tracing::info!("the server stops");
+            false
+        }
+        () = next => {
+            tracing::info!("another server has taken over; what was taken here ends here");
+            true
+        }
+    };
+    if handed_over {
+        // The next server has the lock as well; this one shall not hold it when that stops.
+        drop(lock);
+        doors.close();
+        tokio::time::sleep(LINGER).await;
+        closing.cancel();
+        for server in servers {
+            let _ = tokio::time::timeout(HANDED_OVER_GRACE, server).await;
+        }
+        gateway.settle(HANDED_OVER_GRACE).await;
+        let _ = store.drop_lease(gateway.id()).await;
+        shutdown.finish(TASK_GRACE).await;
+        return Ok(());
+    }
     closing.cancel();
     for server in servers {
         let _ = tokio::time::timeout(REQUEST_GRACE, server).await;
@@ -227,6 +271,102 @@ pub async fn run(settings: ServerSettings, ready: impl FnOnce(&ServerFile)) -> R
     }
     tracing::info!("the server has stopped");
     Ok(())
+}
+
+/// What a server begins with.
+struct Place {
+    lock: File,
+    listener: TcpListener,
+    agents_listener: TcpListener,
+    private: Private,
+    /// With the server that is being replaced.
+    talk: Option<Talk>,
+}
+
+async fn take_place(settings: &ServerSettings) -> Result<Place, ServerError> {
+    let data_dir = settings.data_dir.clone();
+    if !settings.takeover {
+        let lock = lock(&data_dir)?;
+        // A killed server's; nobody shall take it for ours.
+        let _ = std::fs::remove_file(server_file(&data_dir));
+        let private =
+            Private { database_url: settings.database_url.as_ref().map(|url| url.expose_secret().to_owned()) };
+        let listener = listen(settings.listen, settings.insecure).await?;
+        let agents_listener = listen(settings.agents_listen, settings.insecure).await?;
+        return Ok(Place { lock, listener, agents_listener, private, talk: None });
+    }
+    let (talk, inheritance) = blocking(move || handover::begin(&data_dir)).await.map_err(ServerError::Handover)?;
+    let listener = |listener: std::net::TcpListener| {
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener)
+    };
+    Ok(Place {
+        lock: inheritance.lock,
+        listener: listener(inheritance.listener).map_err(ServerError::Handover)?,
+        agents_listener: listener(inheritance.agents_listener).map_err(ServerError::Handover)?,
+        private: inheritance.private,
+        talk: Some(talk),
+    })
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+/// Says a word to the server that is being replaced, and waits for its answer.
+async fn talk_on(
+    talk: Option<Talk>,
+    word: &'static str,
+    answer: Option<&'static str>,
+) -> Result<Option<Talk>, ServerError> {
+    let Some(mut talk) = talk else { return Ok(None) };
+    let talked = blocking(move || {
+        talk.say(word)?;
+        if let Some(answer) = answer {
+            talk.expect(answer)?;
+        }
+        Ok(talk)
+    });
+    talked.await.map(Some).map_err(ServerError::Handover)
+}
+
+/// Returns when another server serves in this one's place. One that fails on the way changes nothing.
+async fn successor(data_dir: &Path, lock: &File, listeners: [&TcpListener; 2], private: &Private, control: &Control) {
+    let socket = match handover::listen(data_dir) {
+        Ok(socket) => Arc::new(socket),
+        Err(error) => {
+            tracing::warn!(%error, "no restart can take over from this server");
+            return std::future::pending().await;
+        }
+    };
+    loop {
+        let waiting = Arc::clone(&socket);
+        let Ok(mut talk) = blocking(move || Talk::accept(&waiting)).await else { continue };
+        if let Err(error) = talk.hand_over(lock, listeners, private) {
+            tracing::warn!(%error, "a restart failed: nothing was handed over");
+            continue;
+        }
+        let taken = blocking(move || talk.expect("take").map(|()| talk)).await;
+        let mut talk = match taken {
+            Ok(talk) => talk,
+            Err(error) => {
+                tracing::warn!(%error, "a restart failed: the next server did not get ready");
+                continue;
+            }
+        };
+        control.pause(true);
+        let serving = blocking(move || {
+            talk.say("yours")?;
+            talk.expect("serving")
+        });
+        match serving.await {
+            Ok(()) => return,
+            Err(error) => {
+                tracing::error!(%error, "a restart failed: the next server ended before it served");
+                control.pause(false);
+            }
+        }
+    }
 }
 
 fn lock(data_dir: &Path) -> Result<File, ServerError> {

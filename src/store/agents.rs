@@ -18,6 +18,8 @@ pub struct Agent {
     pub serving_release: Option<Uuid>,
     /// The generation of the replicas that serve: the rollout that made them.
     pub serving_generation: Option<Uuid>,
+    /// Whether the replicas that serve were made before the secrets changed last.
+    pub serving_is_stale: bool,
     /// The generation that is kept for a rollback, while its time is not over.
     pub standby_generation: Option<Uuid>,
     /// Its release.
@@ -31,6 +33,7 @@ pub struct Agent {
 }
 
 const COLUMNS: &str = "id, name, schema_name, serving_release, serving_generation,
+  coalesce((SELECT o.created_at FROM rollouts o WHERE o.id = serving_generation) < secrets_changed_at, false) AS serving_is_stale,
   CASE WHEN standby_until > now() THEN standby_generation END AS standby_generation, standby_release,
   extract(epoch FROM standby_until - now())::float8 AS standby_seconds, scale,
   destroyed_at IS NOT NULL AS destroyed";

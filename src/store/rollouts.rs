@@ -98,10 +98,12 @@ impl Store {
         standby_seconds: f64,
     ) -> Result<(), StoreError> {
         let mut transaction = self.pool().begin().await?;
-        // What served before stays on standby for a while, unless it is the same release anew.
+        // What served before stays on standby for a while, unless it is the same release anew or has read
+        // other secrets than today's.
         sqlx::query(
             "UPDATE agents SET serving_release = $2, serving_generation = $3,
-               standby_generation = CASE WHEN serving_release <> $2 THEN serving_generation END,
+               standby_generation = CASE WHEN serving_release <> $2 AND secrets_changed_at <=
+                 (SELECT o.created_at FROM rollouts o WHERE o.id = serving_generation) THEN serving_generation END,
                standby_release = serving_release, standby_until = now() + make_interval(secs => $4)
              WHERE id = $1",
         )

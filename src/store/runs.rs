@@ -290,14 +290,6 @@ impl Store {
         }
     }
 
-    /// Whether the agent has runs waiting.
-    pub async fn has_waiting_runs(&self, agent: Uuid) -> Result<bool, StoreError> {
-        Ok(sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM runs WHERE agent_id = $1 AND status = 'pending')")
-            .bind(agent)
-            .fetch_one(self.pool())
-            .await?)
-    }
-
     /// Agents that have runs waiting.
     pub async fn agents_with_waiting_runs(&self) -> Result<Vec<Uuid>, StoreError> {
         Ok(sqlx::query_scalar("SELECT DISTINCT agent_id FROM runs WHERE status = 'pending'")

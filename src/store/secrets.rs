@@ -48,6 +48,10 @@ impl Store {
         .bind(secrets.iter().map(|one| one.mac.as_slice()).collect::<Vec<_>>())
         .execute(&mut *transaction)
         .await?;
+        sqlx::query("UPDATE agents SET secrets_changed_at = now() WHERE id = $1")
+            .bind(agent)
+            .execute(&mut *transaction)
+            .await?;
         transaction.commit().await?;
         Ok(true)
     }

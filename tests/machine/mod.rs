@@ -6,6 +6,7 @@
 //! (or the next run) builds nothing. They bear the label `rapidclaw.agent=e2e-…`.
 
 #![allow(dead_code, reason = "each test file uses its own part of this")]
+#![allow(clippy::print_stderr, reason = "the log of a failed test")]
 
 use rapidclaw::base::http;
 use serde_json::{Value, json};
@@ -216,7 +217,7 @@ pub fn said_with_stdin(command: &mut Command, text: &str) -> Said {
     Said::of(command, &output)
 }
 
-/// scripts/model_stub.py on a port of its own.
+/// `scripts/model_stub.py` on a port of its own.
 pub struct Stub {
     child: Child,
     folder: TempDir,
@@ -536,6 +537,7 @@ impl Answer {
 
     /// Sees that it is this problem.
     #[track_caller]
+    #[expect(clippy::wrong_self_convention, reason = "it reads as a sentence: the answer is the problem")]
     pub fn is_problem(self, status: u16, code: &str) -> Self {
         assert_eq!((self.status, self.body["code"].as_str()), (status, Some(code)), "{self:?}");
         assert_eq!(self.content_type, "application/problem+json", "{self:?}");

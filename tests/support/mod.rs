@@ -18,11 +18,12 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// The Python that has LangGraph and what the runner needs.
 pub fn python() -> PathBuf {
     let named = std::env::var_os("RAPIDCLAW_TEST_PYTHON");
-    named.map(PathBuf::from).unwrap_or_else(|| {
+    let Some(named) = named else {
         panic!(
             "RAPIDCLAW_TEST_PYTHON names no Python with LangGraph: `scripts/test.sh` makes one and runs the tests with it"
         )
-    })
+    };
+    PathBuf::from(named)
 }
 
 /// Asks until the answer is right; panics with the last one after [`PATIENCE`].

@@ -26,6 +26,7 @@ pub async fn run(command: ServerCommand, printer: &Printer) -> Result<Exit, Fail
     match command {
         ServerCommand::Run(options) => foreground(options, printer).await,
         ServerCommand::Start(options) => background(&options, printer).await,
+        ServerCommand::Restart(place) => restart(&folder(&place), printer).await,
         ServerCommand::Stop(place) => stop(&folder(&place), printer).await,
         ServerCommand::Status(place) => Ok(status(&folder(&place), printer)),
     }
@@ -43,6 +44,7 @@ async fn foreground(options: ServerOptions, printer: &Printer) -> Result<Exit, F
         let _ = rustix::process::setsid();
     }
     telemetry::init(crate::base::env::var(crate::base::env::LOG).as_deref(), options.log_json);
+    let arguments = arguments(&options);
     let settings = ServerSettings {
         data_dir: folder(&options.data_dir),
         listen: options.listen,
@@ -51,6 +53,8 @@ async fn foreground(options: ServerOptions, printer: &Printer) -> Result<Exit, F
         database_url: options.database_url,
         providers: options.providers,
         resolve: options.resolve,
+        takeover: options.takeover,
+        arguments,
     };
     run_server(settings, |file| {
         printer.line(format!("control API {}  agents {}", file.url, file.agents_url));
@@ -66,13 +70,7 @@ async fn background(options: &ServerOptions, printer: &Printer) -> Result<Exit, 
         return Ok(Exit::Done);
     }
     let began = Instant::now();
-    let mut arguments =
-        vec![format!("--listen={}", options.listen), format!("--agents-listen={}", options.agents_listen)];
-    arguments.extend(options.insecure.then(|| "--insecure".to_owned()));
-    arguments.extend(options.log_json.then(|| "--log-json".to_owned()));
-    // As they were typed: what they mean is for the server to say again.
-    arguments.extend(typed("--provider"));
-    arguments.extend(typed("--resolve"));
+    let arguments = arguments(options);
     let running = start(&data_dir, &arguments, printer).await?;
     match printer.format() {
         Format::Json => printer.json(&running),
@@ -81,6 +79,43 @@ async fn background(options: &ServerOptions, printer: &Printer) -> Result<Exit, 
             began.elapsed().as_secs_f64(),
             running.url,
             running.agents_url,
+            running.pid
+        )),
+    }
+    Ok(Exit::Done)
+}
+
+/// What a server is started again with. No secret is among them.
+fn arguments(options: &ServerOptions) -> Vec<String> {
+    let mut arguments =
+        vec![format!("--listen={}", options.listen), format!("--agents-listen={}", options.agents_listen)];
+    arguments.extend(options.insecure.then(|| "--insecure".to_owned()));
+    arguments.extend(options.log_json.then(|| "--log-json".to_owned()));
+    // As they were typed: what they mean is for the server to say again.
+    arguments.extend(typed("--provider"));
+    arguments.extend(typed("--resolve"));
+    arguments
+}
+
+/// Starts the next server, which takes over; the old one ends when what it took has ended.
+async fn restart(data_dir: &Path, printer: &Printer) -> Result<Exit, Failure> {
+    let Some(running) = process::running(data_dir) else {
+        return Err(
+            Failure::said(Exit::Failed, "no server runs on this machine").hint("start it: `rapidclaw server start`")
+        );
+    };
+    let began = Instant::now();
+    let mut arguments = running.arguments.clone();
+    arguments.push("--takeover".to_owned());
+    let next = start(data_dir, &arguments, printer).await?;
+    match printer.format() {
+        Format::Json => printer.json(&next),
+        Format::Line | Format::Table => printer.line(format!(
+            "server restarted in {:.1}s: rapidclaw {} (pid {}) in place of {} (pid {})",
+            began.elapsed().as_secs_f64(),
+            next.version,
+            next.pid,
+            running.version,
             running.pid
         )),
     }

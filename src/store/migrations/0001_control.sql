@@ -23,6 +23,8 @@ CREATE TABLE agents (
     -- The generation of the serving replicas: the rollout that made them. They are told apart by it, also
     -- under one release.
     serving_generation uuid,
+    -- Generations that are older have read other secrets than today's.
+    secrets_changed_at timestamptz NOT NULL DEFAULT now(),
     -- Replicas of the release before, kept for a rollback.
     standby_generation uuid,
     standby_release uuid,

@@ -33,13 +33,6 @@ async def wait(state):
     return {"log": ["waited"]}
 
 
-def crash(state):
-    os._exit(7)
-
-
-crashing = chain(note=lambda state: {"log": ["begun"]}, crash=crash).compile()
-
-
 def count(state):
     said = [m.content for m in state["messages"] if m.type == "human"]
     return say(f"heard {len(said)}: {said[-1]}")

@@ -1,0 +1,182 @@
+//! A planned restart: the server that runs hands its listening sockets and the lock of its data folder to
+//! the next one, over a private Unix socket in the data folder.
+//!
+//! The next one says `begin` and gets the descriptors, makes itself ready, says `take` when it is about to
+//! look after the replicas (the old one looks after them no more), and `serving` when it accepts. Requests
+//! that the old one has taken end there. Nothing waits longer than the new one's look at the replicas.
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    recvmsg, sendmsg,
+};
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, IoSlice, IoSliceMut, Write as _};
+use std::mem::MaybeUninit;
+use std::net::TcpListener;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Descriptors that change hands: the lock, both listeners.
+const DESCRIPTORS: usize = 3;
+/// The longest message.
+const MESSAGE_BYTES: usize = 64 << 10;
+/// How long either side waits for the other's next word.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What the next server gets.
+#[derive(Debug)]
+pub struct Inheritance {
+    /// The lock of the data folder: it is held for as long as anyone has it.
+    pub lock: File,
+    /// Of the control API.
+    pub listener: TcpListener,
+    /// Of the agents' API.
+    pub agents_listener: TcpListener,
+    /// What is not to be said on a command line.
+    pub private: Private,
+}
+
+/// What is not to be said on a command line. The socket is its owner's alone.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Private {
+    /// A Postgres of the user's.
+    pub database_url: Option<String>,
+}
+
+/// One side of the talk.
+pub struct Talk(UnixStream);
+
+/// The socket's place in a data folder.
+pub fn socket(data_dir: &Path) -> PathBuf {
+    data_dir.join("handover.sock")
+}
+
+/// Listens for the next server.
+pub fn listen(data_dir: &Path) -> io::Result<UnixListener> {
+    let path = socket(data_dir);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// The next server's first word to the one that runs. Blocks.
+pub fn begin(data_dir: &Path) -> io::Result<(Talk, Inheritance)> {
+    let stream = UnixStream::connect(socket(data_dir))?;
+    let mut talk = Talk::new(stream)?;
+    talk.say("begin")?;
+    let mut bytes = vec![0; MESSAGE_BYTES];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let received = recvmsg(&talk.0, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+    let mut descriptors: Vec<OwnedFd> = Vec::new();
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            descriptors.extend(rights);
+        }
+    }
+    let private: Private = serde_json::from_slice(&bytes[..received.bytes])?;
+    let [lock, listener, agents_listener]: [OwnedFd; DESCRIPTORS] = descriptors
+        .try_into()
+        .map_err(|_| io::Error::other("the server that runs handed over other descriptors than expected"))?;
+    let inheritance = Inheritance {
+        lock: File::from(lock),
+        listener: TcpListener::from(listener),
+        agents_listener: TcpListener::from(agents_listener),
+        private,
+    };
+    Ok((talk, inheritance))
+}
+
+impl Talk {
+    fn new(stream: UnixStream) -> io::Result<Self> {
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(Self(stream))
+    }
+
+    /// Takes the other side's call, once it has said `begin`. Blocks.
+    pub fn accept(listener: &UnixListener) -> io::Result<Self> {
+        let mut talk = Self::new(listener.accept()?.0)?;
+        talk.expect("begin")?;
+        Ok(talk)
+    }
+
+    /// Hands everything over. Blocks.
+    pub fn hand_over(
+        &self,
+        lock: &File,
+        listeners: [&tokio::net::TcpListener; 2],
+        private: &Private,
+    ) -> io::Result<()> {
+        let text = serde_json::to_vec(private)?;
+        let descriptors = [lock.as_fd(), listeners[0].as_fd(), listeners[1].as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
+        sendmsg(&self.0, &[IoSlice::new(&text)], &mut ancillary, SendFlags::NOSIGNAL)?;
+        Ok(())
+    }
+
+    /// Says a word. Blocks.
+    pub fn say(&mut self, word: &str) -> io::Result<()> {
+        self.0.write_all(format!("{word}\n").as_bytes())
+    }
+
+    /// Waits for a word. Blocks.
+    pub fn expect(&mut self, word: &str) -> io::Result<()> {
+        let mut line = String::new();
+        BufReader::with_capacity(1, &self.0).read_line(&mut line)?;
+        if line.trim_end() == word {
+            return Ok(());
+        }
+        Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("waited for {word:?}, heard {:?}", line.trim_end())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn descriptors_and_what_is_private_change_hands() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = File::create(folder.path().join("server.lock")).unwrap();
+        lock.lock().unwrap();
+        let (one, two) = (bound().await, bound().await);
+        let ports = [one.local_addr().unwrap(), two.local_addr().unwrap()];
+        let listener = listen(folder.path()).unwrap();
+        let place = folder.path().to_owned();
+        let next = tokio::task::spawn_blocking(move || {
+            let (mut talk, inheritance) = begin(&place).unwrap();
+            talk.say("take").unwrap();
+            inheritance
+        });
+        let mut talk = tokio::task::spawn_blocking(move || Talk::accept(&listener).unwrap()).await.unwrap();
+        let private = Private { database_url: Some("postgres://u:p@h/d".to_owned()) };
+        talk.hand_over(&lock, [&one, &two], &private).unwrap();
+        talk.expect("take").unwrap();
+        let inheritance = next.await.unwrap();
+
+        let got = [inheritance.listener.local_addr().unwrap(), inheritance.agents_listener.local_addr().unwrap()];
+        assert_eq!(got, ports);
+        assert_eq!(inheritance.private.database_url, private.database_url);
+        // The lock is held while anyone has it.
+        drop(lock);
+        let other = File::open(folder.path().join("server.lock")).unwrap();
+        assert!(other.try_lock().is_err());
+        drop(inheritance);
+        assert!(other.try_lock().is_ok());
+    }
+
+    async fn bound() -> tokio::net::TcpListener {
+        tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap()
+    }
+}
