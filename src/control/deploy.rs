@@ -48,6 +48,9 @@ impl Control {
             }
         };
         notes.extend(notes_of(&manifest));
+        if agent.scale == Some(0) {
+            notes.push(format!("scaled to 0: nothing is started or tried; `rapidclaw scale {name} auto` starts it"));
+        }
         let key = if self.store().list_keys(agent.id).await?.is_empty() {
             Some(self.create_key(name, "first deploy").await?.key)
         } else {

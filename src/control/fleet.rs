@@ -36,7 +36,7 @@ impl Crashes {
         let times = if self.count > 1 { format!(", {} times in a row", self.count) } else { String::new() };
         let next = match self.next_start.saturating_duration_since(now).as_secs_f64().ceil() {
             seconds if seconds > 0.0 => format!("the next starts in {seconds:.0} s"),
-            _ => "the next starts".to_owned(),
+            _ => "the next is starting".to_owned(),
         };
         format!("{}{times}; {next}", self.how)
     }
@@ -103,6 +103,6 @@ mod tests {
         let crashes = Crashes { how, count: 4, next_start: now + Duration::from_millis(7_200) };
         assert_eq!(crashes.in_words(now), "a replica ended with code 1, 4 times in a row; the next starts in 8 s");
         let once = Crashes { count: 1, ..crashes };
-        assert_eq!(once.in_words(now + Duration::from_secs(9)), "a replica ended with code 1; the next starts");
+        assert_eq!(once.in_words(now + Duration::from_secs(9)), "a replica ended with code 1; the next is starting");
     }
 }

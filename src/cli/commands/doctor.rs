@@ -223,7 +223,7 @@ fn server(running: Option<&ServerFile>) -> Check {
         Some(file) if file.version != here => Check::warn(
             NAME,
             format!("it is rapidclaw {}, and this is {here}", file.version),
-            "start it again with this version: `rapidclaw server stop`, then `rapidclaw server start`",
+            "start it again with this version: `rapidclaw server restart`",
         ),
         Some(file) => Check::ok(NAME, format!("rapidclaw {} answers at {} (pid {})", file.version, file.url, file.pid)),
     }
@@ -277,7 +277,8 @@ mod tests {
 
     #[test]
     fn a_server_of_another_version_is_named() {
-        let file = ServerFile { pid: 1, url: String::new(), agents_url: String::new(), version: "0.0.0".into() };
+        let (url, agents_url) = (String::new(), String::new());
+        let file = ServerFile { pid: 1, url, agents_url, version: "0.0.0".into(), arguments: Vec::new() };
         assert_eq!(server(Some(&file)).verdict, Verdict::Warn);
         assert_eq!(server(None).verdict, Verdict::Warn);
     }
