@@ -265,6 +265,55 @@ pub struct KeyRequest {
     pub name: String,
 }
 
+/// A secret of an agent, without its value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretView {
+    /// Its name.
+    pub name: String,
+    /// When its value last changed (RFC 3339).
+    pub updated_at: String,
+}
+
+/// `PATCH /v1/agents/NAME/secrets`: what is not named stays.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct SecretsRequest {
+    /// New values.
+    #[serde(default)]
+    pub set: SecretMap,
+    /// Names to forget.
+    #[serde(default)]
+    pub unset: Vec<String>,
+}
+
+/// Answer to [`SecretsRequest`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SecretsResponse {
+    /// Names whose values are not what they were.
+    pub changed: Vec<String>,
+    /// The release that serves.
+    pub version: Option<i32>,
+    /// The rollout that replaces its replicas; none when nothing changed or nothing runs.
+    pub rollout: Option<Uuid>,
+    /// Lines for the user.
+    pub notes: Vec<String>,
+}
+
+/// `PUT /v1/agents/NAME/scale`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScaleRequest {
+    /// How many replicas; none: the manifest's `min_replicas`.
+    pub replicas: Option<u32>,
+}
+
+/// Answer to [`ScaleRequest`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScaleResponse {
+    /// How many are wanted now.
+    pub wanted: u32,
+    /// How many were wanted before.
+    pub before: u32,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,6 +2,8 @@
 
 pub mod chat;
 pub mod control;
+pub mod history;
+pub mod logs;
 pub mod problem;
 
 pub use problem::Problem;

@@ -1,5 +1,12 @@
 //! What can be typed.
 
+mod operations;
+
+pub use operations::{
+    DoctorArgs, HistoryArgs, LogsArgs, Replicas, RunsArgs, RunsCommand, ScaleArgs, SecretsArgs, SecretsCommand,
+    ThreadsArgs, ThreadsCommand, WaitArgs,
+};
+
 use crate::base::env;
 use crate::egress::Override;
 use crate::models::ProviderOverride;
@@ -62,12 +69,28 @@ pub enum Command {
     Rollback(RollbackArgs),
     /// Show agents: replicas, p95, cost per turn
     Status(StatusArgs),
+    /// List an agent's releases
+    Releases(HistoryArgs),
+    /// List an agent's rollouts
+    Rollouts(HistoryArgs),
+    /// Show what an agent's replicas wrote
+    Logs(LogsArgs),
+    /// List an agent's runs, or show one
+    Runs(RunsArgs),
+    /// List an agent's threads, or show one
+    Threads(ThreadsArgs),
+    /// Set, list and forget an agent's secrets
+    Secrets(SecretsArgs),
+    /// Say how many replicas an agent shall have
+    Scale(ScaleArgs),
     /// Create, list and revoke an agent's keys
     Keys(KeysArgs),
     /// Remove an agent with its releases, keys, secrets and threads
     Destroy(DestroyArgs),
     /// Run, start and stop the server on this machine
     Server(ServerArgs),
+    /// Say what is missing on this machine, and how to mend it
+    Doctor(DoctorArgs),
     /// Print a shell's completions
     Completions(CompletionsArgs),
 }
@@ -180,6 +203,9 @@ fn parse_version(text: &str) -> Result<i32, String> {
 pub struct StatusArgs {
     /// Only this agent; exit 1 when it is not healthy
     pub name: Option<String>,
+    /// Go on showing it: in place on a terminal, a line on each change elsewhere
+    #[arg(long, short)]
+    pub watch: bool,
 }
 
 /// `keys`.
@@ -294,3 +320,6 @@ pub struct CompletionsArgs {
     /// Which shell
     pub shell: clap_complete::Shell,
 }
+
+#[cfg(test)]
+mod tests;

@@ -54,7 +54,9 @@ fn run(cli: Cli, printer: &Printer) -> Result<Exit, Failure> {
         tokio::select! {
             done = commands::run(command, &global, printer) => done,
             // The server has its own way to stop.
-            () = interrupted(), if !printer.is_server() => Err(Failure::interrupted()),
+            () = interrupted(), if !printer.is_server() => {
+                if printer.is_endless() { Ok(Exit::Interrupted) } else { Err(Failure::interrupted()) }
+            }
         }
     });
     // A prompt may still hold a blocking thread: it is not waited for.

@@ -1,6 +1,7 @@
 //! Typed client of the control API, and where its logins rest.
 
 pub mod credentials;
+mod operations;
 
 use crate::api::control::{
     AgentStatus, DeployRequest, DeployResponse, KeyCreated, KeyRequest, KeyView, RollbackRequest, RollbackResponse,
@@ -176,11 +177,14 @@ impl Client {
             return serde_json::from_slice(bytes)
                 .map_err(|source| ClientError::Answer { status: status.as_u16(), source });
         }
-        let problem = serde_json::from_slice::<Problem>(&bytes).unwrap_or_else(|_| {
-            Problem::new(status.as_u16(), "unknown", "the server refused").detail(status.to_string())
-        });
-        Err(ClientError::Refused(Box::new(problem)))
+        Err(refused(status, &bytes))
     }
+}
+
+fn refused(status: reqwest::StatusCode, body: &[u8]) -> ClientError {
+    let problem = serde_json::from_slice::<Problem>(body)
+        .unwrap_or_else(|_| Problem::new(status.as_u16(), "unknown", "the server refused").detail(status.to_string()));
+    ClientError::Refused(Box::new(problem))
 }
 
 #[cfg(test)]

@@ -1,16 +1,14 @@
 //! `POST /v1/agents/NAME/deploys`: a new release, or nothing when nothing changed.
 
 use super::settings::AgentSettings;
-use super::{Control, ControlError, secret_context};
+use super::{Control, ControlError};
 use crate::api::control::{DeployOutcome, DeployRequest, DeployResponse, SecretMap};
-use crate::base::secret::ExposeSecret as _;
 use crate::manifest::{Egress, Manifest};
 use crate::models::{Inputs, plan};
 use crate::store::StoreError;
 use crate::store::agents::Agent;
 use crate::store::checkpoints::{self, Schema};
 use crate::store::releases::{NewRelease, Release};
-use crate::store::secrets::SealedSecret;
 use std::collections::BTreeMap;
 
 impl Control {
@@ -83,7 +81,7 @@ impl Control {
     }
 
     /// Whether the model gateway can serve these secrets under these egress rules.
-    fn check_models(
+    pub(super) fn check_models(
         &self,
         settings: &AgentSettings,
         secrets: &BTreeMap<String, crate::base::secret::SecretString>,
@@ -98,16 +96,8 @@ impl Control {
     }
 
     async fn replace_secrets(&self, agent: &Agent, secrets: &SecretMap) -> Result<bool, ControlError> {
-        let seal = |(name, value): (&String, &crate::base::secret::SecretString)| {
-            let context = secret_context(agent.id, name);
-            let mac = self.0.parts.key.mac(format!("{context}={}", value.expose_secret()).as_bytes());
-            Ok(SealedSecret {
-                name: name.clone(),
-                sealed: self.0.parts.key.seal(&context, value.expose_secret())?,
-                mac: mac.to_vec(),
-            })
-        };
-        let sealed = secrets.0.iter().map(seal).collect::<Result<Vec<_>, ControlError>>()?;
+        let sealed = secrets.0.iter().map(|(name, value)| self.seal(agent.id, name, value));
+        let sealed = sealed.collect::<Result<Vec<_>, _>>()?;
         let changed = self.store().replace_secrets(agent.id, &sealed).await?;
         if changed {
             // Replicas on standby have read yesterday's.

@@ -1,16 +1,15 @@
 //! Why a rollout failed, with the replica's own last lines and without its secrets.
 
 use super::Control;
+use super::redact::Redactor;
 use crate::api::control::RolloutFailure;
-use crate::base::secret::{ExposeSecret as _, SecretString};
+use crate::base::secret::SecretString;
 use crate::runtime::ReplicaExit;
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
 /// How many lines are kept.
 const LINES: usize = 50;
-/// Shorter values are no secrets worth the name, and would blot out half the log.
-const SHORTEST: usize = 6;
 /// The runner's exit code when a graph cannot be loaded (`PROTOCOL.md`).
 const LOAD_FAILED: i64 = 3;
 
@@ -34,8 +33,9 @@ impl Control {
         fault: &Fault,
         secrets: &BTreeMap<String, SecretString>,
     ) -> RolloutFailure {
+        let redactor = Redactor::new(secrets);
         let log = self.runtime().last_lines(replica, LINES).await.unwrap_or_default();
-        let log: Vec<String> = log.into_iter().map(|line| redact(line, secrets)).collect();
+        let log: Vec<String> = log.into_iter().map(|line| redactor.redact(line)).collect();
         let (code, message, hint) = match fault {
             Fault::NotStarted(why) => ("replica-not-started", format!("a replica could not be started: {why}"), None),
             Fault::Exited(exit) if exit.out_of_memory => (
@@ -64,28 +64,6 @@ impl Control {
             ),
         };
         let hints = hint.map(str::to_owned).into_iter().collect();
-        RolloutFailure { code: code.to_owned(), message: redact(message, secrets), log, hints }
-    }
-}
-
-/// The line with every value of a secret blotted out.
-#[expect(clippy::needless_pass_by_value, reason = "the line is of no use afterwards")]
-fn redact(line: String, secrets: &BTreeMap<String, SecretString>) -> String {
-    secrets
-        .values()
-        .map(SecretString::expose_secret)
-        .filter(|value| value.len() >= SHORTEST && line.contains(*value))
-        .fold(line.replace('\0', ""), |line, value| line.replace(value, "***"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn secrets_are_blotted_out() {
-        let secrets = BTreeMap::from([("KEY".to_owned(), SecretString::from("sk-123456"))]);
-        assert_eq!(redact("bad key sk-123456!".into(), &secrets), "bad key ***!");
-        assert_eq!(redact("fine".into(), &secrets), "fine");
+        RolloutFailure { code: code.to_owned(), message: redactor.redact(message), log, hints }
     }
 }

@@ -6,10 +6,15 @@ pub mod deploy;
 pub mod destroy;
 mod evidence;
 mod fleet;
+pub mod history;
+pub mod logs;
 mod reconciler;
+mod redact;
 mod replica;
 mod replica_files;
 pub mod rollouts;
+pub mod scale;
+pub mod secrets;
 mod settings;
 pub mod status;
 
@@ -121,6 +126,42 @@ pub enum ControlError {
         /// Which.
         key: Uuid,
     },
+    /// There is no such run.
+    #[error("there is no run {0}")]
+    NoSuchRun(Uuid),
+    /// There is no such thread.
+    #[error("agent {agent:?} has no thread {thread:?}")]
+    NoSuchThread {
+        /// Whose.
+        agent: String,
+        /// Which.
+        thread: String,
+    },
+    /// Runs are never in that state.
+    #[error("{0:?} is no state of runs")]
+    NoSuchStatus(String),
+    /// A time in a request is none.
+    #[error("{0:?} is no time of RFC 3339")]
+    Time(String),
+    /// The agent has nothing that serves.
+    #[error("nothing of agent {0:?} serves")]
+    NothingServes(String),
+    /// More replicas were asked for than the manifest allows.
+    #[error("{asked} replicas of {agent:?} are more than its max_replicas, which is {most}")]
+    ScaleTooLarge {
+        /// Whose.
+        agent: String,
+        /// How many.
+        asked: u32,
+        /// What its manifest allows.
+        most: u32,
+    },
+    /// No environment variable can have that name.
+    #[error("{0:?} cannot name a secret: no blanks, no =, 256 bytes at most")]
+    SecretName(String),
+    /// No environment variable can have that value.
+    #[error("the value of {0} holds a NUL character")]
+    SecretValue(String),
     /// The deployed manifest is not one that this server accepts.
     #[error(transparent)]
     Settings(#[from] SettingsError),

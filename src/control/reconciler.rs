@@ -155,7 +155,7 @@ impl Reconciler {
         let green = rollout.map(|rollout| (rollout.generation, rollout.release_id));
         let mut desired = Vec::new();
         for (rollout, release) in serving.into_iter().chain(green) {
-            let replicas = self.load(release).await?.settings.replicas;
+            let replicas = self.load(release).await?.settings.wanted(self.agent.scale);
             desired.push((Desired { rollout, replicas }, release));
         }
         if let Some((standby, release)) = self.agent.standby_generation.zip(self.agent.standby_release)
@@ -301,7 +301,7 @@ impl Reconciler {
             let now = Instant::now();
             self.progress = Some(Progress { rollout: rollout.id, phase: Phase::Start, since: now, started: now });
             self.not_before = None;
-            let wanted = loaded.settings.replicas;
+            let wanted = loaded.settings.wanted(self.agent.scale);
             let message = format!("starting {}", crate::release::state::replicas(wanted).as_str());
             self.event(rollout.id, Phase::Start, &message).await?;
         }
@@ -313,7 +313,7 @@ impl Reconciler {
         let ready = green.iter().filter(|one| one.ready().is_some()).count();
         let late = green.iter().find(|one| one.ready().is_none()).map(|one| one.id);
         let started = self.progress.as_ref().map_or_else(Instant::now, |progress| progress.started);
-        let wanted = loaded.settings.replicas as usize;
+        let wanted = loaded.settings.wanted(self.agent.scale) as usize;
         let fault = fault.or_else(|| {
             let limit = loaded.settings.ready_timeout;
             late.filter(|_| started.elapsed() >= limit).map(|id| (id, Fault::NotReady(limit)))
@@ -387,7 +387,7 @@ impl Reconciler {
         let ready: Vec<_> =
             self.members.iter().filter(|one| one.generation == generation).filter_map(Member::ready).collect();
         let count = u32::try_from(ready.len()).unwrap_or(u32::MAX);
-        self.publish.send_replace(Snapshot { ready: count, wanted: loaded.settings.replicas });
+        self.publish.send_replace(Snapshot { ready: count, wanted: loaded.settings.wanted(self.agent.scale) });
         let mut now: Vec<Uuid> = ready.iter().map(|(replica, _)| replica.id).collect();
         now.sort_unstable();
         if self.told.as_ref().is_some_and(|(known, ids)| *known == (release, generation) && *ids == now) {

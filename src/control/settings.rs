@@ -10,6 +10,8 @@ use std::time::Duration;
 pub struct AgentSettings {
     /// How many.
     pub replicas: u32,
+    /// How many at most.
+    pub max_replicas: u32,
     /// Runs at the same time in each.
     pub runs_per_replica: u32,
     /// Processors of each.
@@ -60,6 +62,11 @@ pub enum SettingsError {
 }
 
 impl AgentSettings {
+    /// How many replicas there shall be: as many as were asked for by hand, within the manifest's most.
+    pub fn wanted(&self, scale: Option<i32>) -> u32 {
+        scale.map_or(self.replicas, |asked| u32::try_from(asked).unwrap_or_default().min(self.max_replicas))
+    }
+
     /// Reads a deployed manifest.
     pub fn of(raw: &serde_json::Value, agent: &str) -> Result<(Manifest, Self), SettingsError> {
         let manifest = Manifest::from_json(raw, agent).map_err(|faults| SettingsError::Manifest(render(&faults)))?;
@@ -80,6 +87,7 @@ impl AgentSettings {
         };
         let settings = Self {
             replicas: section.min_replicas,
+            max_replicas: section.max_replicas,
             runs_per_replica: section.runs_per_replica,
             cpu: section.resources.cpu,
             memory_bytes: section.resources.memory_bytes,

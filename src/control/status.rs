@@ -18,6 +18,7 @@ impl Control {
                 rolling: row.rolling,
                 ready: live.ready,
                 wanted: live.wanted,
+                stopped: row.scale == Some(0),
             };
             let state = agent_state(facts);
             let reason = (state == AgentState::Failed).then_some(row.last_failure).flatten();

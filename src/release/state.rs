@@ -34,6 +34,8 @@ pub struct AgentFacts {
     pub ready: u32,
     /// Wanted replicas of it.
     pub wanted: u32,
+    /// Whether somebody scaled it to nothing.
+    pub stopped: bool,
 }
 
 /// The agent's state.
@@ -41,6 +43,7 @@ pub fn agent_state(facts: AgentFacts) -> AgentState {
     match facts {
         AgentFacts { serving: false, rolling: true, .. } => AgentState::Starting,
         AgentFacts { serving: true, rolling: true, ready: 1.., .. } => AgentState::Rolling,
+        AgentFacts { serving: true, stopped: true, .. } => AgentState::Stopped,
         AgentFacts { serving: false, .. } | AgentFacts { ready: 0, .. } => AgentState::Failed,
         AgentFacts { ready, wanted, .. } if ready < wanted => AgentState::Degraded,
         AgentFacts { .. } => AgentState::Running,
@@ -173,15 +176,14 @@ mod tests {
 
     #[test]
     fn the_state_follows_from_the_facts() {
-        let facts = AgentFacts { serving: true, rolling: false, ready: 3, wanted: 3 };
+        let facts = AgentFacts { serving: true, rolling: false, ready: 3, wanted: 3, stopped: false };
         assert_eq!(agent_state(facts), AgentState::Running);
         assert_eq!(agent_state(AgentFacts { ready: 2, ..facts }), AgentState::Degraded);
         assert_eq!(agent_state(AgentFacts { ready: 0, ..facts }), AgentState::Failed);
         assert_eq!(agent_state(AgentFacts { rolling: true, ..facts }), AgentState::Rolling);
-        assert_eq!(
-            agent_state(AgentFacts { serving: false, rolling: true, ready: 0, wanted: 3 }),
-            AgentState::Starting
-        );
-        assert_eq!(agent_state(AgentFacts { serving: false, rolling: false, ready: 0, wanted: 3 }), AgentState::Failed);
+        let nothing = AgentFacts { serving: false, ready: 0, ..facts };
+        assert_eq!(agent_state(AgentFacts { rolling: true, ..nothing }), AgentState::Starting);
+        assert_eq!(agent_state(nothing), AgentState::Failed);
+        assert_eq!(agent_state(AgentFacts { ready: 0, wanted: 0, stopped: true, ..facts }), AgentState::Stopped);
     }
 }

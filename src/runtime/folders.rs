@@ -93,7 +93,8 @@ pub fn bind(folders: &ReplicaFolders, name: &str) -> Result<UnixListener, Runtim
     bound.map_err(|source| folder_error(&path, source))
 }
 
-fn base_dir() -> PathBuf {
+/// The folder that holds those of all servers: `RAPIDCLAW_RUN_DIR`, else the usual place in memory.
+pub fn base_dir() -> PathBuf {
     if let Some(given) = env::var(env::RUN_DIR) {
         return given.into();
     }

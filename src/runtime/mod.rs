@@ -80,6 +80,26 @@ pub struct ReplicaExit {
     pub out_of_memory: bool,
 }
 
+/// A line that a replica wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrittenLine {
+    /// When the runtime got it.
+    pub at: jiff::Timestamp,
+    /// What it says.
+    pub text: String,
+}
+
+/// Which of a replica's lines are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LineRange {
+    /// Of those that are there only the last; none: all.
+    pub last: Option<usize>,
+    /// Only those written after this time.
+    pub after: Option<jiff::Timestamp>,
+    /// Whether to go on with those that are written from now on, until the replica ends.
+    pub follow: bool,
+}
+
 /// What can go wrong in a runtime.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
@@ -118,6 +138,13 @@ pub trait Runtime: Send + Sync {
     async fn list(&self) -> Result<Vec<KnownReplica>, RuntimeError>;
     /// The last lines that a replica wrote, oldest first; also after it ended.
     async fn last_lines(&self, id: Uuid, lines: usize) -> Result<Vec<String>, RuntimeError>;
+    /// Hands a replica's lines on, oldest first, as fast as they are taken; ends when nobody takes them any more.
+    async fn read_lines(
+        &self,
+        id: Uuid,
+        range: LineRange,
+        lines: mpsc::Sender<WrittenLine>,
+    ) -> Result<(), RuntimeError>;
     /// Whether the image is there.
     async fn has_image(&self, image: &str) -> Result<bool, RuntimeError>;
     /// Removes what belongs to an agent as a whole (its network).

@@ -2,7 +2,7 @@
 
 use super::error::ApiError;
 use super::extract::{Body, Operator};
-use super::{App, hosts};
+use super::{App, hosts, operations_api};
 use crate::api::control::{
     AgentStatus, DeployRequest, DeployResponse, KeyCreated, KeyRequest, KeyView, RollbackRequest, RollbackResponse,
     RolloutView, ServerInfo, Whoami,
@@ -33,6 +33,7 @@ pub fn router(app: App) -> Router {
         .route("/v1/agents/{name}/rollbacks", post(roll_back))
         .route("/v1/rollouts/{id}", get(rollout))
         .route("/v1/rollouts/{id}/cancel", post(cancel_rollout))
+        .merge(operations_api::router())
         .fallback(async || ApiError::no_route())
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .layer(middleware::from_fn_with_state(app.clone(), hosts::check))

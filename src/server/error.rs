@@ -83,6 +83,24 @@ impl From<ControlError> for ApiError {
                 .hint("check its source revision out and deploy it"),
             ControlError::RolloutEnded(_) => Problem::new(409, "rollout-ended", "the rollout has ended").detail(text),
             ControlError::NoSuchKey { .. } => Problem::new(404, "no-such-key", "there is no such key").detail(text),
+            ControlError::NoSuchRun(_) => Problem::new(404, "no-such-run", "there is no such run").detail(text),
+            ControlError::NoSuchThread { .. } => {
+                Problem::new(404, "no-such-thread", "there is no such thread").detail(text)
+            }
+            ControlError::NoSuchStatus(_) | ControlError::Time(_) => {
+                Problem::new(422, "query-invalid", "the query is not what is expected").detail(text)
+            }
+            ControlError::NothingServes(agent) => Problem::new(409, "nothing-serves", "nothing of the agent serves")
+                .detail(text)
+                .hint(format!("`rapidclaw status {agent}` says why; deploy it first")),
+            ControlError::ScaleTooLarge { .. } => {
+                Problem::new(422, "scale-too-large", "the manifest does not allow so many replicas")
+                    .detail(text)
+                    .hint("raise rapidclaw.max_replicas in the manifest and deploy it, then scale again")
+            }
+            ControlError::SecretName(_) | ControlError::SecretValue(_) => {
+                Problem::new(422, "secret-invalid", "an environment variable cannot hold the secret").detail(text)
+            }
             ControlError::Settings(SettingsError::Models(cause)) => {
                 Problem::new(422, "secrets-and-egress", "the agent's secrets do not fit its egress rules")
                     .detail(chain(cause))

@@ -10,11 +10,13 @@ mod extract;
 mod handover;
 mod hosts;
 mod listener;
+mod operations_api;
 pub mod process;
 
 pub use hosts::KnownHosts;
 pub use process::{ServerError, ServerSettings, run};
 
+use crate::base::shutdown::CancellationToken;
 use crate::control::Control;
 use std::sync::Arc;
 
@@ -23,4 +25,6 @@ use std::sync::Arc;
 struct App {
     control: Control,
     hosts: Arc<KnownHosts>,
+    /// Cancelled when the server stops: streams end by it.
+    closing: CancellationToken,
 }

@@ -209,8 +209,8 @@ pub async fn run(settings: ServerSettings, ready: impl FnOnce(&ServerFile)) -> R
     control.begin().await?;
 
     let hosts = Arc::new(KnownHosts::new([settings.listen.ip(), settings.agents_listen.ip()], []));
-    let app = App { control: control.clone(), hosts };
     let closing = CancellationToken::new();
+    let app = App { control: control.clone(), hosts, closing: closing.clone() };
     let doors = Doors::default();
     let (listener, agents_listener) = (Arc::new(listener), Arc::new(agents_listener));
     let serve = |listener: &Arc<TcpListener>, router: axum::Router| {

@@ -26,6 +26,8 @@ pub struct Agent {
     pub standby_release: Option<Uuid>,
     /// Seconds until its time is over.
     pub standby_seconds: Option<f64>,
+    /// Replicas asked for by hand, in place of the manifest's.
+    pub scale: Option<i32>,
     /// Whether it is being destroyed.
     pub destroyed: bool,
 }
@@ -33,7 +35,8 @@ pub struct Agent {
 const COLUMNS: &str = "id, name, schema_name, serving_release, serving_generation,
   coalesce((SELECT o.created_at FROM rollouts o WHERE o.id = serving_generation) < secrets_changed_at, false) AS serving_is_stale,
   CASE WHEN standby_until > now() THEN standby_generation END AS standby_generation, standby_release,
-  extract(epoch FROM standby_until - now())::float8 AS standby_seconds, destroyed_at IS NOT NULL AS destroyed";
+  extract(epoch FROM standby_until - now())::float8 AS standby_seconds, scale,
+  destroyed_at IS NOT NULL AS destroyed";
 
 /// The schema of an agent's checkpoints. Names hold no underscore, so no two agents share one.
 pub fn schema_name(agent: &str) -> String {
@@ -73,6 +76,16 @@ impl Store {
         Ok(sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(id).fetch_optional(self.pool()).await?)
     }
 
+    /// Keeps how many replicas are asked for by hand; none: as many as the manifest says.
+    pub async fn set_scale(&self, agent: Uuid, replicas: Option<i32>) -> Result<(), StoreError> {
+        sqlx::query("UPDATE agents SET scale = $2 WHERE id = $1")
+            .bind(agent)
+            .bind(replicas)
+            .execute(self.pool())
+            .await?;
+        Ok(())
+    }
+
     /// Gives the replicas on standby up: their secrets are not today's.
     pub async fn end_standby(&self, agent: Uuid) -> Result<(), StoreError> {
         sqlx::query("UPDATE agents SET standby_generation = NULL, standby_until = NULL WHERE id = $1")
@@ -102,5 +115,24 @@ impl Store {
         sqlx::query("DELETE FROM agents WHERE id = $1").bind(agent.id).execute(&mut *transaction).await?;
         transaction.commit().await?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::test_database::TestDatabase;
+
+    #[tokio::test]
+    async fn the_scale_stays_until_it_is_taken_back() {
+        let database = TestDatabase::new().await;
+        let store = Store::open(database.options()).await.unwrap();
+        let agent = store.ensure_agent("a").await.unwrap();
+        assert_eq!(agent.scale, None);
+        store.set_scale(agent.id, Some(0)).await.unwrap();
+        assert_eq!(store.find_agent("a").await.unwrap().unwrap().scale, Some(0));
+        assert_eq!(store.agent_rows(Some("a")).await.unwrap()[0].scale, Some(0));
+        store.set_scale(agent.id, None).await.unwrap();
+        assert_eq!(store.find_agent_by_id(agent.id).await.unwrap().unwrap().scale, None);
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod agents;
 pub mod checkpoints;
+pub mod history;
 pub mod keys;
 pub mod postgres;
 pub mod releases;
@@ -12,6 +13,8 @@ pub mod secrets;
 pub mod status;
 #[doc(hidden)]
 pub mod test_database;
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;
 

@@ -187,7 +187,7 @@ impl Store {
     }
 }
 
-async fn insert(
+pub(super) async fn insert(
     connection: &mut PgConnection,
     agent: Uuid,
     release: Uuid,

@@ -1,6 +1,8 @@
 //! Secrets of agents, sealed.
 
+use super::rollouts::{self, Rollout};
 use super::{Store, StoreError};
+use crate::api::control::SecretView;
 use uuid::Uuid;
 
 /// One secret as it is stored.
@@ -74,5 +76,124 @@ impl Store {
                 .fetch_all(self.pool())
                 .await?;
         Ok(rows.into_iter().map(|(name, sealed, mac)| SealedSecret { name, sealed, mac }).collect())
+    }
+}
+
+/// A change of some secrets; the others stay.
+#[derive(Debug, Clone, Copy)]
+pub struct SecretChange<'a> {
+    /// New values.
+    pub set: &'a [SealedSecret],
+    /// Names that go.
+    pub unset: &'a [String],
+    /// The release whose replicas are to be replaced when anything changed.
+    pub replace: Option<Uuid>,
+}
+
+impl Store {
+    /// Changes some of the agent's secrets and begins the rollout that brings them to the replicas, both
+    /// or neither. Says which names changed.
+    pub async fn change_secrets(
+        &self,
+        agent: Uuid,
+        change: SecretChange<'_>,
+    ) -> Result<(Vec<String>, Option<Rollout>), StoreError> {
+        let mut transaction = self.pool().begin().await?;
+        // One writer at a time: the agent's row is the lock.
+        sqlx::query("SELECT 1 FROM agents WHERE id = $1 FOR UPDATE").bind(agent).execute(&mut *transaction).await?;
+        let changed: Vec<String> = sqlx::query_scalar(
+            "WITH gone AS (
+               DELETE FROM secrets WHERE agent_id = $1 AND name = ANY($5) AND name <> ALL($2) RETURNING name
+             ), put AS (
+               INSERT INTO secrets (agent_id, name, sealed, mac)
+               SELECT $1, * FROM UNNEST($2::text[], $3::bytea[], $4::bytea[])
+               ON CONFLICT (agent_id, name) DO UPDATE SET sealed = EXCLUDED.sealed, mac = EXCLUDED.mac, updated_at = now()
+               WHERE secrets.mac <> EXCLUDED.mac RETURNING name
+             )
+             SELECT name FROM gone UNION ALL SELECT name FROM put ORDER BY 1",
+        )
+        .bind(agent)
+        .bind(change.set.iter().map(|one| one.name.as_str()).collect::<Vec<_>>())
+        .bind(change.set.iter().map(|one| one.sealed.as_slice()).collect::<Vec<_>>())
+        .bind(change.set.iter().map(|one| one.mac.as_slice()).collect::<Vec<_>>())
+        .bind(change.unset)
+        .fetch_all(&mut *transaction)
+        .await?;
+        if !changed.is_empty() {
+            // Replicas on standby have read yesterday's.
+            sqlx::query("UPDATE agents SET standby_generation = NULL, standby_until = NULL WHERE id = $1")
+                .bind(agent)
+                .execute(&mut *transaction)
+                .await?;
+        }
+        let rollout = match change.replace.filter(|_| !changed.is_empty()) {
+            Some(release) => Some(rollouts::insert(&mut transaction, agent, release, &[], None).await?),
+            None => None,
+        };
+        transaction.commit().await?;
+        Ok((changed, rollout))
+    }
+
+    /// Names of the agent's secrets, and when they changed.
+    pub async fn view_secrets(&self, agent: Uuid) -> Result<Vec<SecretView>, StoreError> {
+        let rows: Vec<(String, String)> = sqlx::query_as(
+            r#"SELECT name, to_char(updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+               FROM secrets WHERE agent_id = $1 ORDER BY name"#,
+        )
+        .bind(agent)
+        .fetch_all(self.pool())
+        .await?;
+        Ok(rows.into_iter().map(|(name, updated_at)| SecretView { name, updated_at }).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::test_database::TestDatabase;
+    use crate::store::testing::{agent, release, serving};
+
+    fn sealed(name: &str, value: &str) -> SealedSecret {
+        SealedSecret { name: name.into(), sealed: value.into(), mac: value.into() }
+    }
+
+    #[tokio::test]
+    async fn a_change_touches_what_it_names_and_begins_a_rollout_only_when_something_changed() {
+        let database = TestDatabase::new().await;
+        let store = Store::open(database.options()).await.unwrap();
+        let agent = agent(&store, "a").await;
+        let release = release(&store, agent.id).await;
+        serving(&store, agent.id).await;
+        let (first, unset) = ([sealed("A", "1"), sealed("B", "1")], Vec::new());
+        let change = SecretChange { set: &first, unset: &unset, replace: None };
+        assert_eq!(store.change_secrets(agent.id, change).await.unwrap().0, ["A", "B"]);
+        let before = store.view_secrets(agent.id).await.unwrap();
+
+        let same = SecretChange { replace: Some(release.id), ..change };
+        let (changed, rollout) = store.change_secrets(agent.id, same).await.unwrap();
+        assert!(changed.is_empty() && rollout.is_none());
+        assert_eq!(store.view_secrets(agent.id).await.unwrap(), before);
+
+        let (second, gone) = ([sealed("B", "2"), sealed("C", "3")], vec!["A".to_owned(), "none".to_owned()]);
+        let change = SecretChange { set: &second, unset: &gone, replace: Some(release.id) };
+        let (changed, rollout) = store.change_secrets(agent.id, change).await.unwrap();
+        assert_eq!(changed, ["A", "B", "C"]);
+        assert_eq!(rollout.unwrap().release_id, release.id);
+        let names: Vec<String> =
+            store.view_secrets(agent.id).await.unwrap().into_iter().map(|secret| secret.name).collect();
+        assert_eq!(names, ["B", "C"]);
+    }
+
+    #[tokio::test]
+    async fn a_change_that_cannot_be_rolled_out_is_not_made() {
+        let database = TestDatabase::new().await;
+        let store = Store::open(database.options()).await.unwrap();
+        let agent = agent(&store, "a").await;
+        // Its first rollout is under way.
+        let release = release(&store, agent.id).await;
+        let set = [sealed("A", "1")];
+        let change = SecretChange { set: &set, unset: &[], replace: Some(release.id) };
+        assert!(matches!(store.change_secrets(agent.id, change).await, Err(StoreError::RolloutUnderWay)));
+        assert!(store.view_secrets(agent.id).await.unwrap().is_empty());
     }
 }

@@ -23,6 +23,8 @@ pub struct AgentRow {
     pub rolling: bool,
     /// What the last rollout that failed said, if it was the last.
     pub last_failure: Option<String>,
+    /// Replicas asked for by hand.
+    pub scale: Option<i32>,
     /// Over the last hour's runs, in milliseconds.
     pub p95_ms: Option<f64>,
     /// Mean over the last hour's turns; null when one of them has no price or there was none.
@@ -37,7 +39,7 @@ impl Store {
         Ok(sqlx::query_as(
             "SELECT a.id, a.name, a.serving_release, coalesce(r.version, nullif(a.last_version, 0)) AS version,
                r.inputs_digest, r.image, coalesce(o.state = 'running', false) AS rolling,
-               CASE WHEN o.state = 'failed' THEN o.failure ->> 'message' END AS last_failure,
+               CASE WHEN o.state = 'failed' THEN o.failure ->> 'message' END AS last_failure, a.scale,
                h.p95_ms, h.cost_per_turn, coalesce(h.runs, 0) AS runs
              FROM agents a
              LEFT JOIN releases r ON r.id = a.serving_release

@@ -4,12 +4,19 @@ mod build;
 pub mod completions;
 mod deploy;
 mod destroy;
+mod doctor;
+mod history;
 mod keys;
 mod login;
+mod logs;
 mod project;
 mod rollback;
+mod runs;
+mod scale;
+mod secrets;
 mod server;
 mod status;
+mod threads;
 pub mod validate;
 mod watch;
 
@@ -29,6 +36,14 @@ pub async fn run(command: Command, global: &Global, printer: &Printer) -> Result
         Command::Deploy(args) => Box::pin(deploy::run(&args, global, printer)).await,
         Command::Rollback(args) => rollback::run(&args, global, printer).await,
         Command::Status(args) => status::run(&args, global, printer).await,
+        Command::Releases(args) => history::releases(&args, global, printer).await,
+        Command::Rollouts(args) => history::rollouts(&args, global, printer).await,
+        Command::Logs(args) => logs::run(&args, global, printer).await,
+        Command::Runs(args) => runs::run(&args, global, printer).await,
+        Command::Threads(args) => threads::run(&args, global, printer).await,
+        Command::Secrets(args) => secrets::run(args.command, global, printer).await,
+        Command::Scale(args) => scale::run(&args, global, printer).await,
+        Command::Doctor(args) => doctor::run(&args, global, printer).await,
         Command::Keys(args) => keys::run(args.command, global, printer).await,
         Command::Destroy(args) => destroy::run(&args, global, printer).await,
         Command::Server(args) => Box::pin(server::run(args.command, printer)).await,

@@ -2,10 +2,12 @@
 
 mod build;
 mod progress;
+mod screen;
 mod table;
 
 pub use build::BuildLines;
 pub use progress::Progress;
+pub use screen::Screen;
 pub use table::table;
 
 use super::args::Global;
@@ -36,6 +38,8 @@ pub struct Printer {
     /// Whether progress may move.
     animated: bool,
     is_server: AtomicBool,
+    /// Whether Ctrl-C is how the command is ended.
+    is_endless: AtomicBool,
 }
 
 #[expect(clippy::unused_self, reason = "who has no printer writes nothing")]
@@ -56,6 +60,7 @@ impl Printer {
             interactive: stdin && stderr && !global.no_input && !ci,
             animated: stderr && !ci && !global.quiet,
             is_server: AtomicBool::new(false),
+            is_endless: AtomicBool::new(false),
         }
     }
 
@@ -79,6 +84,16 @@ impl Printer {
         self.is_server.load(Ordering::Relaxed)
     }
 
+    /// Says that the command goes on until somebody ends it: that is no failure to tell.
+    pub fn become_endless(&self) {
+        self.is_endless.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the command goes on until somebody ends it.
+    pub fn is_endless(&self) -> bool {
+        self.is_endless.load(Ordering::Relaxed)
+    }
+
     /// Data: a line on stdout. A reader that has gone away is no error.
     pub fn line(&self, text: impl AsRef<str>) {
         let _ = writeln!(anstream::stdout(), "{}", text.as_ref());
@@ -87,6 +102,11 @@ impl Printer {
     /// Data: one JSON document on stdout.
     pub fn json(&self, value: &impl Serialize) {
         self.line(serde_json::to_string_pretty(value).unwrap_or_default());
+    }
+
+    /// Data: one of many JSON documents, a line each.
+    pub fn json_line(&self, value: &impl Serialize) {
+        self.line(serde_json::to_string(value).unwrap_or_default());
     }
 
     /// What goes on: a line on stderr.

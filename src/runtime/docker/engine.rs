@@ -165,6 +165,17 @@ async fn connect_within(address: &str, patience: Duration) -> Result<Docker, Eng
     Ok(docker)
 }
 
+/// Whether the engine has an image of that name or id.
+pub async fn has_image(docker: &Docker, image: &str) -> Result<bool, EngineError> {
+    let address = || env::var(env::DOCKER_HOST).unwrap_or_else(|| DEFAULT_SOCKET.to_owned());
+    match tokio::time::timeout(CONNECT_TIMEOUT, docker.inspect_image(image)).await {
+        Ok(Ok(_)) => Ok(true),
+        Ok(Err(bollard::errors::Error::DockerResponseServerError { status_code: 404, .. })) => Ok(false),
+        Ok(Err(source)) => Err(EngineError::Refused { address: address(), source: Box::new(source) }),
+        Err(_) => Err(EngineError::TimedOut { address: address() }),
+    }
+}
+
 fn parse_api(text: &str) -> Option<(u32, u32)> {
     let (major, minor) = text.split_once('.')?;
     Some((major.parse().ok()?, minor.parse().ok()?))

@@ -2,9 +2,10 @@
 //! capabilities, uid 10001, two mounted folders.
 
 pub mod engine;
+mod lines;
 mod spec;
 
-use super::{KnownReplica, ReplicaExit, ReplicaSpec, Runtime, RuntimeError, Stage};
+use super::{KnownReplica, LineRange, ReplicaExit, ReplicaSpec, Runtime, RuntimeError, Stage, WrittenLine};
 use crate::api::control::EngineInfo;
 use crate::base::shutdown::Shutdown;
 use async_trait::async_trait;
@@ -163,6 +164,15 @@ impl Runtime for DockerRuntime {
         tokio::time::timeout(CALL, read).await.unwrap_or(Ok(()))?;
         let all: Vec<String> = text.lines().map(|line| line.trim_end().to_owned()).collect();
         Ok(all[all.len().saturating_sub(lines)..].to_vec())
+    }
+
+    async fn read_lines(
+        &self,
+        id: Uuid,
+        range: LineRange,
+        lines: mpsc::Sender<WrittenLine>,
+    ) -> Result<(), RuntimeError> {
+        lines::read(&self.docker, &self.name(id), range, &lines).await
     }
 
     async fn has_image(&self, image: &str) -> Result<bool, RuntimeError> {

@@ -15,7 +15,7 @@ mod tests;
 pub use batch::{Op, apply};
 pub use frames::{Change, change, read};
 pub use manage::{Strategy, copy_thread, delete_for_runs, delete_thread, prune};
-pub use read::{Filter, get, list};
+pub use read::{Filter, Head, get, head, list};
 pub use schema::{Schema, ensure_schema};
 
 /// Why checkpoints could not be written or read.

@@ -130,6 +130,39 @@ fn list_sql(schema: &Schema, given: [bool; 5], limited: bool) -> SqlStr {
     schema.sql(&format!("{} ORDER BY c.checkpoint_id DESC", select(&picked)))
 }
 
+/// What can be said of a thread's newest checkpoint without reading its values.
+#[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
+pub struct Head {
+    /// Its id.
+    pub checkpoint_id: String,
+    /// The one before it.
+    pub parent_id: Option<String>,
+    /// When it was made.
+    pub created_at: Option<String>,
+    /// What LangGraph keeps with it.
+    pub metadata: sqlx::types::Json<serde_json::Value>,
+    /// The channels that it has versions of.
+    pub channels: Vec<String>,
+    /// How many checkpoints of the root graph there are.
+    pub checkpoints: i64,
+}
+
+const HEAD: &str = "
+SELECT checkpoint_id, parent_checkpoint_id AS parent_id, checkpoint ->> 'ts' AS created_at, metadata,
+    ARRAY(SELECT jsonb_object_keys(checkpoint -> 'channel_versions') ORDER BY 1) AS channels,
+    (SELECT count(*) FROM {s}.checkpoints WHERE thread_id = $1 AND checkpoint_ns = '') AS checkpoints
+FROM {s}.checkpoints WHERE thread_id = $1 AND checkpoint_ns = '' ORDER BY checkpoint_id DESC LIMIT 1";
+
+/// The newest checkpoint of a thread's root graph.
+pub async fn head(
+    executor: impl PgExecutor<'_>,
+    schema: &Schema,
+    thread_id: &str,
+) -> Result<Option<Head>, CheckpointError> {
+    let query = sqlx::query_as(schema.sql(HEAD)).bind(thread_id).persistent(false);
+    query.fetch_optional(executor).await.map_err(failed("read a checkpoint"))
+}
+
 fn tuple(row: &PgRow) -> Result<Tuple, sqlx::Error> {
     let json = |index: usize| row.try_get::<String, _>(index).map(|text| ByteBuf::from(text.into_bytes()));
     let texts = |index: usize| row.try_get::<Option<Vec<String>>, _>(index).map(Option::unwrap_or_default);

@@ -349,3 +349,26 @@ async fn start(
         }
     }
 }
+
+/// Whether a Postgres can be managed in this data folder: its version, or why not. Changes nothing.
+pub async fn examine(data_dir: &Path) -> Result<u32, PostgresError> {
+    let layout = Layout::new(data_dir)?;
+    let seen = look(&layout).await?;
+    let account = Account::for_data(seen.owner).await?;
+    if let Some(owner) = seen.owner.filter(|owner| *owner != account.uid) {
+        let we = rustix::process::geteuid().as_raw();
+        return Err(PostgresError::ForeignOwner { path: layout.data, owner, we });
+    }
+    let we = rustix::process::geteuid().as_raw();
+    let (folder, data) = (account.blocked_by(data_dir), data_dir.to_owned());
+    // A data folder of our own gets the right mode at the start; what lies above it is not ours to open.
+    let ours = |folder: &Path| folder == data_dir && std::fs::metadata(folder).is_ok_and(|meta| uid(&meta) == we);
+    if let Some(folder) = folder.filter(|folder| !ours(folder)) {
+        return Err(PostgresError::NotEnterable { account: account.name, folder, data });
+    }
+    Ok(Binaries::find(&account, seen.version, &layout.data).await?.major)
+}
+
+fn uid(meta: &std::fs::Metadata) -> u32 {
+    std::os::unix::fs::MetadataExt::uid(meta)
+}

@@ -117,3 +117,17 @@ async fn a_long_history_is_read_with_one_statement() {
     assert_eq!(tuples[0].checkpoint_id, id(1_999));
     assert!(started.elapsed() < std::time::Duration::from_secs(5), "{:?}", started.elapsed());
 }
+
+#[tokio::test]
+async fn the_head_of_a_thread_tells_all_but_the_values() {
+    let (database, schema) = agent().await;
+    let pool = database.pool();
+    let one = with(checkpoint("t", "", "1", None), &[("a", "v1", Some(b"a1"))]);
+    let two = with(checkpoint("t", "", "2", Some("1")), &[("b", "v1", Some(b"b1")), ("a", "v1", None)]);
+    put(pool, &schema, vec![one, two, checkpoint("t", "child:1", "3", None)]).await;
+    let newest = head(pool, &schema, "t").await.unwrap().unwrap();
+    assert_eq!((newest.checkpoint_id.as_str(), newest.parent_id.as_deref()), ("2", Some("1")));
+    assert_eq!((newest.channels.join(" ").as_str(), newest.checkpoints), ("a b", 2));
+    assert_eq!(newest.metadata.0["step"], 1);
+    assert!(head(pool, &schema, "none").await.unwrap().is_none());
+}

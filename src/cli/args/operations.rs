@@ -1,0 +1,212 @@
+//! What operators type from day to day.
+
+use super::ManifestArg;
+use crate::base::env;
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+use uuid::Uuid;
+
+/// How a command that starts a rollout waits for it.
+#[derive(Debug, Clone, Args)]
+pub struct WaitArgs {
+    /// Do not wait until it is done
+    #[arg(long)]
+    pub detach: bool,
+    /// Wait this long, in seconds
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<u64>,
+}
+
+/// `secrets`.
+#[derive(Debug, Args)]
+pub struct SecretsArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: SecretsCommand,
+}
+
+/// What can be done with secrets. Replicas that serve are replaced when one changed.
+#[derive(Debug, Subcommand)]
+pub enum SecretsCommand {
+    /// Set a secret; its value comes from stdin or a hidden prompt
+    Set {
+        /// The agent
+        agent: String,
+        /// The secret's name
+        name: String,
+        /// A value that was typed by mistake: taken here, so that nothing repeats it
+        #[arg(hide = true, allow_hyphen_values = true)]
+        value: Vec<String>,
+        /// How to wait.
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
+    /// List names and when they changed; values are never shown
+    List {
+        /// The agent
+        agent: String,
+    },
+    /// Forget secrets
+    Unset {
+        /// The agent
+        agent: String,
+        /// Their names
+        #[arg(required = true)]
+        names: Vec<String>,
+        /// How to wait.
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
+    /// Set all secrets of a dotenv file; what it does not name stays
+    Import {
+        /// The agent
+        agent: String,
+        /// The file; `-` or nothing: stdin
+        file: Option<PathBuf>,
+        /// How to wait.
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
+}
+
+/// `scale`.
+#[derive(Debug, Args)]
+pub struct ScaleArgs {
+    /// The agent
+    pub agent: String,
+    /// How many, 0 to the manifest's max_replicas; `auto`: the manifest's min_replicas again
+    #[arg(value_name = "N|auto")]
+    pub replicas: Replicas,
+    /// How to wait.
+    #[command(flatten)]
+    pub wait: WaitArgs,
+}
+
+/// A number of replicas, or the manifest's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replicas {
+    /// As many.
+    Count(u32),
+    /// The manifest's.
+    Auto,
+}
+
+impl std::str::FromStr for Replicas {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            number => number.parse().map(Self::Count).map_err(|_| "is neither a number of replicas nor `auto`"),
+        }
+    }
+}
+
+/// `logs`.
+#[derive(Debug, Args)]
+#[command(after_help = "Lines come from the engine's logs of the replicas that are there: those of removed \
+replicas are gone with them. Values of the agent's secrets are blotted out.")]
+pub struct LogsArgs {
+    /// The agent
+    pub agent: String,
+    /// Go on with what is written from now on
+    #[arg(long, short)]
+    pub follow: bool,
+    /// Only lines of this thread
+    #[arg(long, value_name = "THREAD")]
+    pub thread: Option<String>,
+    /// Only lines of this run
+    #[arg(long, value_name = "RUN")]
+    pub run: Option<Uuid>,
+    /// Only lines of this replica: its id, or the end of it
+    #[arg(long, value_name = "ID")]
+    pub replica: Option<String>,
+    /// How many of the lines that are there
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 100)]
+    pub lines: usize,
+}
+
+/// `releases` and `rollouts`.
+#[derive(Debug, Args)]
+pub struct HistoryArgs {
+    /// The agent
+    pub agent: String,
+    /// How many, newest first
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub limit: u32,
+}
+
+/// `runs`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct RunsArgs {
+    /// Show one.
+    #[command(subcommand)]
+    pub command: Option<RunsCommand>,
+    /// The agent
+    #[arg(required = true)]
+    pub agent: Option<String>,
+    /// Only runs of this thread
+    #[arg(long, value_name = "THREAD")]
+    pub thread: Option<String>,
+    /// Only runs in this state
+    #[arg(long, value_parser = ["pending", "running", "success", "error", "timeout"])]
+    pub status: Option<String>,
+    /// How many, newest first
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub limit: u32,
+}
+
+/// What can be done with runs.
+#[derive(Debug, Subcommand)]
+pub enum RunsCommand {
+    /// Show one run: what was asked, where it was executed, what came of it
+    Show {
+        /// The run's id
+        run: Uuid,
+    },
+}
+
+/// `threads`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct ThreadsArgs {
+    /// Show one.
+    #[command(subcommand)]
+    pub command: Option<ThreadsCommand>,
+    /// The agent
+    #[arg(required = true)]
+    pub agent: Option<String>,
+    /// How many, those that ran last first
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub limit: u32,
+}
+
+/// What can be done with threads.
+#[derive(Debug, Subcommand)]
+pub enum ThreadsCommand {
+    /// Show one thread: its newest checkpoint and its runs
+    ///
+    /// Of the checkpoint its step, its channels and its metadata are shown. Its values are not: they are
+    /// in LangGraph's own form, which only Python reads; a later version asks a replica for them.
+    Show {
+        /// The agent
+        agent: String,
+        /// The thread, as the client named it or by its id
+        thread: String,
+    },
+}
+
+/// `doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// The manifest whose Python decides about the base image
+    #[command(flatten)]
+    pub manifest: ManifestArg,
+    /// The image that builds stand on
+    #[arg(long, value_name = "IMAGE", env = env::BASE_IMAGE)]
+    pub base_image: Option<String>,
+    /// The data folder of the server on this machine
+    #[arg(long, value_name = "DIR", env = env::DATA_DIR)]
+    pub data_dir: Option<PathBuf>,
+}

@@ -1,0 +1,63 @@
+//! `scale AGENT N|auto`.
+
+use crate::cli::args::{Global, Replicas, ScaleArgs};
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::session;
+use crate::cli::ui::{Format, Printer};
+use crate::release::state::replicas;
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+/// How often is looked whether they are there.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How long they are waited for when nobody says.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Waits until as many are ready.
+pub async fn run(args: &ScaleArgs, global: &Global, printer: &Printer) -> Result<Exit, Failure> {
+    let client = session::client(global)?;
+    let agent = &args.agent;
+    let asked = match args.replicas {
+        Replicas::Count(count) => Some(count),
+        Replicas::Auto => None,
+    };
+    let began = Instant::now();
+    let scaled = client.scale(agent, asked).await?;
+    let patience = args.wait.timeout.map_or(PATIENCE, Duration::from_secs);
+    let progress = printer.progress();
+    let mut ready = scaled.before;
+    while !args.wait.detach {
+        let status = client.agent(agent).await?;
+        let Some(status) = status else { return Err(Failure::said(Exit::Failed, format!("{agent} is gone"))) };
+        ready = status.ready;
+        // Somebody may have asked for another number meanwhile: that is theirs to wait for.
+        if (status.wanted == scaled.wanted && ready == scaled.wanted) || began.elapsed() > PATIENCE.max(patience) {
+            break;
+        }
+        if began.elapsed() > patience {
+            let why = status.reason.map(|why| format!(": {why}")).unwrap_or_default();
+            return Err(Failure::said(
+                Exit::TimedOut,
+                format!("{ready} of {} are ready, and it goes on{why}", replicas(scaled.wanted)),
+            )
+            .hint(format!("`rapidclaw status {agent}` says how it is, `rapidclaw logs {agent}` why")));
+        }
+        progress.passing(format!("{agent}: {ready} of {} ready", replicas(scaled.wanted)));
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    drop(progress);
+    match printer.format() {
+        Format::Json => printer.json(&json!({
+            "agent": agent, "wanted": scaled.wanted, "before": scaled.before, "ready": ready, "auto": asked.is_none(),
+        })),
+        Format::Line | Format::Table => {
+            let (before, wanted) = (scaled.before, replicas(scaled.wanted));
+            let how = if args.wait.detach { "on its way" } else { "done" };
+            printer.line(format!("{agent} scaled from {before} to {wanted} ({how})"));
+        }
+    }
+    if asked.is_some() {
+        printer.note(format!("it stays so over deploys, until `rapidclaw scale {agent} auto`"));
+    }
+    Ok(Exit::Done)
+}

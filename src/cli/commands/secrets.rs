@@ -1,0 +1,164 @@
+//! `secrets set|list|unset|import`. No value is ever an argument, and none is ever shown.
+
+use super::watch;
+use crate::api::control::{SecretMap, SecretsRequest, SecretsResponse};
+use crate::base::secret::SecretString;
+use crate::cli::args::{Global, SecretsCommand, WaitArgs};
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::session;
+use crate::cli::ui::{Format, Printer, table};
+use crate::client::Client;
+use crate::manifest::dotenv;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::io::{IsTerminal as _, Read as _};
+use std::path::Path;
+use std::time::Duration;
+
+/// The most that is read from stdin, in bytes.
+const STDIN_BYTES: u64 = 1 << 20;
+
+/// Waits until replicas with the new values serve.
+pub async fn run(command: SecretsCommand, global: &Global, printer: &Printer) -> Result<Exit, Failure> {
+    match command {
+        SecretsCommand::List { agent } => list(&session::client(global)?, &agent, printer).await,
+        SecretsCommand::Set { agent, name, value, wait } => {
+            if !value.is_empty() || name.contains('=') {
+                return Err(Failure::said(
+                    Exit::Usage,
+                    "a secret's value is no argument: the shell's history keeps those",
+                )
+                .hint(format!("pipe it: `rapidclaw secrets set {agent} NAME < FILE`, or leave it out and be asked")));
+            }
+            let client = session::client(global)?;
+            let value = read_value(&agent, &name, printer)?;
+            let set = SecretMap(BTreeMap::from([(name, value)]));
+            change(&client, &agent, SecretsRequest { set, unset: Vec::new() }, &wait, printer).await
+        }
+        SecretsCommand::Unset { agent, names, wait } => {
+            let request = SecretsRequest { set: SecretMap::default(), unset: names };
+            change(&session::client(global)?, &agent, request, &wait, printer).await
+        }
+        SecretsCommand::Import { agent, file, wait } => {
+            let client = session::client(global)?;
+            let set = SecretMap(read_file(file.as_deref().filter(|file| *file != Path::new("-")))?);
+            change(&client, &agent, SecretsRequest { set, unset: Vec::new() }, &wait, printer).await
+        }
+    }
+}
+
+async fn list(client: &Client, agent: &str, printer: &Printer) -> Result<Exit, Failure> {
+    let secrets = client.secrets(agent).await?;
+    match printer.format() {
+        Format::Json => printer.json(&secrets),
+        Format::Line => secrets.iter().for_each(|one| printer.line(format!("{} {}", one.name, one.updated_at))),
+        Format::Table if secrets.is_empty() => printer.note(format!("{agent} has no secrets")),
+        Format::Table => {
+            let rows = secrets.into_iter().map(|one| [one.name, one.updated_at]);
+            printer.line(table(["NAME", "CHANGED"], rows));
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// From a prompt on a terminal, else from stdin, whose last line's end is not part of it.
+fn read_value(agent: &str, name: &str, printer: &Printer) -> Result<SecretString, Failure> {
+    if !std::io::stdin().is_terminal() {
+        let text = read_stdin()?;
+        let value = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
+        if value.is_empty() {
+            return Err(Failure::said(Exit::Usage, "stdin held no value")
+                .hint(format!("to forget the secret: `rapidclaw secrets unset {agent} {name}`")));
+        }
+        return Ok(SecretString::from(value));
+    }
+    if !printer.is_interactive() {
+        return Err(Failure::said(Exit::Usage, format!("nobody can be asked for the value of {name}"))
+            .hint(format!("pipe it: `rapidclaw secrets set {agent} {name} < FILE`")));
+    }
+    let value = dialoguer::Password::new()
+        .with_prompt(format!("Value of {name} (hidden)"))
+        .interact()
+        .map_err(|error| Failure::new(Exit::Failed, error))?;
+    Ok(SecretString::from(value))
+}
+
+fn read_file(file: Option<&Path>) -> Result<BTreeMap<String, SecretString>, Failure> {
+    let values = match file {
+        Some(file) => dotenv::read(file).map_err(|error| Failure::new(Exit::Invalid, error))?,
+        None if std::io::stdin().is_terminal() => {
+            return Err(Failure::said(Exit::Usage, "import from which file?")
+                .hint("name it (`.env`), or pipe it: `rapidclaw secrets import AGENT < .env`"));
+        }
+        None => dotenv::parse(&read_stdin()?)
+            .map_err(|(line, problem)| Failure::said(Exit::Invalid, format!("stdin:{line}: {problem}")))?,
+    };
+    if values.is_empty() {
+        return Err(Failure::said(Exit::Invalid, "there is no NAME=value line in it"));
+    }
+    Ok(values)
+}
+
+fn read_stdin() -> Result<String, Failure> {
+    let mut text = String::new();
+    let read = std::io::stdin().take(STDIN_BYTES + 1).read_to_string(&mut text);
+    read.map_err(|error| Failure::new(Exit::Usage, error))?;
+    if text.len() as u64 > STDIN_BYTES {
+        return Err(Failure::said(Exit::Usage, "stdin holds more than 1 MiB"));
+    }
+    Ok(text)
+}
+
+async fn change(
+    client: &Client,
+    agent: &str,
+    request: SecretsRequest,
+    wait: &WaitArgs,
+    printer: &Printer,
+) -> Result<Exit, Failure> {
+    let done = client.change_secrets(agent, &request).await?;
+    for note in &done.notes {
+        printer.note(note);
+    }
+    let names = done.changed.join(", ");
+    let (line, phases) = match (done.rollout, done.version) {
+        (None, _) if done.changed.is_empty() => (format!("{agent}: nothing changed"), Vec::new()),
+        (None, _) => (format!("{agent}: {names} stored; no replica runs that would need it"), Vec::new()),
+        (Some(_), version) if wait.detach => {
+            (format!("{agent}: {names} stored; the replicas of {} are being replaced", release(version)), Vec::new())
+        }
+        (Some(rollout), version) => {
+            let timeout = wait.timeout.map(Duration::from_secs);
+            let view = watch::rollout(client, rollout, timeout, printer).await.map_err(|failure| {
+                failure.hint(format!("{names} is stored all the same: the next replicas that start have it"))
+            })?;
+            let (phases, seconds) = watch::phases(&view.phases);
+            let line =
+                format!("{agent}: {names} changed; {} live with it in {seconds:.1}s ({phases})", release(version));
+            (line, view.phases)
+        }
+    };
+    print(agent, &done, &line, &phases, printer);
+    Ok(Exit::Done)
+}
+
+fn release(version: Option<i32>) -> String {
+    version.map_or_else(|| "the release".to_owned(), |version| format!("v{version}"))
+}
+
+fn print(
+    agent: &str,
+    done: &SecretsResponse,
+    line: &str,
+    phases: &[crate::api::control::PhaseTime],
+    printer: &Printer,
+) {
+    if printer.format() == Format::Json {
+        printer.json(&json!({
+            "agent": agent, "changed": done.changed, "version": done.version, "rollout": done.rollout,
+            "phases": phases, "notes": done.notes,
+        }));
+    } else {
+        printer.line(line);
+    }
+}

@@ -1,0 +1,84 @@
+//! Blots secrets out of what replicas say.
+
+use crate::base::secret::{ExposeSecret as _, SecretString};
+use std::collections::BTreeMap;
+
+/// Shorter values are no secrets worth the name, and would blot out half the log.
+const SHORTEST: usize = 6;
+/// Lines of a value that has several; shorter ones are words that stand in many logs.
+const SHORTEST_LINE: usize = 16;
+/// What stands in their place.
+const BLOT: &str = "***";
+
+/// Knows the values that must not be shown.
+#[derive(Clone, Default)]
+pub struct Redactor(Vec<SecretString>);
+
+impl Redactor {
+    /// Blots these secrets out: their values, and the lines of those that have several.
+    pub fn new(secrets: &BTreeMap<String, SecretString>) -> Self {
+        let mut redactor = Self::default();
+        redactor.learn(secrets);
+        redactor
+    }
+
+    /// Blots these out as well.
+    pub fn learn(&mut self, secrets: &BTreeMap<String, SecretString>) {
+        for value in secrets.values() {
+            let text = value.expose_secret();
+            let whole = (text.len() >= SHORTEST).then_some(text);
+            let lines = text.lines().filter(|line| text.len() > line.len() && line.len() >= SHORTEST_LINE);
+            for part in whole.into_iter().chain(lines) {
+                if self.0.iter().all(|known| known.expose_secret() != part) {
+                    self.0.push(SecretString::from(part));
+                }
+            }
+        }
+        // A value that holds another goes first, or its rest would stay.
+        self.0.sort_by_key(|value| std::cmp::Reverse(value.expose_secret().len()));
+    }
+
+    /// The line with every value blotted out.
+    pub fn redact(&self, line: String) -> String {
+        self.0.iter().map(SecretString::expose_secret).fold(line.replace('\0', ""), |line, value| {
+            if line.contains(value) { line.replace(value, BLOT) } else { line }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn redactor(values: &[&str]) -> Redactor {
+        let named = values.iter().enumerate().map(|(n, value)| (format!("N{n}"), SecretString::from(*value)));
+        Redactor::new(&named.collect())
+    }
+
+    #[test]
+    fn secrets_are_blotted_out_and_short_values_are_none() {
+        let redactor = redactor(&["sk-123456", "debug"]);
+        assert_eq!(redactor.redact("bad key sk-123456! debug".into()), "bad key ***! debug");
+        assert_eq!(redactor.redact("fine\0".into()), "fine");
+    }
+
+    #[test]
+    fn of_a_value_within_another_nothing_stays() {
+        let redactor = redactor(&["secret", "secret-and-more"]);
+        assert_eq!(redactor.redact("x secret-and-more secret".into()), "x *** ***");
+    }
+
+    #[test]
+    fn each_line_of_a_long_value_is_blotted_out() {
+        let redactor = redactor(&["-----BEGIN-----\nMIIEvQIBADANBgkqhkiG\nshort\n"]);
+        assert_eq!(redactor.redact("MIIEvQIBADANBgkqhkiG".into()), "***");
+        assert_eq!(redactor.redact("a short line".into()), "a short line");
+    }
+
+    #[test]
+    fn values_that_came_later_are_known_too() {
+        let mut redactor = redactor(&["yesterday"]);
+        redactor.learn(&BTreeMap::from([("N".to_owned(), SecretString::from("tomorrow"))]));
+        assert_eq!(redactor.redact("yesterday tomorrow".into()), "*** ***");
+    }
+}
