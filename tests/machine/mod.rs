@@ -216,7 +216,7 @@ pub fn said_with_stdin(command: &mut Command, text: &str) -> Said {
     Said::of(command, &output)
 }
 
-/// scripts/model_stub.py on a port of its own.
+/// `scripts/model_stub.py` on a port of its own.
 pub struct Stub {
     child: Child,
     folder: TempDir,
@@ -405,6 +405,7 @@ impl Server {
 }
 
 impl Drop for Server {
+    #[expect(clippy::print_stderr, reason = "the one place where a failed test's server is heard")]
     fn drop(&mut self) {
         if std::thread::panicking() {
             let log = self.log();
@@ -536,7 +537,7 @@ impl Answer {
 
     /// Sees that it is this problem.
     #[track_caller]
-    pub fn is_problem(self, status: u16, code: &str) -> Self {
+    pub fn problem(self, status: u16, code: &str) -> Self {
         assert_eq!((self.status, self.body["code"].as_str()), (status, Some(code)), "{self:?}");
         assert_eq!(self.content_type, "application/problem+json", "{self:?}");
         assert_eq!(self.body["status"], status, "{self:?}");
