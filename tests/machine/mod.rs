@@ -6,7 +6,6 @@
 //! (or the next run) builds nothing. They bear the label `rapidclaw.agent=e2e-…`.
 
 #![allow(dead_code, reason = "each test file uses its own part of this")]
-#![allow(clippy::print_stderr, reason = "the log of a failed test")]
 
 use rapidclaw::base::http;
 use serde_json::{Value, json};
@@ -406,6 +405,7 @@ impl Server {
 }
 
 impl Drop for Server {
+    #[expect(clippy::print_stderr, reason = "the one place where a failed test's server is heard")]
     fn drop(&mut self) {
         if std::thread::panicking() {
             let log = self.log();
@@ -537,8 +537,7 @@ impl Answer {
 
     /// Sees that it is this problem.
     #[track_caller]
-    #[expect(clippy::wrong_self_convention, reason = "it reads as a sentence: the answer is the problem")]
-    pub fn is_problem(self, status: u16, code: &str) -> Self {
+    pub fn problem(self, status: u16, code: &str) -> Self {
         assert_eq!((self.status, self.body["code"].as_str()), (status, Some(code)), "{self:?}");
         assert_eq!(self.content_type, "application/problem+json", "{self:?}");
         assert_eq!(self.body["status"], status, "{self:?}");
