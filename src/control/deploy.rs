@@ -32,7 +32,14 @@ impl Control {
         }
         checkpoints::ensure_schema(self.store().pool(), &Schema::new(&agent.schema_name)?).await?;
         let secrets_changed = match &request.secrets {
-            Some(secrets) => self.replace_secrets(&agent, secrets).await?,
+            Some(secrets) => {
+                let known = self.store().list_secrets(agent.id).await?.into_iter().map(|one| one.name);
+                let gone: Vec<String> = known.filter(|name| !secrets.0.contains_key(name)).collect();
+                if !gone.is_empty() {
+                    notes.push(format!("secrets that were not deployed with it are forgotten: {}", gone.join(", ")));
+                }
+                self.replace_secrets(&agent, secrets).await?
+            }
             None => {
                 if !secrets.is_empty() {
                     notes.push("no .env here: the values last deployed stay".to_owned());

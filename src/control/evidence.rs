@@ -26,6 +26,21 @@ pub enum Fault {
     NotReady(std::time::Duration),
 }
 
+impl Fault {
+    /// What became of a replica that had served, without what only its log may tell.
+    pub fn in_words(&self) -> String {
+        match self {
+            Self::NotStarted(_) => "a replica could not be started".to_owned(),
+            Self::Exited(exit) if exit.out_of_memory => "a replica ran out of memory".to_owned(),
+            Self::Exited(exit) => exit
+                .code
+                .map_or_else(|| "a replica ended".to_owned(), |code| format!("a replica ended with code {code}")),
+            Self::Refused(_) => "a replica cannot be used".to_owned(),
+            Self::NotReady(limit) => format!("a replica was not ready within {} s", limit.as_secs()),
+        }
+    }
+}
+
 impl Control {
     pub(super) async fn failure(
         &self,

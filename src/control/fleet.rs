@@ -9,12 +9,37 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// What `status` shows of an agent.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Snapshot {
     /// Ready replicas of the release that serves.
     pub ready: u32,
     /// Wanted ones.
     pub wanted: u32,
+    /// Why some are not ready.
+    pub crashes: Option<Crashes>,
+}
+
+/// Replicas that ended on their own, one after the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Crashes {
+    /// How the last one did.
+    pub how: String,
+    /// How many, each soon after its start.
+    pub count: u32,
+    /// When the next one starts.
+    pub next_start: Instant,
+}
+
+impl Crashes {
+    /// One line for people.
+    pub fn in_words(&self, now: Instant) -> String {
+        let times = if self.count > 1 { format!(", {} times in a row", self.count) } else { String::new() };
+        let next = match self.next_start.saturating_duration_since(now).as_secs_f64().ceil() {
+            seconds if seconds > 0.0 => format!("the next starts in {seconds:.0} s"),
+            _ => "the next starts".to_owned(),
+        };
+        format!("{}{times}; {next}", self.how)
+    }
 }
 
 /// How a replica is.
@@ -63,5 +88,21 @@ impl Member {
             MemberState::Ready(replica, describe) if replica.is_alive() => Some((replica, describe)),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn crashes_are_told_with_the_time_of_the_next_start() {
+        let now = Instant::now();
+        let how = "a replica ended with code 1".to_owned();
+        let crashes = Crashes { how, count: 4, next_start: now + Duration::from_millis(7_200) };
+        assert_eq!(crashes.in_words(now), "a replica ended with code 1, 4 times in a row; the next starts in 8 s");
+        let once = Crashes { count: 1, ..crashes };
+        assert_eq!(once.in_words(now + Duration::from_secs(9)), "a replica ended with code 1; the next starts");
     }
 }

@@ -310,7 +310,7 @@ impl Control {
 
     fn snapshot(&self, agent: Uuid) -> Option<Snapshot> {
         let agents = self.0.agents.lock().unwrap_or_else(PoisonError::into_inner);
-        agents.get(&agent).map(|handle| *handle.snapshot.borrow())
+        agents.get(&agent).map(|handle| handle.snapshot.borrow().clone())
     }
 
     fn rollout_changed(&self) {

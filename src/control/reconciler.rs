@@ -5,7 +5,7 @@
 //! goes on where the last one was killed.
 
 use super::evidence::Fault;
-use super::fleet::{Member, MemberState, Snapshot};
+use super::fleet::{Crashes, Member, MemberState, Snapshot};
 use super::replica::{Charge, supervise};
 use super::settings::AgentSettings;
 use super::{Control, ControlError};
@@ -57,6 +57,7 @@ struct Reconciler {
     progress: Option<Progress>,
     crashes: u32,
     not_before: Option<Instant>,
+    last_crash: Option<Crashes>,
     /// What the route was told last: release and generation, and their ready replicas.
     told: Option<((Uuid, Uuid), Vec<Uuid>)>,
 }
@@ -100,6 +101,7 @@ pub async fn run(
         progress: None,
         crashes: 0,
         not_before: None,
+        last_crash: None,
         told: None,
     };
     let mut known = Some(known);
@@ -258,7 +260,11 @@ impl Reconciler {
         if !member.is_alive() {
             self.crashes = if member.since.elapsed() > SETTLED { 0 } else { self.crashes + 1 };
             let pause = BACKOFF.saturating_mul(1 << self.crashes.min(10)).min(LONGEST_BACKOFF);
-            self.not_before = Some(Instant::now() + pause);
+            let next_start = Instant::now() + pause;
+            self.not_before = Some(next_start);
+            if let MemberState::Over(fault) = member.now() {
+                self.last_crash = Some(Crashes { how: fault.in_words(), count: self.crashes.max(1), next_start });
+            }
         }
         let drain = self.drain_timeout();
         let control = self.control.clone();
@@ -387,7 +393,9 @@ impl Reconciler {
         let ready: Vec<_> =
             self.members.iter().filter(|one| one.generation == generation).filter_map(Member::ready).collect();
         let count = u32::try_from(ready.len()).unwrap_or(u32::MAX);
-        self.publish.send_replace(Snapshot { ready: count, wanted: loaded.settings.wanted(self.agent.scale) });
+        let wanted = loaded.settings.wanted(self.agent.scale);
+        self.last_crash = self.last_crash.take().filter(|_| count < wanted);
+        self.publish.send_replace(Snapshot { ready: count, wanted, crashes: self.last_crash.clone() });
         let mut now: Vec<Uuid> = ready.iter().map(|(replica, _)| replica.id).collect();
         now.sort_unstable();
         if self.told.as_ref().is_some_and(|(known, ids)| *known == (release, generation) && *ids == now) {

@@ -3,6 +3,7 @@
 use super::{Control, ControlError};
 use crate::api::control::AgentStatus;
 use crate::release::state::{AgentFacts, AgentState, agent_state};
+use std::time::Instant;
 
 impl Control {
     /// All agents, or the one named, by name.
@@ -21,7 +22,12 @@ impl Control {
                 stopped: row.scale == Some(0),
             };
             let state = agent_state(facts);
-            let reason = (state == AgentState::Failed).then_some(row.last_failure).flatten();
+            let crashes = live.crashes.as_ref().map(|crashes| crashes.in_words(Instant::now()));
+            let reason = match state {
+                AgentState::Failed => crashes.or(row.last_failure),
+                AgentState::Degraded => crashes,
+                _ => None,
+            };
             AgentStatus {
                 url: self.agent_url(&row.name),
                 name: row.name,

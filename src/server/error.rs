@@ -84,9 +84,9 @@ impl From<ControlError> for ApiError {
             ControlError::RolloutEnded(_) => Problem::new(409, "rollout-ended", "the rollout has ended").detail(text),
             ControlError::NoSuchKey { .. } => Problem::new(404, "no-such-key", "there is no such key").detail(text),
             ControlError::NoSuchRun(_) => Problem::new(404, "no-such-run", "there is no such run").detail(text),
-            ControlError::NoSuchThread { .. } => {
-                Problem::new(404, "no-such-thread", "there is no such thread").detail(text)
-            }
+            ControlError::NoSuchThread { agent, .. } => Problem::new(404, "no-such-thread", "there is no such thread")
+                .detail(text)
+                .hint(format!("`rapidclaw threads {agent}` lists those that ran last")),
             ControlError::NoSuchStatus(_) | ControlError::Time(_) => {
                 Problem::new(422, "query-invalid", "the query is not what is expected").detail(text)
             }

@@ -40,7 +40,12 @@ pub async fn run(args: &LogsArgs, global: &Global, printer: &Printer) -> Result<
             })
             .await;
         match answer {
-            Ok(()) if !args.follow => return Ok(Exit::Done),
+            Ok(()) if !args.follow => {
+                if last.is_none() {
+                    printer.note("its replicas wrote no such lines");
+                }
+                return Ok(Exit::Done);
+            }
             Ok(()) => heard = Instant::now(),
             Err(ClientError::Unreachable { .. }) if args.follow && heard.elapsed() < LOST => {}
             Err(error) => return Err(error.into()),
