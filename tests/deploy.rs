@@ -300,19 +300,19 @@ fn only_its_own_keys_open_an_agent() {
     post(&url("e2e-one"), &[("authorization", &format!("Bearer {first}"))], &body).ok();
     // None, a wrong one, another agent's, the administrator's.
     let admin = std::fs::read_to_string(server.machine.data_dir().join("admin-token")).unwrap();
-    post(&url("e2e-one"), &[], &body).is_problem(401, "not-authenticated");
-    server.chat("e2e-one", "rck_wrong", &body).is_problem(401, "not-authenticated");
-    server.chat("e2e-one", &second, &body).is_problem(403, "wrong-agent");
-    server.chat("e2e-one", admin.trim(), &body).is_problem(401, "not-authenticated");
+    post(&url("e2e-one"), &[], &body).problem(401, "not-authenticated");
+    server.chat("e2e-one", "rck_wrong", &body).problem(401, "not-authenticated");
+    server.chat("e2e-one", &second, &body).problem(403, "wrong-agent");
+    server.chat("e2e-one", admin.trim(), &body).problem(401, "not-authenticated");
     // An agent that is not there: who has no key does not learn that.
-    server.chat("e2e-none", &first, &body).is_problem(404, "no-such-agent");
-    post(&url("e2e-none"), &[], &body).is_problem(401, "not-authenticated");
+    server.chat("e2e-none", &first, &body).problem(404, "no-such-agent");
+    post(&url("e2e-none"), &[], &body).problem(401, "not-authenticated");
     // An agent's key opens nothing of the control API.
     for key in [&first, "rcadmin_wrong"] {
         let agents = get(&format!("{}/v1/agents", server.url), &[("authorization", &format!("Bearer {key}"))]);
-        agents.is_problem(401, "not-authenticated");
+        agents.problem(401, "not-authenticated");
     }
-    get(&format!("{}/v1/agents", server.url), &[]).is_problem(401, "not-authenticated");
+    get(&format!("{}/v1/agents", server.url), &[]).problem(401, "not-authenticated");
 
     // A second key works until it is revoked.
     let made = server.rapidclaw(&["keys", "create", "e2e-one", "--name", "ci", "--json"]).ok().json();
@@ -324,7 +324,7 @@ fn only_its_own_keys_open_an_agent() {
     server.rapidclaw(&["keys", "revoke", "e2e-two", id]).exits(1).says("no key");
     server.chat("e2e-one", key, &body).ok();
     server.rapidclaw(&["keys", "revoke", "e2e-one", id]).ok().prints("opens nothing any more");
-    server.chat("e2e-one", key, &body).is_problem(401, "not-authenticated");
+    server.chat("e2e-one", key, &body).problem(401, "not-authenticated");
     server.rapidclaw(&["keys", "revoke", "e2e-one", id]).exits(1).says("no key");
     server.chat("e2e-one", &first, &body).ok();
     server.rapidclaw(&["keys", "list", "e2e-none"]).fails(1).says("e2e-none");
@@ -333,10 +333,10 @@ fn only_its_own_keys_open_an_agent() {
     for url in [&server.url, &server.agents_url] {
         assert_eq!(get(&format!("{url}/healthz"), &[]).ok().body["status"], "ok");
         for host in ["evil.example", "evil.example:4121", "127.0.0.1.evil.example"] {
-            get(&format!("{url}/healthz"), &[("host", host)]).is_problem(421, "unknown-host");
+            get(&format!("{url}/healthz"), &[("host", host)]).problem(421, "unknown-host");
         }
         get(&format!("{url}/healthz"), &[("host", "localhost:1")]).ok();
-        get(&format!("{url}/nothing"), &[]).is_problem(404, "no-such-route");
+        get(&format!("{url}/nothing"), &[]).problem(404, "no-such-route");
     }
     assert_eq!(get(&format!("{}/agents/e2e-one/healthz", server.agents_url), &[]).ok().body["status"], "ok");
     assert_eq!(get(&format!("{}/agents/e2e-none/healthz", server.agents_url), &[]).status, 503);
@@ -423,14 +423,14 @@ fn a_turn_of_chat_in_every_way_it_can_end() {
     };
 
     // Which graph is not clear, or not there.
-    let unclear = chat(json!({ "user_id": "u", "message": "hi" })).is_problem(422, "graph-not-chat");
+    let unclear = chat(json!({ "user_id": "u", "message": "hi" })).problem(422, "graph-not-chat");
     assert!(names.iter().all(|name| unclear.body["detail"].as_str().unwrap().contains(name)), "{unclear:?}");
-    chat(json!({ "graph": "none", "user_id": "u", "message": "hi" })).is_problem(422, "graph-not-chat");
+    chat(json!({ "graph": "none", "user_id": "u", "message": "hi" })).problem(422, "graph-not-chat");
     // A graph that is not talked to says its keys.
-    let plain = ask("plain", "p").is_problem(422, "graph-not-chat");
+    let plain = ask("plain", "p").problem(422, "graph-not-chat");
     assert!(plain.body["detail"].as_str().unwrap().contains("question, depth"), "{plain:?}");
     // Bodies that are none.
-    let detail = |body: Value, status: u16, code: &str| chat(body).is_problem(status, code).body["detail"].to_string();
+    let detail = |body: Value, status: u16, code: &str| chat(body).problem(status, code).body["detail"].to_string();
     assert!(detail(json!({ "graph": "heard", "message": "hi" }), 422, "field-invalid").contains("user_id"));
     assert!(detail(json!({ "graph": "heard", "user_id": "u" }), 422, "field-invalid").contains("message"));
     assert!(detail(json!({ "graph": "heard", "user_id": 5, "message": "hi" }), 422, "body-invalid").contains("string"));
@@ -456,19 +456,19 @@ fn a_turn_of_chat_in_every_way_it_can_end() {
     assert_eq!(ask("filled", "f").ok().body["result"], "default|running|5000|0");
 
     // What fails says the thread, the run and the kind of error; its message only where it may.
-    let failed = ask("raises", "r").is_problem(500, "run-failed");
+    let failed = ask("raises", "r").problem(500, "run-failed");
     assert_eq!(failed.body["error"], json!({ "type": "ValueError", "message": "the message that may leave" }));
     assert_eq!(failed.body["thread_id"], "r");
     assert!(failed.body["run_id"].as_str().unwrap().parse::<uuid::Uuid>().is_ok(), "{failed:?}");
-    let odd = ask("raises_odd", "o").is_problem(500, "run-failed");
+    let odd = ask("raises_odd", "o").problem(500, "run-failed");
     assert_eq!(odd.body["error"], json!({ "type": "Odd" }));
     assert!(!odd.text.contains("hunter2"), "{odd:?}");
-    let endless = ask("loop", "l").is_problem(500, "run-failed");
+    let endless = ask("loop", "l").problem(500, "run-failed");
     assert_eq!(endless.body["error"]["type"], "GraphRecursionError");
     assert!(endless.text.contains("limit of 7"), "{endless:?}");
     for graph in ["sleeps", "blocks"] {
         let began = std::time::Instant::now();
-        let late = ask(graph, graph).is_problem(504, "run-timeout");
+        let late = ask(graph, graph).problem(504, "run-timeout");
         assert_eq!(late.body["thread_id"], graph);
         assert!(began.elapsed().as_secs_f64() < 5.5, "{graph}: {:?}", began.elapsed());
     }
@@ -512,8 +512,8 @@ fn a_destroyed_agent_leaves_nothing() {
     assert_eq!(server.query(schemas), 1);
     assert_eq!(server.query("SELECT count(*) FROM agents"), 1);
     assert_eq!(server.query("SELECT count(*) FROM secrets"), 1);
-    server.chat("e2e-gone", &key, &json!({})).is_problem(401, "not-authenticated");
-    server.chat("e2e-gone", &kept, &json!({})).is_problem(404, "no-such-agent");
+    server.chat("e2e-gone", &key, &json!({})).problem(401, "not-authenticated");
+    server.chat("e2e-gone", &kept, &json!({})).problem(404, "no-such-agent");
     assert!(server.rapidclaw(&["status"]).ok().out.starts_with("e2e-kept v1 running 1 replica "));
     server.rapidclaw(&["status", "e2e-gone"]).fails(1);
     server.rapidclaw(&["destroy", "e2e-gone", "--yes"]).fails(1);

@@ -98,13 +98,12 @@ impl Credentials {
         self.stored.tokens.get(server).map(|token| &token.0)
     }
 
-    /// Makes a server the current one, with its token where it is to be kept.
+    /// Makes a server the current one, with its token where it is to be kept; without one, what is kept stays.
     pub fn set(&mut self, server: &str, token: Option<SecretString>) -> Result<(), CredentialsError> {
         self.stored.current = Some(server.to_owned());
-        match token {
-            Some(token) => self.stored.tokens.insert(server.to_owned(), Token(token)),
-            None => self.stored.tokens.remove(server),
-        };
+        if let Some(token) = token {
+            self.stored.tokens.insert(server.to_owned(), Token(token));
+        }
         self.save()
     }
 

@@ -308,7 +308,13 @@ impl Reconciler {
             self.progress = Some(Progress { rollout: rollout.id, phase: Phase::Start, since: now, started: now });
             self.not_before = None;
             let wanted = loaded.settings.wanted(self.agent.scale);
-            let message = format!("starting {}", crate::release::state::replicas(wanted).as_str());
+            let there =
+                self.members.iter().filter(|one| one.generation == rollout.generation && one.is_alive()).count();
+            let missing = wanted.saturating_sub(u32::try_from(there).unwrap_or(u32::MAX));
+            let message = match missing {
+                0 => format!("{} on standby", crate::release::state::replicas(wanted)),
+                missing => format!("starting {}", crate::release::state::replicas(missing)),
+            };
             self.event(rollout.id, Phase::Start, &message).await?;
         }
         let green: Vec<&Member> = self.members.iter().filter(|one| one.generation == rollout.generation).collect();
@@ -346,7 +352,10 @@ impl Reconciler {
         let spent = self.progress.take().map(|progress| progress.since.elapsed().as_secs_f64()).unwrap_or_default();
         // Remembered first: a server that is killed now goes on with the new release.
         let ended = PhaseTime { phase: Phase::Switch, seconds: spent };
-        self.control.store().finish_rollout(rollout, &ended, STANDBY.as_secs_f64()).await?;
+        if !self.control.store().finish_rollout(rollout, &ended, STANDBY.as_secs_f64()).await? {
+            // It was cancelled in the last moment.
+            return Ok(true);
+        }
         self.agent.serving_release = Some(rollout.release_id);
         self.agent.serving_generation = Some(rollout.generation);
         self.members.iter_mut().for_each(|one| one.draining = false);

@@ -15,6 +15,11 @@ const SILENCE_SECONDS: f64 = 6.0;
 /// Every so many renewals, runs without a holder are looked for.
 const SWEEP_EVERY: u32 = 2;
 
+/// Takes the lease, before the first run is accepted: another gateway would think such a run an orphan.
+pub async fn begin(gateway: &Gateway) -> Result<(), StoreError> {
+    gateway.store().renew_lease(gateway.id(), LEASE_SECONDS).await
+}
+
 /// Renews the lease for as long as the gateway lives. Runs of gateways that are gone go on with their next
 /// attempt; waiting runs that no client of ours waits for begin.
 pub async fn keep(gateway: Gateway) {

@@ -125,20 +125,41 @@ fn config(image: &ImageInspect, history: &[ImageHistoryResponseItem], addition: 
 }
 
 /// The history as a config holds it. The engine does not say which steps made no layer; where their
-/// sizes do not tell either there is none, as a wrong one makes an image that some readers refuse.
+/// instructions do not tell either there is none, as a wrong one makes an image that some readers refuse.
 fn told(history: &[ImageHistoryResponseItem], layers: usize) -> Option<Vec<Value>> {
-    if history.iter().filter(|step| step.size > 0).count() != layers {
+    if history.iter().filter(|step| !is_empty(step)).count() != layers {
         return None;
     }
     let one = |step: &ImageHistoryResponseItem| {
         let created = jiff::Timestamp::from_second(step.created).unwrap_or_default().to_string();
         let mut told = json!({"created": created, "created_by": step.created_by});
-        if step.size == 0 {
+        if is_empty(step) {
             told["empty_layer"] = json!(true);
         }
         told
     };
     Some(history.iter().rev().map(one).collect())
+}
+
+/// Whether a step changed the config alone.
+fn is_empty(step: &ImageHistoryResponseItem) -> bool {
+    const CONFIG: [&str; 13] = [
+        "ARG",
+        "CMD",
+        "ENTRYPOINT",
+        "ENV",
+        "EXPOSE",
+        "HEALTHCHECK",
+        "LABEL",
+        "MAINTAINER",
+        "ONBUILD",
+        "SHELL",
+        "STOPSIGNAL",
+        "USER",
+        "VOLUME",
+    ];
+    let instruction = step.created_by.trim_start_matches("/bin/sh -c #(nop)").split_whitespace().next();
+    step.size == 0 && instruction.is_some_and(|word| CONFIG.contains(&word))
 }
 
 struct Hashing {
@@ -248,8 +269,10 @@ mod tests {
 
     #[test]
     fn a_history_that_does_not_fit_the_layers_is_left_out() {
-        assert!(told(&[step("WORKDIR", 0), step("ADD", 9)], 2).is_none());
-        assert_eq!(told(&[step("WORKDIR", 1), step("ADD", 9)], 2).unwrap().len(), 2);
+        let history = [step("WORKDIR /x", 0), step("/bin/sh -c #(nop)  ENV A=1", 0), step("", 9)];
+        assert!(told(&history, 1).is_none());
+        let told = told(&history, 2).unwrap();
+        assert_eq!(told.iter().map(|step| step["empty_layer"] == true).collect::<Vec<_>>(), [false, true, false]);
     }
 
     #[test]

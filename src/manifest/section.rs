@@ -232,11 +232,11 @@ const ENFORCED: [&str; 14] = [
 
 impl Section {
     /// The keys that the manifest asks something with and this version does not carry out yet, sorted.
-    /// `null`, `false` and empty lists or objects ask for nothing; `"models": {"gateway": false}` does.
+    /// `null`, `false` and empty lists or objects ask for nothing.
     pub fn unenforced(&self) -> Vec<String> {
         self.asked
             .iter()
-            .filter(|key| !ENFORCED.contains(&key.as_str()) || (*key == "models.gateway" && !self.models.gateway))
+            .filter(|key| !ENFORCED.contains(&key.as_str()))
             .filter(|key| *key != "max_replicas" || self.max_replicas > self.min_replicas)
             .cloned()
             .collect()

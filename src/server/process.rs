@@ -183,6 +183,7 @@ pub async fn run(settings: ServerSettings, ready: impl FnOnce(&ServerFile)) -> R
     let shutdown = Shutdown::default();
     let reconcilers = shutdown.child();
     let gateway = Gateway::new(store.clone(), &shutdown);
+    lease::begin(&gateway).await?;
     shutdown.spawn_until_cancelled(lease::keep(gateway.clone()));
     let runtime: Arc<dyn Runtime> = Arc::new(DockerRuntime::new(docker, server, &reconcilers));
     let file = ServerFile {

@@ -90,14 +90,26 @@ impl Store {
         Ok(())
     }
 
-    /// Ends a rollout well: the release serves and the rollout has succeeded, in one step.
+    /// Ends a rollout well: the release serves and the rollout has succeeded, in one step. Says whether it
+    /// was still under way: one that was cancelled changes nothing.
     pub async fn finish_rollout(
         &self,
         rollout: &Rollout,
         ended: &PhaseTime,
         standby_seconds: f64,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let mut transaction = self.pool().begin().await?;
+        let done = sqlx::query(
+            "UPDATE rollouts SET state = 'succeeded', ended_at = now(), phases = phases || $2
+             WHERE id = $1 AND state = 'running'",
+        )
+        .bind(rollout.id)
+        .bind(Json([ended]))
+        .execute(&mut *transaction)
+        .await?;
+        if done.rows_affected() == 0 {
+            return Ok(false);
+        }
         // What served before stays on standby for a while, unless it is the same release anew or has read
         // other secrets than today's.
         sqlx::query(
@@ -113,16 +125,8 @@ impl Store {
         .bind(standby_seconds)
         .execute(&mut *transaction)
         .await?;
-        sqlx::query(
-            "UPDATE rollouts SET state = 'succeeded', ended_at = now(), phases = phases || $2
-             WHERE id = $1 AND state = 'running'",
-        )
-        .bind(rollout.id)
-        .bind(Json([ended]))
-        .execute(&mut *transaction)
-        .await?;
         transaction.commit().await?;
-        Ok(())
+        Ok(true)
     }
 
     /// Ends a rollout because somebody asked for it. Says whether it was still under way.

@@ -6,9 +6,10 @@
 //! (or the next run) builds nothing. They bear the label `rapidclaw.agent=e2e-…`.
 
 #![allow(dead_code, reason = "each test file uses its own part of this")]
-#![allow(clippy::print_stderr, reason = "the log of a failed test")]
 
-use rapidclaw::base::http;
+mod outside;
+
+pub use outside::*;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -406,6 +407,7 @@ impl Server {
 }
 
 impl Drop for Server {
+    #[expect(clippy::print_stderr, reason = "the one place where a failed test's server is heard")]
     fn drop(&mut self) {
         if std::thread::panicking() {
             let log = self.log();
@@ -515,104 +517,4 @@ impl Project {
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
-}
-
-/// What an HTTP server answered.
-#[derive(Debug, Clone)]
-pub struct Answer {
-    pub status: u16,
-    pub replica: Option<String>,
-    pub content_type: String,
-    pub body: Value,
-    pub text: String,
-}
-
-impl Answer {
-    /// Sees that it is a success.
-    #[track_caller]
-    pub fn ok(self) -> Self {
-        assert_eq!(self.status, 200, "{self:?}");
-        self
-    }
-
-    /// Sees that it is this problem.
-    #[track_caller]
-    #[expect(clippy::wrong_self_convention, reason = "it reads as a sentence: the answer is the problem")]
-    pub fn is_problem(self, status: u16, code: &str) -> Self {
-        assert_eq!((self.status, self.body["code"].as_str()), (status, Some(code)), "{self:?}");
-        assert_eq!(self.content_type, "application/problem+json", "{self:?}");
-        assert_eq!(self.body["status"], status, "{self:?}");
-        self
-    }
-}
-
-#[track_caller]
-pub fn get(url: &str, headers: &[(&str, &str)]) -> Answer {
-    call(reqwest::Method::GET, url, headers, None).unwrap_or_else(|error| panic!("{url}: {error:?}"))
-}
-
-#[track_caller]
-pub fn post(url: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
-    try_post(url, headers, body).unwrap_or_else(|error| panic!("{url}: {error:?}"))
-}
-
-/// A request that may get no answer.
-pub fn try_post(url: &str, headers: &[(&str, &str)], body: &Value) -> reqwest::Result<Answer> {
-    call(reqwest::Method::POST, url, headers, Some(body))
-}
-
-fn call(method: reqwest::Method, url: &str, headers: &[(&str, &str)], body: Option<&Value>) -> reqwest::Result<Answer> {
-    runtime().block_on(async {
-        let client = http::client(Duration::from_secs(5), Some(Duration::from_secs(120))).unwrap();
-        let mut request = client.request(method, url);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        if let Some(body) = body {
-            request = request.json(body);
-        }
-        let response = request.send().await?;
-        let header = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
-        let (status, replica) = (response.status().as_u16(), header("rapidclaw-replica"));
-        let content_type = header("content-type").unwrap_or_default();
-        let text = response.text().await?;
-        let body = serde_json::from_str(&text).unwrap_or_default();
-        Ok(Answer { status, replica, content_type, body, text })
-    })
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
-}
-
-/// Fails with the command that helps where there is no engine or no base image.
-pub fn need_docker() {
-    assert!(
-        docker(&["version"]).status.success(),
-        "this test needs Docker Engine, which does not answer: `sudo systemctl start docker`, or \
-         `setsid dockerd >/tmp/dockerd.log 2>&1 &`"
-    );
-    assert!(
-        docker(&["image", "inspect", BASE]).status.success(),
-        "this test needs the base image {BASE}: scripts/base-image.sh makes it"
-    );
-}
-
-pub fn docker(arguments: &[&str]) -> Output {
-    let output = Command::new("docker").args(arguments).stdin(Stdio::null()).output();
-    output.unwrap_or_else(|error| panic!("this test needs the docker command (apt-get install docker.io): {error}"))
-}
-
-/// What a docker command printed; it must succeed.
-#[track_caller]
-pub fn docker_said(arguments: &[&str]) -> String {
-    let output = docker(arguments);
-    let err = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "docker {arguments:?}: {err}");
-    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
-}
-
-fn docker_lines(arguments: &[&str]) -> BTreeSet<String> {
-    let output = docker(arguments);
-    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
 }

@@ -51,7 +51,7 @@ pub async fn run(args: &DeployArgs, global: &Global, printer: &Printer) -> Resul
         Ok(view) => view,
         Err(failure) => {
             // A key that was made is lost if it is not shown now.
-            report.print_key(printer);
+            report.print_key_of_failed(printer);
             return Err(failure);
         }
     };
@@ -104,6 +104,15 @@ impl Report<'_> {
         printer.line(line);
         printer.line(format!("url: {}", accepted.url));
         self.print_key(printer);
+    }
+
+    fn print_key_of_failed(&self, printer: &Printer) {
+        match (&self.accepted.key, printer.format()) {
+            (Some(key), Format::Json) => printer.json(&json!({
+                "agent": self.agent, "version": self.accepted.version, "outcome": "failed", "key": key,
+            })),
+            _ => self.print_key(printer),
+        }
     }
 
     fn print_key(&self, printer: &Printer) {

@@ -277,8 +277,13 @@ mod tests {
 
     #[test]
     fn a_server_of_another_version_is_named() {
-        let (url, agents_url) = (String::new(), String::new());
-        let file = ServerFile { pid: 1, url, agents_url, version: "0.0.0".into(), arguments: Vec::new() };
+        let file = ServerFile {
+            pid: 1,
+            url: String::new(),
+            agents_url: String::new(),
+            version: "0.0.0".into(),
+            arguments: vec![],
+        };
         assert_eq!(server(Some(&file)).verdict, Verdict::Warn);
         assert_eq!(server(None).verdict, Verdict::Warn);
     }
