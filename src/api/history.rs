@@ -16,6 +16,9 @@ pub struct ReleaseView {
     pub created_at: String,
     /// The commit that was built.
     pub source_revision: Option<String>,
+    /// The release that a rollback made it from.
+    #[serde(default)]
+    pub copy_of: Option<i32>,
     /// Whether it serves.
     pub serving: bool,
     /// Whether `rollback` goes to it.

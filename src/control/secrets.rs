@@ -38,7 +38,7 @@ impl Control {
         let set = set.collect::<Result<Vec<_>, _>>()?;
         // Scaled to nothing there is nobody to bring them to.
         let replace = serving.as_ref().filter(|_| agent.scale != Some(0)).map(|serving| serving.id);
-        let change = SecretChange { set: &set, unset: &request.unset, replace };
+        let change = SecretChange { set: &set, unset: &request.unset, replace, stale: agent.serving_is_stale };
         let (changed, rollout) = self.store().change_secrets(agent.id, change).await?;
         if rollout.is_some() {
             self.ensure_reconciler(&agent, Vec::new()).kick.notify_one();

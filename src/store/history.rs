@@ -5,8 +5,8 @@
 use super::{Store, StoreError};
 use crate::api::history::{AttemptView, ReleaseView, RolloutSummary, RunDetail, RunView, ThreadView};
 use crate::store::runs::RunRequest;
-use sqlx::AssertSqlSafe;
 use sqlx::types::Json;
+use sqlx::{AssertSqlSafe, Row as _};
 use uuid::Uuid;
 
 /// Which runs are looked for.
@@ -97,10 +97,10 @@ impl Store {
                ORDER BY o.ended_at DESC LIMIT 1
              )
              SELECT row_to_json(x) FROM (
-               SELECT r.version, r.image, {}, r.source_revision,
+               SELECT r.version, r.image, {}, r.source_revision, c.version AS copy_of,
                  coalesce(r.id = a.serving_release, false) AS serving, r.id IN (SELECT id FROM previous) AS previous,
                  o.state AS rollout, o.failure ->> 'message' AS failure
-               FROM releases r JOIN agents a ON a.id = r.agent_id
+               FROM releases r JOIN agents a ON a.id = r.agent_id LEFT JOIN releases c ON c.id = r.copy_of
                LEFT JOIN LATERAL (
                  SELECT state, failure FROM rollouts WHERE release_id = r.id ORDER BY created_at, id LIMIT 1
                ) o ON true
@@ -165,7 +165,6 @@ impl Store {
         );
         let row = sqlx::query(AssertSqlSafe(sql)).bind(run).fetch_optional(self.pool()).await?;
         let Some(row) = row else { return Ok(None) };
-        use sqlx::Row as _;
         let (agent, view, request, metadata): Parts =
             (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
         let (answer, fault, attempts): Rest = (row.try_get(4)?, row.try_get(5)?, row.try_get(6)?);
@@ -204,9 +203,9 @@ impl Store {
         Ok(self.views(sqlx::query_scalar(AssertSqlSafe(sql)).bind(agent).bind(thread)).await?.pop())
     }
 
-    async fn views<'q, T>(
+    async fn views<T>(
         &self,
-        query: sqlx::query::QueryScalar<'q, sqlx::Postgres, Json<T>, sqlx::postgres::PgArguments>,
+        query: sqlx::query::QueryScalar<'_, sqlx::Postgres, Json<T>, sqlx::postgres::PgArguments>,
     ) -> Result<Vec<T>, StoreError>
     where
         T: serde::de::DeserializeOwned + Send + Unpin + 'static,

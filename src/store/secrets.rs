@@ -88,6 +88,8 @@ pub struct SecretChange<'a> {
     pub unset: &'a [String],
     /// The release whose replicas are to be replaced when anything changed.
     pub replace: Option<Uuid>,
+    /// Whether they are to be replaced all the same: they have read older secrets.
+    pub stale: bool,
 }
 
 impl Store {
@@ -120,13 +122,17 @@ impl Store {
         .fetch_all(&mut *transaction)
         .await?;
         if !changed.is_empty() {
-            // Replicas on standby have read yesterday's.
-            sqlx::query("UPDATE agents SET standby_generation = NULL, standby_until = NULL WHERE id = $1")
-                .bind(agent)
-                .execute(&mut *transaction)
-                .await?;
+            // Replicas on standby have read yesterday's, and so have those that serve, where there are any.
+            sqlx::query(
+                "UPDATE agents SET standby_generation = NULL, standby_until = NULL,
+                   secrets_changed_at = CASE WHEN $2 THEN now() ELSE secrets_changed_at END WHERE id = $1",
+            )
+            .bind(agent)
+            .bind(change.replace.is_some())
+            .execute(&mut *transaction)
+            .await?;
         }
-        let rollout = match change.replace.filter(|_| !changed.is_empty()) {
+        let rollout = match change.replace.filter(|_| change.stale || !changed.is_empty()) {
             Some(release) => Some(rollouts::insert(&mut transaction, agent, release, &[], None).await?),
             None => None,
         };
@@ -150,6 +156,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::control::RolloutFailure;
     use crate::store::test_database::TestDatabase;
     use crate::store::testing::{agent, release, serving};
 
@@ -165,7 +172,7 @@ mod tests {
         let release = release(&store, agent.id).await;
         serving(&store, agent.id).await;
         let (first, unset) = ([sealed("A", "1"), sealed("B", "1")], Vec::new());
-        let change = SecretChange { set: &first, unset: &unset, replace: None };
+        let change = SecretChange { set: &first, unset: &unset, replace: None, stale: false };
         assert_eq!(store.change_secrets(agent.id, change).await.unwrap().0, ["A", "B"]);
         let before = store.view_secrets(agent.id).await.unwrap();
 
@@ -175,10 +182,19 @@ mod tests {
         assert_eq!(store.view_secrets(agent.id).await.unwrap(), before);
 
         let (second, gone) = ([sealed("B", "2"), sealed("C", "3")], vec!["A".to_owned(), "none".to_owned()]);
-        let change = SecretChange { set: &second, unset: &gone, replace: Some(release.id) };
+        let change = SecretChange { set: &second, unset: &gone, replace: Some(release.id), stale: false };
         let (changed, rollout) = store.change_secrets(agent.id, change).await.unwrap();
         assert_eq!(changed, ["A", "B", "C"]);
-        assert_eq!(rollout.unwrap().release_id, release.id);
+        let rollout = rollout.unwrap();
+        assert_eq!(rollout.release_id, release.id);
+        // That rollout fails: what serves has older secrets, and the same change begins another.
+        let failure = RolloutFailure { code: "c".into(), message: String::new(), log: Vec::new(), hints: Vec::new() };
+        store.fail_rollout(rollout.id, &failure).await.unwrap();
+        assert!(store.find_agent("a").await.unwrap().unwrap().serving_is_stale);
+        let (changed, rollout) = store.change_secrets(agent.id, SecretChange { stale: true, ..change }).await.unwrap();
+        assert!(changed.is_empty() && rollout.is_some());
+        serving(&store, agent.id).await;
+        assert!(!store.find_agent("a").await.unwrap().unwrap().serving_is_stale);
         let names: Vec<String> =
             store.view_secrets(agent.id).await.unwrap().into_iter().map(|secret| secret.name).collect();
         assert_eq!(names, ["B", "C"]);
@@ -192,7 +208,7 @@ mod tests {
         // Its first rollout is under way.
         let release = release(&store, agent.id).await;
         let set = [sealed("A", "1")];
-        let change = SecretChange { set: &set, unset: &[], replace: Some(release.id) };
+        let change = SecretChange { set: &set, unset: &[], replace: Some(release.id), stale: false };
         assert!(matches!(store.change_secrets(agent.id, change).await, Err(StoreError::RolloutUnderWay)));
         assert!(store.view_secrets(agent.id).await.unwrap().is_empty());
     }

@@ -74,7 +74,7 @@ pub enum SecretsCommand {
 pub struct ScaleArgs {
     /// The agent
     pub agent: String,
-    /// How many, 0 to the manifest's max_replicas; `auto`: the manifest's min_replicas again
+    /// How many, 0 to the manifest's `max_replicas`; `auto`: the manifest's `min_replicas` again
     #[arg(value_name = "N|auto")]
     pub replicas: Replicas,
     /// How to wait.

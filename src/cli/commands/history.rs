@@ -34,6 +34,7 @@ fn release(one: &ReleaseView) -> [String; 6] {
     let mark = match (one.serving, one.previous) {
         (true, _) => "serving",
         (false, true) => "previous",
+        _ if one.copy_of.is_some() => "old",
         _ => "-",
     };
     [
@@ -42,7 +43,7 @@ fn release(one: &ReleaseView) -> [String; 6] {
         short(one.image.strip_prefix("sha256:").unwrap_or(&one.image), IMAGE),
         one.source_revision.as_deref().map_or_else(|| "-".to_owned(), |revision| short(revision, REVISION)),
         one.rollout.map_or("-", RolloutState::as_str).to_owned(),
-        mark.to_owned(),
+        one.copy_of.map_or_else(|| mark.to_owned(), |version| format!("{mark},as-v{version}")),
     ]
 }
 

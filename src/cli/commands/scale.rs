@@ -26,12 +26,14 @@ pub async fn run(args: &ScaleArgs, global: &Global, printer: &Printer) -> Result
     let patience = args.wait.timeout.map_or(PATIENCE, Duration::from_secs);
     let progress = printer.progress();
     let mut ready = scaled.before;
-    while !args.wait.detach {
+    loop {
+        if args.wait.detach {
+            break;
+        }
         let status = client.agent(agent).await?;
         let Some(status) = status else { return Err(Failure::said(Exit::Failed, format!("{agent} is gone"))) };
         ready = status.ready;
-        // Somebody may have asked for another number meanwhile: that is theirs to wait for.
-        if (status.wanted == scaled.wanted && ready == scaled.wanted) || began.elapsed() > PATIENCE.max(patience) {
+        if status.wanted == scaled.wanted && ready == scaled.wanted {
             break;
         }
         if began.elapsed() > patience {

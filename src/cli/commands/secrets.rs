@@ -121,20 +121,22 @@ async fn change(
         printer.note(note);
     }
     let names = done.changed.join(", ");
+    // A rollout without a change: an earlier one failed to bring them.
+    let what = if names.is_empty() { "what an earlier rollout did not bring".to_owned() } else { names.clone() };
     let (line, phases) = match (done.rollout, done.version) {
-        (None, _) if done.changed.is_empty() => (format!("{agent}: nothing changed"), Vec::new()),
+        (None, _) if names.is_empty() => (format!("{agent}: nothing changed"), Vec::new()),
         (None, _) => (format!("{agent}: {names} stored; no replica runs that would need it"), Vec::new()),
         (Some(_), version) if wait.detach => {
-            (format!("{agent}: {names} stored; the replicas of {} are being replaced", release(version)), Vec::new())
+            (format!("{agent}: {what} stored; the replicas of {} are being replaced", release(version)), Vec::new())
         }
         (Some(rollout), version) => {
             let timeout = wait.timeout.map(Duration::from_secs);
             let view = watch::rollout(client, rollout, timeout, printer).await.map_err(|failure| {
-                failure.hint(format!("{names} is stored all the same: the next replicas that start have it"))
+                failure.hint(format!("{what} is stored all the same: the next replicas that start have it"))
             })?;
             let (phases, seconds) = watch::phases(&view.phases);
             let line =
-                format!("{agent}: {names} changed; {} live with it in {seconds:.1}s ({phases})", release(version));
+                format!("{agent}: {what} changed; {} live with it in {seconds:.1}s ({phases})", release(version));
             (line, view.phases)
         }
     };

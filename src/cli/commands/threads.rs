@@ -22,7 +22,7 @@ pub async fn run(args: &ThreadsArgs, global: &Global, printer: &Printer) -> Resu
         Format::Line => threads.iter().for_each(|one| printer.line(row(one).join(" "))),
         Format::Table if threads.is_empty() => printer.note(format!("{agent} has no threads")),
         Format::Table => {
-            printer.line(table(["THREAD", "STATUS", "RUNS", "CREATED", "UPDATED", "ID"], threads.iter().map(row)))
+            printer.line(table(["THREAD", "STATUS", "RUNS", "CREATED", "UPDATED", "ID"], threads.iter().map(row)));
         }
     }
     Ok(Exit::Done)
