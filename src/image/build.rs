@@ -294,13 +294,13 @@ impl Work<'_> {
             .forcerm(true)
             .build();
         let whole = target.stage.is_empty();
-        let (writing, parts) = {
-            let plan = Arc::clone(plan);
-            piped(move |pipe| match whole {
-                true => archive::write(&plan.entries, pipe),
-                false => archive::write(plan.deps_entries(), pipe),
-            })
-        };
+        let (writing, parts) =
+            {
+                let plan = Arc::clone(plan);
+                piped(move |pipe| {
+                    if whole { archive::write(&plan.entries, pipe) } else { archive::write(plan.deps_entries(), pipe) }
+                })
+            };
         let output = self.docker.build_image(options, None, Some(body_try_stream(parts)));
         let result = self.follow(plan, output).await;
         if result.is_err()
