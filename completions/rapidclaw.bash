@@ -28,6 +28,9 @@ _rapidclaw() {
             rapidclaw,destroy)
                 cmd="rapidclaw__subcmd__destroy"
                 ;;
+            rapidclaw,doctor)
+                cmd="rapidclaw__subcmd__doctor"
+                ;;
             rapidclaw,keys)
                 cmd="rapidclaw__subcmd__keys"
                 ;;
@@ -37,14 +40,35 @@ _rapidclaw() {
             rapidclaw,logout)
                 cmd="rapidclaw__subcmd__logout"
                 ;;
+            rapidclaw,logs)
+                cmd="rapidclaw__subcmd__logs"
+                ;;
+            rapidclaw,releases)
+                cmd="rapidclaw__subcmd__releases"
+                ;;
             rapidclaw,rollback)
                 cmd="rapidclaw__subcmd__rollback"
+                ;;
+            rapidclaw,rollouts)
+                cmd="rapidclaw__subcmd__rollouts"
+                ;;
+            rapidclaw,runs)
+                cmd="rapidclaw__subcmd__runs"
+                ;;
+            rapidclaw,scale)
+                cmd="rapidclaw__subcmd__scale"
+                ;;
+            rapidclaw,secrets)
+                cmd="rapidclaw__subcmd__secrets"
                 ;;
             rapidclaw,server)
                 cmd="rapidclaw__subcmd__server"
                 ;;
             rapidclaw,status)
                 cmd="rapidclaw__subcmd__status"
+                ;;
+            rapidclaw,threads)
+                cmd="rapidclaw__subcmd__threads"
                 ;;
             rapidclaw,validate)
                 cmd="rapidclaw__subcmd__validate"
@@ -61,6 +85,24 @@ _rapidclaw() {
             rapidclaw__subcmd__keys,revoke)
                 cmd="rapidclaw__subcmd__keys__subcmd__revoke"
                 ;;
+            rapidclaw__subcmd__runs,show)
+                cmd="rapidclaw__subcmd__runs__subcmd__show"
+                ;;
+            rapidclaw__subcmd__secrets,import)
+                cmd="rapidclaw__subcmd__secrets__subcmd__import"
+                ;;
+            rapidclaw__subcmd__secrets,list)
+                cmd="rapidclaw__subcmd__secrets__subcmd__list"
+                ;;
+            rapidclaw__subcmd__secrets,set)
+                cmd="rapidclaw__subcmd__secrets__subcmd__set"
+                ;;
+            rapidclaw__subcmd__secrets,unset)
+                cmd="rapidclaw__subcmd__secrets__subcmd__unset"
+                ;;
+            rapidclaw__subcmd__server,restart)
+                cmd="rapidclaw__subcmd__server__subcmd__restart"
+                ;;
             rapidclaw__subcmd__server,run)
                 cmd="rapidclaw__subcmd__server__subcmd__run"
                 ;;
@@ -73,6 +115,9 @@ _rapidclaw() {
             rapidclaw__subcmd__server,stop)
                 cmd="rapidclaw__subcmd__server__subcmd__stop"
                 ;;
+            rapidclaw__subcmd__threads,show)
+                cmd="rapidclaw__subcmd__threads__subcmd__show"
+                ;;
             *)
                 ;;
         esac
@@ -80,7 +125,7 @@ _rapidclaw() {
 
     case "${cmd}" in
         rapidclaw)
-            opts="-q -v -y -h -V --json --quiet --verbose --no-input --yes --server --help --version validate build login logout whoami deploy rollback status keys destroy server completions"
+            opts="-q -v -y -h -V --json --quiet --verbose --no-input --yes --server --help --version validate build login logout whoami deploy rollback status releases rollouts logs runs threads secrets scale keys destroy server doctor completions"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -190,6 +235,40 @@ _rapidclaw() {
                 return 0
             fi
             case "${prev}" in
+                --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rapidclaw__subcmd__doctor)
+            opts="-m -q -v -y -h --manifest --base-image --data-dir --json --quiet --verbose --no-input --yes --server --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --manifest)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -m)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --base-image)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --server)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -317,6 +396,66 @@ _rapidclaw() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        rapidclaw__subcmd__logs)
+            opts="-f -n -q -v -y -h --follow --thread --run --replica --lines --json --quiet --verbose --no-input --yes --server --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --thread)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --run)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --replica)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --lines)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -n)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rapidclaw__subcmd__releases)
+            opts="-q -v -y -h --limit --json --quiet --verbose --no-input --yes --server --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --limit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         rapidclaw__subcmd__rollback)
             opts="-q -v -y -h --agent --detach --timeout --json --quiet --verbose --no-input --yes --server --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -343,8 +482,100 @@ _rapidclaw() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        rapidclaw__subcmd__server)
-            opts="-q -v -y -h --json --quiet --verbose --no-input --yes --server --help run start stop status"
+        rapidclaw__subcmd__rollouts)
+            opts="-q -v -y -h --limit --json --quiet --verbose --no-input --yes --server --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --limit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rapidclaw__subcmd__runs)
+            opts="-q -v -y -h --thread --status --limit --json --quiet --verbose --no-input --yes --server --help show"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --thread)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --status)
+                    COMPREPLY=($(compgen -W "pending running success error timeout" -- "${cur}"))
+                    return 0
+                    ;;
+                --limit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rapidclaw__subcmd__runs__subcmd__show)
+            opts="-q -v -y -h --json --quiet --verbose --no-input --yes --server --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rapidclaw__subcmd__scale)
+            opts="-q -v -y -h --detach --timeout --json --quiet --verbose --no-input --yes --server --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rapidclaw__subcmd__secrets)
+            opts="-q -v -y -h --json --quiet --verbose --no-input --yes --server --help set list unset import"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -361,8 +592,132 @@ _rapidclaw() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        rapidclaw__subcmd__secrets__subcmd__import)
+            opts="-q -v -y -h --detach --timeout --json --quiet --verbose --no-input --yes --server --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rapidclaw__subcmd__secrets__subcmd__list)
+            opts="-q -v -y -h --json --quiet --verbose --no-input --yes --server --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rapidclaw__subcmd__secrets__subcmd__set)
+            opts="-q -v -y -h --detach --timeout --json --quiet --verbose --no-input --yes --server --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rapidclaw__subcmd__secrets__subcmd__unset)
+            opts="-q -v -y -h --detach --timeout --json --quiet --verbose --no-input --yes --server --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rapidclaw__subcmd__server)
+            opts="-q -v -y -h --json --quiet --verbose --no-input --yes --server --help run start restart stop status"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rapidclaw__subcmd__server__subcmd__restart)
+            opts="-q -v -y -h --data-dir --json --quiet --verbose --no-input --yes --server --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         rapidclaw__subcmd__server__subcmd__run)
-            opts="-q -v -y -h --data-dir --listen --agents-listen --insecure --provider --resolve --log-json --detached --json --quiet --verbose --no-input --yes --server --help"
+            opts="-q -v -y -h --data-dir --listen --agents-listen --insecure --provider --resolve --log-json --detached --takeover --json --quiet --verbose --no-input --yes --server --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -400,7 +755,7 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__server__subcmd__start)
-            opts="-q -v -y -h --data-dir --listen --agents-listen --insecure --provider --resolve --log-json --detached --json --quiet --verbose --no-input --yes --server --help"
+            opts="-q -v -y -h --data-dir --listen --agents-listen --insecure --provider --resolve --log-json --detached --takeover --json --quiet --verbose --no-input --yes --server --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -482,8 +837,48 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__status)
-            opts="-q -v -y -h --json --quiet --verbose --no-input --yes --server --help"
+            opts="-w -q -v -y -h --watch --json --quiet --verbose --no-input --yes --server --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rapidclaw__subcmd__threads)
+            opts="-q -v -y -h --limit --json --quiet --verbose --no-input --yes --server --help show"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --limit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rapidclaw__subcmd__threads__subcmd__show)
+            opts="-q -v -y -h --json --quiet --verbose --no-input --yes --server --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi

@@ -40,9 +40,17 @@ complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "whoami" -d 'Say
 complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "deploy" -d 'Build, roll out, and wait until the new release serves'
 complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "rollback" -d 'Go back to the release that served before, or to any'
 complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "status" -d 'Show agents: replicas, p95, cost per turn'
+complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "releases" -d 'List an agent\'s releases'
+complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "rollouts" -d 'List an agent\'s rollouts'
+complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "logs" -d 'Show what an agent\'s replicas wrote'
+complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "runs" -d 'List an agent\'s runs, or show one'
+complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "threads" -d 'List an agent\'s threads, or show one'
+complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "secrets" -d 'Set, list and forget an agent\'s secrets'
+complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "scale" -d 'Say how many replicas an agent shall have'
 complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "keys" -d 'Create, list and revoke an agent\'s keys'
 complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "destroy" -d 'Remove an agent with its releases, keys, secrets and threads'
 complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "server" -d 'Run, start and stop the server on this machine'
+complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "doctor" -d 'Say what is missing on this machine, and how to mend it'
 complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "completions" -d 'Print a shell\'s completions'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand validate" -s m -l manifest -d 'The manifest' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand validate" -l server -d 'The server to talk to' -r
@@ -113,12 +121,133 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollback" -l no-inpu
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollback" -s y -l yes -d 'Answer yes to every question'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollback" -s h -l help -d 'Print help'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand status" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand status" -s w -l watch -d 'Go on showing it: in place on a terminal, a line on each change elsewhere'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand status" -l json -d 'Print JSON on stdout'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand status" -s q -l quiet -d 'Print no progress and no hints'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand status" -s v -l verbose -d 'Say more; twice: everything'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand status" -l no-input -d 'Never ask'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand status" -s y -l yes -d 'Answer yes to every question'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand status" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand releases" -l limit -d 'How many, newest first' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand releases" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand releases" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand releases" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand releases" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand releases" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand releases" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand releases" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollouts" -l limit -d 'How many, newest first' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollouts" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollouts" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollouts" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollouts" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollouts" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollouts" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollouts" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logs" -l thread -d 'Only lines of this thread' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logs" -l run -d 'Only lines of this run' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logs" -l replica -d 'Only lines of this replica: its id, or the end of it' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logs" -s n -l lines -d 'How many of the lines that are there' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logs" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logs" -s f -l follow -d 'Go on with what is written from now on'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logs" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logs" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logs" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logs" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logs" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logs" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand runs; and not __fish_seen_subcommand_from show" -l thread -d 'Only runs of this thread' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand runs; and not __fish_seen_subcommand_from show" -l status -d 'Only runs in this state' -r -f -a "pending\t''
+running\t''
+success\t''
+error\t''
+timeout\t''"
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand runs; and not __fish_seen_subcommand_from show" -l limit -d 'How many, newest first' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand runs; and not __fish_seen_subcommand_from show" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand runs; and not __fish_seen_subcommand_from show" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand runs; and not __fish_seen_subcommand_from show" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand runs; and not __fish_seen_subcommand_from show" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand runs; and not __fish_seen_subcommand_from show" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand runs; and not __fish_seen_subcommand_from show" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand runs; and not __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand runs; and not __fish_seen_subcommand_from show" -a "show" -d 'Show one run: what was asked, where it was executed, what came of it'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand runs; and __fish_seen_subcommand_from show" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand runs; and __fish_seen_subcommand_from show" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand runs; and __fish_seen_subcommand_from show" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand runs; and __fish_seen_subcommand_from show" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand runs; and __fish_seen_subcommand_from show" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand runs; and __fish_seen_subcommand_from show" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand runs; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand threads; and not __fish_seen_subcommand_from show" -l limit -d 'How many, those that ran last first' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand threads; and not __fish_seen_subcommand_from show" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand threads; and not __fish_seen_subcommand_from show" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand threads; and not __fish_seen_subcommand_from show" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand threads; and not __fish_seen_subcommand_from show" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand threads; and not __fish_seen_subcommand_from show" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand threads; and not __fish_seen_subcommand_from show" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand threads; and not __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand threads; and not __fish_seen_subcommand_from show" -a "show" -d 'Show one thread: its newest checkpoint and its runs'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand threads; and __fish_seen_subcommand_from show" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand threads; and __fish_seen_subcommand_from show" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand threads; and __fish_seen_subcommand_from show" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand threads; and __fish_seen_subcommand_from show" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand threads; and __fish_seen_subcommand_from show" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand threads; and __fish_seen_subcommand_from show" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand threads; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset import" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset import" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset import" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset import" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset import" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset import" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset import" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset import" -f -a "set" -d 'Set a secret; its value comes from stdin or a hidden prompt'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset import" -f -a "list" -d 'List names and when they changed; values are never shown'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset import" -f -a "unset" -d 'Forget secrets'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset import" -f -a "import" -d 'Set all secrets of a dotenv file; what it does not name stays'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from set" -l timeout -d 'Wait this long, in seconds' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from set" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from set" -l detach -d 'Do not wait until it is done'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from set" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from set" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from set" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from set" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from set" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from set" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from list" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from list" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from list" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from list" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from list" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from list" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from unset" -l timeout -d 'Wait this long, in seconds' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from unset" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from unset" -l detach -d 'Do not wait until it is done'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from unset" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from unset" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from unset" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from unset" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from unset" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from unset" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from import" -l timeout -d 'Wait this long, in seconds' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from import" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from import" -l detach -d 'Do not wait until it is done'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from import" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from import" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from import" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from import" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from import" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from import" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand scale" -l timeout -d 'Wait this long, in seconds' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand scale" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand scale" -l detach -d 'Do not wait until it is done'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand scale" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand scale" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand scale" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand scale" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand scale" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand scale" -s h -l help -d 'Print help'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and not __fish_seen_subcommand_from create list revoke" -l server -d 'The server to talk to' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and not __fish_seen_subcommand_from create list revoke" -l json -d 'Print JSON on stdout'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and not __fish_seen_subcommand_from create list revoke" -s q -l quiet -d 'Print no progress and no hints'
@@ -158,17 +287,18 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand destroy" -s v -l ver
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand destroy" -l no-input -d 'Never ask'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand destroy" -s y -l yes -d 'Answer yes to every question'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand destroy" -s h -l help -d 'Print help'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start stop status" -l server -d 'The server to talk to' -r
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start stop status" -l json -d 'Print JSON on stdout'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start stop status" -s q -l quiet -d 'Print no progress and no hints'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start stop status" -s v -l verbose -d 'Say more; twice: everything'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start stop status" -l no-input -d 'Never ask'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start stop status" -s y -l yes -d 'Answer yes to every question'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start stop status" -s h -l help -d 'Print help'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start stop status" -f -a "run" -d 'Run the server in the foreground'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start stop status" -f -a "start" -d 'Start the server in the background, and wait until it answers'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start stop status" -f -a "stop" -d 'Stop the server on this machine, its replicas and its Postgres; all data stay'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start stop status" -f -a "status" -d 'Say whether a server runs on this machine'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status" -f -a "run" -d 'Run the server in the foreground'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status" -f -a "start" -d 'Start the server in the background, and wait until it answers'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status" -f -a "restart" -d 'Replace the server on this machine by this binary, without failing a request'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status" -f -a "stop" -d 'Stop the server on this machine, its replicas and its Postgres; all data stay'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status" -f -a "status" -d 'Say whether a server runs on this machine'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l data-dir -d 'The data folder; /var/lib/rapidclaw for root, the XDG data folder else' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l listen -d 'Where the control API answers' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l agents-listen -d 'Where agents answer' -r
@@ -178,6 +308,7 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_s
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l insecure -d 'Listen on other addresses than loopback\'s without TLS'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l log-json -d 'Write the log as JSON'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l detached -d 'Begin a session of its own (`server start` does)'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l takeover -d 'Take over from the server that runs (`server restart` does)'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l json -d 'Print JSON on stdout'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -s q -l quiet -d 'Print no progress and no hints'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -s v -l verbose -d 'Say more; twice: everything'
@@ -193,12 +324,21 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_s
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l insecure -d 'Listen on other addresses than loopback\'s without TLS'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l log-json -d 'Write the log as JSON'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l detached -d 'Begin a session of its own (`server start` does)'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l takeover -d 'Take over from the server that runs (`server restart` does)'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l json -d 'Print JSON on stdout'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -s q -l quiet -d 'Print no progress and no hints'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -s v -l verbose -d 'Say more; twice: everything'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l no-input -d 'Never ask'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -s y -l yes -d 'Answer yes to every question'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from restart" -l data-dir -d 'The data folder; /var/lib/rapidclaw for root, the XDG data folder else' -r -F
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from restart" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from restart" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from restart" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from restart" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from restart" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from restart" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from restart" -s h -l help -d 'Print help'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from stop" -l data-dir -d 'The data folder; /var/lib/rapidclaw for root, the XDG data folder else' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from stop" -l server -d 'The server to talk to' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from stop" -l json -d 'Print JSON on stdout'
@@ -215,6 +355,16 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_s
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from status" -l no-input -d 'Never ask'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from status" -s y -l yes -d 'Answer yes to every question'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from status" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand doctor" -s m -l manifest -d 'The manifest' -r -F
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand doctor" -l base-image -d 'The image that builds stand on' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand doctor" -l data-dir -d 'The data folder of the server on this machine' -r -F
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand doctor" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand doctor" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand doctor" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand doctor" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand doctor" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand doctor" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand doctor" -s h -l help -d 'Print help'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand completions" -l server -d 'The server to talk to' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand completions" -l json -d 'Print JSON on stdout'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand completions" -s q -l quiet -d 'Print no progress and no hints'
