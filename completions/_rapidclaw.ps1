@@ -43,7 +43,7 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
             [CompletionResult]::new('rollback', 'rollback', [CompletionResultType]::ParameterValue, 'Go back to the release that served before, or to any')
             [CompletionResult]::new('status', 'status', [CompletionResultType]::ParameterValue, 'Show agents: replicas, p95, cost per turn')
             [CompletionResult]::new('releases', 'releases', [CompletionResultType]::ParameterValue, 'List an agent''s releases')
-            [CompletionResult]::new('rollouts', 'rollouts', [CompletionResultType]::ParameterValue, 'List an agent''s rollouts')
+            [CompletionResult]::new('rollouts', 'rollouts', [CompletionResultType]::ParameterValue, 'List an agent''s rollouts; watch or cancel the one under way')
             [CompletionResult]::new('logs', 'logs', [CompletionResultType]::ParameterValue, 'Show what an agent''s replicas wrote')
             [CompletionResult]::new('runs', 'runs', [CompletionResultType]::ParameterValue, 'List an agent''s runs, or show one')
             [CompletionResult]::new('threads', 'threads', [CompletionResultType]::ParameterValue, 'List an agent''s threads, or show one')
@@ -210,6 +210,8 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
         'rapidclaw;rollouts' {
             [CompletionResult]::new('--limit', '--limit', [CompletionResultType]::ParameterName, 'How many, newest first')
             [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to')
+            [CompletionResult]::new('--watch', '--watch', [CompletionResultType]::ParameterName, 'Watch the rollout under way to its end, as deploy does')
+            [CompletionResult]::new('--cancel', '--cancel', [CompletionResultType]::ParameterName, 'End the rollout under way; what served before serves on')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON on stdout')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print no progress and no hints')

@@ -483,7 +483,7 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__rollouts)
-            opts="-q -v -y -h --limit --json --quiet --verbose --no-input --yes --server --help"
+            opts="-q -v -y -h --limit --watch --cancel --json --quiet --verbose --no-input --yes --server --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

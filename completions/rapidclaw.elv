@@ -40,7 +40,7 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
             cand rollback 'Go back to the release that served before, or to any'
             cand status 'Show agents: replicas, p95, cost per turn'
             cand releases 'List an agent''s releases'
-            cand rollouts 'List an agent''s rollouts'
+            cand rollouts 'List an agent''s rollouts; watch or cancel the one under way'
             cand logs 'Show what an agent''s replicas wrote'
             cand runs 'List an agent''s runs, or show one'
             cand threads 'List an agent''s threads, or show one'
@@ -197,6 +197,8 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
         &'rapidclaw;rollouts'= {
             cand --limit 'How many, newest first'
             cand --server 'The server to talk to'
+            cand --watch 'Watch the rollout under way to its end, as deploy does'
+            cand --cancel 'End the rollout under way; what served before serves on'
             cand --json 'Print JSON on stdout'
             cand -q 'Print no progress and no hints'
             cand --quiet 'Print no progress and no hints'

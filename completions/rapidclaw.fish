@@ -41,7 +41,7 @@ complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "deploy" -d 'Bui
 complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "rollback" -d 'Go back to the release that served before, or to any'
 complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "status" -d 'Show agents: replicas, p95, cost per turn'
 complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "releases" -d 'List an agent\'s releases'
-complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "rollouts" -d 'List an agent\'s rollouts'
+complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "rollouts" -d 'List an agent\'s rollouts; watch or cancel the one under way'
 complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "logs" -d 'Show what an agent\'s replicas wrote'
 complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "runs" -d 'List an agent\'s runs, or show one'
 complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "threads" -d 'List an agent\'s threads, or show one'
@@ -138,6 +138,8 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand releases" -s y -l ye
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand releases" -s h -l help -d 'Print help'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollouts" -l limit -d 'How many, newest first' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollouts" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollouts" -l watch -d 'Watch the rollout under way to its end, as deploy does'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollouts" -l cancel -d 'End the rollout under way; what served before serves on'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollouts" -l json -d 'Print JSON on stdout'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollouts" -s q -l quiet -d 'Print no progress and no hints'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollouts" -s v -l verbose -d 'Say more; twice: everything'

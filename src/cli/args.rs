@@ -3,8 +3,8 @@
 mod operations;
 
 pub use operations::{
-    DoctorArgs, HistoryArgs, LogsArgs, Replicas, RunsArgs, RunsCommand, ScaleArgs, SecretsArgs, SecretsCommand,
-    ThreadsArgs, ThreadsCommand, WaitArgs,
+    DoctorArgs, HistoryArgs, LogsArgs, Replicas, RolloutsArgs, RunsArgs, RunsCommand, ScaleArgs, SecretsArgs,
+    SecretsCommand, ThreadsArgs, ThreadsCommand, WaitArgs,
 };
 
 use crate::base::env;
@@ -71,8 +71,8 @@ pub enum Command {
     Status(StatusArgs),
     /// List an agent's releases
     Releases(HistoryArgs),
-    /// List an agent's rollouts
-    Rollouts(HistoryArgs),
+    /// List an agent's rollouts; watch or cancel the one under way
+    Rollouts(RolloutsArgs),
     /// Show what an agent's replicas wrote
     Logs(LogsArgs),
     /// List an agent's runs, or show one

@@ -267,10 +267,14 @@ impl Reconciler {
             }
         }
         let drain = self.drain_timeout();
+        let ready = member.ready().map(|(replica, _)| replica);
+        if let Some(replica) = &ready {
+            replica.retire();
+        }
         let control = self.control.clone();
         let agent = self.agent.name.clone();
         self.control.0.parts.shutdown.spawn_until_cancelled(async move {
-            if let Some((replica, _)) = member.ready() {
+            if let Some(replica) = ready {
                 hand_over(&replica, drain).await;
             }
             member.end.cancel();

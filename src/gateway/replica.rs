@@ -35,6 +35,7 @@ pub struct Replica {
     last_begun: AtomicU64,
     alive: AtomicBool,
     responsive: AtomicBool,
+    retired: AtomicBool,
     sender: FrameSender,
     runs: Mutex<HashMap<Uuid, Active>>,
     committer: Committer,
@@ -118,6 +119,7 @@ impl Replica {
             last_begun: AtomicU64::new(0),
             alive: AtomicBool::new(true),
             responsive: AtomicBool::new(true),
+            retired: AtomicBool::new(false),
             sender,
             runs: Mutex::default(),
             committer,
@@ -193,7 +195,12 @@ impl Replica {
 
     /// Whether runs can be given to it.
     pub fn is_alive(&self) -> bool {
-        self.alive.load(Ordering::Acquire)
+        self.alive.load(Ordering::Acquire) && !self.retired.load(Ordering::Acquire)
+    }
+
+    /// Takes no runs from now on, whoever still knows it; those in flight go on.
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
     }
 
     /// Whether it has answered lately; one that has not is busy in a way that keeps it from answering.
@@ -222,7 +229,9 @@ impl Replica {
         let taken = self
             .in_flight
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| (count < self.capacity).then_some(count + 1));
-        taken.is_ok().then(|| Slot(Arc::clone(self)))
+        let slot = taken.is_ok().then(|| Slot(Arc::clone(self)))?;
+        // Looked at once the place is taken: whoever retires it waits for that place.
+        (!self.retired.load(Ordering::Acquire)).then_some(slot)
     }
 
     /// Gives a run to the replica. The receiver gets its end, once; nothing when the replica is gone.

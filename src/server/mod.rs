@@ -5,6 +5,7 @@
 
 mod agents_api;
 mod control_api;
+mod ending;
 mod error;
 mod extract;
 mod handover;

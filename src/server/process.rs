@@ -1,5 +1,6 @@
 //! The server from start to stop: data folder, Postgres, engine, listeners, signals.
 
+use super::ending::Running;
 use super::handover::{self, Private, Talk};
 use super::listener::Doors;
 use super::{App, KnownHosts, agents_api, control_api};
@@ -8,7 +9,7 @@ use crate::base::shutdown::{CancellationToken, Shutdown};
 use crate::base::{ids, paths};
 use crate::control::{Control, ControlError, Parts};
 use crate::egress::{Override, Resolver};
-use crate::gateway::{Gateway, committer::chain, lease};
+use crate::gateway::{Gateway, lease};
 use crate::models::ProviderOverride;
 use crate::runtime::docker::{DockerRuntime, engine};
 use crate::runtime::folders::RunDir;
@@ -16,26 +17,14 @@ use crate::runtime::{Runtime, RuntimeError};
 use crate::store::postgres::{self, Managed, PostgresError};
 use crate::store::{Store, StoreError};
 use serde::{Deserialize, Serialize};
+
 use std::fs::{File, TryLockError};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-
-/// How long requests in flight may go on when the server stops.
-const REQUEST_GRACE: Duration = Duration::from_secs(10);
-/// After a handover, how long connections that are open may bring their next request: it is answered, and
-/// tells the client to close.
-const LINGER: Duration = Duration::from_secs(2);
-/// After a handover, how long what was taken may go on.
-const HANDED_OVER_GRACE: Duration = Duration::from_secs(15 * 60);
-/// How long a replica may take to end.
-const REPLICA_GRACE: Duration = Duration::from_secs(5);
-/// How long tasks may take to end at last.
-const TASK_GRACE: Duration = Duration::from_secs(5);
 
 /// What a server is told.
 #[derive(Debug, Clone)]
@@ -164,7 +153,7 @@ pub async fn run(settings: ServerSettings, ready: impl FnOnce(&ServerFile)) -> R
     let data_error = |source| ServerError::DataDir { path: data_dir.display().to_string(), source };
     // Postgres' user has to pass through; what is private in it has its own mode.
     paths::ensure_dir(data_dir, 0o711).map_err(data_error)?;
-    let Place { lock, listener, agents_listener, private, mut talk } = take_place(&settings).await?;
+    let Place { lock, listener, agents_listener, private, talk } = take_place(&settings).await?;
     let docker = engine::connect().await?;
     let (postgres, options) = match &private.database_url {
         Some(url) => (None, postgres::connect(url).await?),
@@ -174,6 +163,40 @@ pub async fn run(settings: ServerSettings, ready: impl FnOnce(&ServerFile)) -> R
             (Some(managed), options)
         }
     };
+    let takes_over = talk.is_some();
+    let served =
+        serve(&settings, Began { lock, listener, agents_listener, private, talk, docker, options }, ready).await;
+    match (postgres, served) {
+        (_, Ok(true)) => return Ok(()),
+        (Some(postgres), Ok(false)) => postgres.stop().await?,
+        // A server that cannot serve leaves no Postgres behind, unless another serves with it.
+        (Some(postgres), Err(error)) if !takes_over => {
+            let _ = postgres.stop().await;
+            return Err(error);
+        }
+        (_, Err(error)) => return Err(error),
+        (None, Ok(false)) => {}
+    }
+    tracing::info!("the server has stopped");
+    Ok(())
+}
+
+/// What a server serves with.
+struct Began {
+    lock: File,
+    listener: TcpListener,
+    agents_listener: TcpListener,
+    private: Private,
+    talk: Option<Talk>,
+    docker: engine::Engine,
+    options: postgres::ConnectOptions,
+}
+
+/// Serves until the end. Says whether another server has taken over.
+async fn serve(settings: &ServerSettings, began: Began, ready: impl FnOnce(&ServerFile)) -> Result<bool, ServerError> {
+    let Began { lock, listener, agents_listener, private, mut talk, docker, options } = began;
+    let data_dir = &settings.data_dir;
+    let data_error = |source| ServerError::DataDir { path: data_dir.display().to_string(), source };
     let store = Store::open(options).await?;
     let server = store.server_id().await?;
     let key = MasterKey::ensure(&key_file(data_dir))?;
@@ -214,13 +237,12 @@ pub async fn run(settings: ServerSettings, ready: impl FnOnce(&ServerFile)) -> R
     let app = App { control: control.clone(), hosts, closing: closing.clone() };
     let doors = Doors::default();
     let (listener, agents_listener) = (Arc::new(listener), Arc::new(agents_listener));
-    let serve = |listener: &Arc<TcpListener>, router: axum::Router| {
+    let open = |listener: &Arc<TcpListener>, router: axum::Router| {
         let (closing, door) = (closing.clone(), doors.door(Arc::clone(listener)));
         let router = doors.route(router);
         shutdown.spawn(async move { axum::serve(door, router).with_graceful_shutdown(closing.cancelled_owned()).await })
     };
-    let servers =
-        [serve(&listener, control_api::router(app.clone())), serve(&agents_listener, agents_api::router(app))];
+    let servers = [open(&listener, control_api::router(app.clone())), open(&agents_listener, agents_api::router(app))];
     let text = serde_json::to_vec_pretty(&file).unwrap_or_default();
     paths::write_atomically(&server_file(data_dir), &text, 0o644).map_err(data_error)?;
     talk_on(talk, "serving", None).await?;
@@ -229,49 +251,19 @@ pub async fn run(settings: ServerSettings, ready: impl FnOnce(&ServerFile)) -> R
 
     let next = successor(data_dir, &lock, [&listener, &agents_listener], &private, &control);
     let handed_over = tokio::select! {
-        signal = stop_signal() => {
-            signal.map_err(ServerError::Signals)?;
-            tracing::info!("the server stops");
-            false
-        }
-        () = next => {
-            tracing::info!("another server has taken over; what was taken here ends here");
-            true
-        }
+        signal = stop_signal() => signal.map(|()| false).map_err(ServerError::Signals)?,
+        () = next => true,
     };
+    let running = Running { control, gateway, store, shutdown, reconcilers, closing, doors, servers };
     if handed_over {
         // The next server has the lock as well; this one shall not hold it when that stops.
         drop(lock);
-        doors.close();
-        tokio::time::sleep(LINGER).await;
-        closing.cancel();
-        for server in servers {
-            let _ = tokio::time::timeout(HANDED_OVER_GRACE, server).await;
-        }
-        gateway.settle(HANDED_OVER_GRACE).await;
-        let _ = store.drop_lease(gateway.id()).await;
-        shutdown.finish(TASK_GRACE).await;
-        return Ok(());
+        running.leave().await;
+        return Ok(true);
     }
-    closing.cancel();
-    for server in servers {
-        let _ = tokio::time::timeout(REQUEST_GRACE, server).await;
-    }
-    reconcilers.cancel();
-    if let Err(error) = control.stop_replicas(REPLICA_GRACE).await {
-        tracing::warn!(error = %chain(&error), "replicas may still run");
-    }
-    gateway.dismiss();
-    gateway.settle(TASK_GRACE).await;
-    let _ = store.drop_lease(gateway.id()).await;
-    shutdown.finish(TASK_GRACE).await;
-    store.pool().close().await;
+    running.stop().await;
     let _ = std::fs::remove_file(server_file(data_dir));
-    if let Some(postgres) = postgres {
-        postgres.stop().await?;
-    }
-    tracing::info!("the server has stopped");
-    Ok(())
+    Ok(false)
 }
 
 /// What a server begins with.

@@ -136,6 +136,20 @@ pub struct HistoryArgs {
     pub limit: u32,
 }
 
+/// `rollouts`.
+#[derive(Debug, Args)]
+pub struct RolloutsArgs {
+    /// Whose, and how many.
+    #[command(flatten)]
+    pub history: HistoryArgs,
+    /// Watch the rollout under way to its end, as deploy does
+    #[arg(long, conflicts_with = "cancel")]
+    pub watch: bool,
+    /// End the rollout under way; what served before serves on
+    #[arg(long)]
+    pub cancel: bool,
+}
+
 /// `runs`.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]

@@ -2,7 +2,7 @@
 
 use super::watch;
 use crate::api::history::{ReleaseView, RolloutSummary};
-use crate::cli::args::{Global, HistoryArgs};
+use crate::cli::args::{Global, HistoryArgs, RolloutsArgs};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::session;
 use crate::cli::ui::{Format, Printer, table};
@@ -48,8 +48,29 @@ fn release(one: &ReleaseView) -> [String; 6] {
 }
 
 /// Newest first.
-pub async fn rollouts(args: &HistoryArgs, global: &Global, printer: &Printer) -> Result<Exit, Failure> {
-    let rollouts = session::client(global)?.rollouts(&args.agent, args.limit).await?;
+pub async fn rollouts(args: &RolloutsArgs, global: &Global, printer: &Printer) -> Result<Exit, Failure> {
+    let client = session::client(global)?;
+    let rollouts = client.rollouts(&args.history.agent, args.history.limit).await?;
+    if args.watch || args.cancel {
+        let Some(running) = rollouts.iter().find(|one| one.state == RolloutState::Running) else {
+            return Err(Failure::said(Exit::Failed, format!("no rollout of {} is under way", args.history.agent)));
+        };
+        if args.cancel {
+            client.cancel_rollout(running.id).await?;
+            printer.line(format!("the rollout of {} v{} is cancelled", args.history.agent, running.version));
+            return Ok(Exit::Done);
+        }
+        let view = watch::rollout(&client, running.id, None, printer).await?;
+        let (phases, seconds) = watch::phases(&view.phases);
+        match printer.format() {
+            Format::Json => printer.json(&view),
+            Format::Line | Format::Table => {
+                printer.line(format!("{} v{} live in {seconds:.1}s ({phases})", view.agent, view.version));
+            }
+        }
+        return Ok(Exit::Done);
+    }
+    let args = &args.history;
     match printer.format() {
         Format::Json => printer.json(&rollouts),
         Format::Line => rollouts.iter().for_each(|one| printer.line(rollout(one).join(" "))),

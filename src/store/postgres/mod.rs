@@ -20,6 +20,8 @@ use cluster::{Layout, Seen};
 pub use error::PostgresError;
 pub use external::connect;
 pub use pool::pool;
+/// How to connect to a database.
+pub use sqlx::postgres::PgConnectOptions as ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 use std::path::{Path, PathBuf};

@@ -1,0 +1,74 @@
+//! The two ways a server ends: it stops, or another one has taken over.
+
+use super::listener::Doors;
+use crate::base::shutdown::{CancellationToken, Shutdown};
+use crate::control::Control;
+use crate::gateway::Gateway;
+use crate::gateway::committer::chain;
+use crate::store::Store;
+use std::io;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+
+/// How long requests in flight may go on when the server stops.
+const REQUEST_GRACE: Duration = Duration::from_secs(10);
+/// After a handover, how long connections that are open may bring their next request: it is answered, and
+/// tells the client to close.
+const LINGER: Duration = Duration::from_secs(2);
+/// After a handover, how long what was taken may go on.
+const HANDED_OVER_GRACE: Duration = Duration::from_secs(15 * 60);
+/// How long a replica may take to end.
+const REPLICA_GRACE: Duration = Duration::from_secs(5);
+/// How long tasks may take to end at last.
+const TASK_GRACE: Duration = Duration::from_secs(5);
+
+/// What runs, on its way to its end.
+pub struct Running {
+    pub control: Control,
+    pub gateway: Gateway,
+    pub store: Store,
+    /// Ends all tasks.
+    pub shutdown: Shutdown,
+    /// Ends those that look after replicas.
+    pub reconcilers: Shutdown,
+    /// Closes open connections.
+    pub closing: CancellationToken,
+    /// Closes the listeners.
+    pub doors: Doors,
+    pub servers: [JoinHandle<io::Result<()>>; 2],
+}
+
+impl Running {
+    /// The server is being stopped: requests in flight have a moment, then the replicas end. Runs that have
+    /// not ended go on when the server is back.
+    pub async fn stop(self) {
+        tracing::info!("the server stops");
+        self.closing.cancel();
+        for server in self.servers {
+            let _ = tokio::time::timeout(REQUEST_GRACE, server).await;
+        }
+        self.reconcilers.cancel();
+        if let Err(error) = self.control.stop_replicas(REPLICA_GRACE).await {
+            tracing::warn!(error = %chain(&error), "replicas may still run");
+        }
+        self.gateway.dismiss();
+        self.gateway.settle(TASK_GRACE).await;
+        let _ = self.store.drop_lease(self.gateway.id()).await;
+        self.shutdown.finish(TASK_GRACE).await;
+        self.store.pool().close().await;
+    }
+
+    /// Another server serves in this one's place: what was taken here ends here, and the replicas live on.
+    pub async fn leave(self) {
+        tracing::info!("another server has taken over; what was taken here ends here");
+        self.doors.close();
+        tokio::time::sleep(LINGER).await;
+        self.closing.cancel();
+        for server in self.servers {
+            let _ = tokio::time::timeout(HANDED_OVER_GRACE, server).await;
+        }
+        self.gateway.settle(HANDED_OVER_GRACE).await;
+        let _ = self.store.drop_lease(self.gateway.id()).await;
+        self.shutdown.finish(TASK_GRACE).await;
+    }
+}
