@@ -164,8 +164,10 @@ pub async fn run(settings: ServerSettings, ready: impl FnOnce(&ServerFile)) -> R
         }
     };
     let takes_over = talk.is_some();
-    let served =
-        serve(&settings, Began { lock, listener, agents_listener, private, talk, docker, options }, ready).await;
+    // Held until Postgres has stopped: a free lock says that all has ended.
+    let mut lock = Some(lock);
+    let began = Began { lock: &mut lock, listener, agents_listener, private, talk, docker, options };
+    let served = serve(&settings, began, ready).await;
     match (postgres, served) {
         (_, Ok(true)) => return Ok(()),
         (Some(postgres), Ok(false)) => postgres.stop().await?,
@@ -182,8 +184,9 @@ pub async fn run(settings: ServerSettings, ready: impl FnOnce(&ServerFile)) -> R
 }
 
 /// What a server serves with.
-struct Began {
-    lock: File,
+struct Began<'a> {
+    /// Gone once another server has taken over: it has it, too.
+    lock: &'a mut Option<File>,
     listener: TcpListener,
     agents_listener: TcpListener,
     private: Private,
@@ -193,7 +196,11 @@ struct Began {
 }
 
 /// Serves until the end. Says whether another server has taken over.
-async fn serve(settings: &ServerSettings, began: Began, ready: impl FnOnce(&ServerFile)) -> Result<bool, ServerError> {
+async fn serve(
+    settings: &ServerSettings,
+    began: Began<'_>,
+    ready: impl FnOnce(&ServerFile),
+) -> Result<bool, ServerError> {
     let Began { lock, listener, agents_listener, private, mut talk, docker, options } = began;
     let data_dir = &settings.data_dir;
     let data_error = |source| ServerError::DataDir { path: data_dir.display().to_string(), source };
@@ -249,15 +256,17 @@ async fn serve(settings: &ServerSettings, began: Began, ready: impl FnOnce(&Serv
     tracing::info!(url = file.url, agents_url = file.agents_url, pid = file.pid, "the server answers");
     ready(&file);
 
-    let next = successor(data_dir, &lock, [&listener, &agents_listener], &private, &control);
-    let handed_over = tokio::select! {
-        signal = stop_signal() => signal.map(|()| false).map_err(ServerError::Signals)?,
-        () = next => true,
+    let handed_over = {
+        let next = successor(data_dir, lock.as_ref(), [&listener, &agents_listener], &private, &control);
+        tokio::select! {
+            signal = stop_signal() => signal.map(|()| false).map_err(ServerError::Signals)?,
+            () = next => true,
+        }
     };
     let running = Running { control, gateway, store, shutdown, reconcilers, closing, doors, servers };
     if handed_over {
         // The next server has the lock as well; this one shall not hold it when that stops.
-        drop(lock);
+        *lock = None;
         running.leave().await;
         return Ok(true);
     }
@@ -324,11 +333,17 @@ async fn talk_on(
 }
 
 /// Returns when another server serves in this one's place. One that fails on the way changes nothing.
-async fn successor(data_dir: &Path, lock: &File, listeners: [&TcpListener; 2], private: &Private, control: &Control) {
-    let socket = match handover::listen(data_dir) {
-        Ok(socket) => Arc::new(socket),
-        Err(error) => {
-            tracing::warn!(%error, "no restart can take over from this server");
+async fn successor(
+    data_dir: &Path,
+    lock: Option<&File>,
+    listeners: [&TcpListener; 2],
+    private: &Private,
+    control: &Control,
+) {
+    let (socket, lock) = match (handover::listen(data_dir), lock) {
+        (Ok(socket), Some(lock)) => (Arc::new(socket), lock),
+        (socket, _) => {
+            tracing::warn!(error = ?socket.err(), "no restart can take over from this server");
             return std::future::pending().await;
         }
     };
