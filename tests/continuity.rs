@@ -116,7 +116,7 @@ fn whole(server: &Server, key: &str, turns: &BTreeMap<String, usize>) {
 
 #[test]
 fn under_load_no_change_and_no_kill_loses_or_repeats_anything() {
-    // Given an agent under the load of four clients.
+    // Given an agent under the load of eight clients.
     let mut server = Server::start();
     let project = Project::new("steps").replicas(2).graph(&steps("v1")).env("PAUSE=0.05\n");
     let key = server.deploy(&project).ok().key();
@@ -133,7 +133,7 @@ fn under_load_no_change_and_no_kill_loses_or_repeats_anything() {
 
     let at = server.agents_url.clone();
     std::thread::scope(|scope| {
-        for number in 0..4 {
+        for number in 0..8 {
             let (at, key, stop, seen) = (&at, &key, &stop, &seen);
             scope.spawn(move || client(at, key, number, stop, seen));
         }
@@ -173,7 +173,7 @@ fn under_load_no_change_and_no_kill_loses_or_repeats_anything() {
     // then every request was answered, and every thread is whole.
     let seen = seen.into_inner().unwrap();
     assert_eq!(seen.failed, Vec::<String>::new());
-    assert_eq!(seen.turns.len(), 4);
+    assert_eq!(seen.turns.len(), 8);
     whole(&server, &key, &seen.turns);
 }
 

@@ -20,7 +20,9 @@ pub struct Doors(CancellationToken);
 
 /// One listener.
 pub struct Door {
-    listener: Arc<TcpListener>,
+    /// Gone once it is closed: another process may bind the port.
+    listener: Option<Arc<TcpListener>>,
+    address: std::io::Result<SocketAddr>,
     closed: CancellationToken,
 }
 
@@ -32,7 +34,7 @@ impl Doors {
 
     /// A listener that closes with all others.
     pub fn door(&self, listener: Arc<TcpListener>) -> Door {
-        Door { listener, closed: self.0.clone() }
+        Door { address: listener.local_addr(), listener: Some(listener), closed: self.0.clone() }
     }
 
     /// Routes whose answers tell clients to close once the doors are closed.
@@ -59,10 +61,15 @@ impl Listener for Door {
 
     async fn accept(&mut self) -> (TcpStream, SocketAddr) {
         loop {
+            let Some(listener) = &self.listener else { return std::future::pending().await };
             let accepted = tokio::select! {
                 biased;
-                () = self.closed.cancelled() => return std::future::pending().await,
-                accepted = self.listener.accept() => accepted,
+                () = self.closed.cancelled() => None,
+                accepted = listener.accept() => Some(accepted),
+            };
+            let Some(accepted) = accepted else {
+                self.listener = None;
+                continue;
             };
             match accepted {
                 Ok((stream, address)) => {
@@ -78,6 +85,6 @@ impl Listener for Door {
     }
 
     fn local_addr(&self) -> std::io::Result<SocketAddr> {
-        self.listener.local_addr()
+        self.address.as_ref().copied().map_err(|error| error.kind().into())
     }
 }

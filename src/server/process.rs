@@ -267,6 +267,7 @@ async fn serve(
     if handed_over {
         // The next server has the lock as well; this one shall not hold it when that stops.
         *lock = None;
+        drop((listener, agents_listener));
         running.leave().await;
         return Ok(true);
     }
