@@ -298,37 +298,3 @@ async fn tunnels_end_at_shutdown() {
     assert!(scene.shutdown.finish(DEADLINE).await);
     assert!(rest(stream).await.is_empty());
 }
-
-/// Figures: `cargo nextest run --cargo-profile quick --lib egress --run-ignored only --no-capture`.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement"]
-async fn throughput_of_one_tunnel() {
-    const TOTAL: usize = 4 << 30;
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let scene = Scene::new(Policy::open(), Resolver::for_tests(&[("db.example", address)]));
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let block = vec![7; 256 * 1024];
-                while stream.write_all(&block).await.is_ok() {}
-            });
-        }
-    });
-    let mut buffer = vec![0; 256 * 1024];
-    let mut direct = TcpStream::connect(address).await.unwrap();
-    let direct_rate = rate(&mut direct, &mut buffer, TOTAL).await;
-    let mut proxied = scene.connect(&format!("db.example:{}", address.port())).await;
-    let proxied_rate = rate(&mut proxied, &mut buffer, TOTAL).await;
-    tracing_subscriber::fmt().try_init().ok();
-    tracing::info!(direct_rate, proxied_rate, "MB/s down");
-}
-
-async fn rate(stream: &mut (impl tokio::io::AsyncRead + Unpin), buffer: &mut [u8], total: usize) -> usize {
-    let start = Instant::now();
-    let mut read = 0;
-    while read < total {
-        read += stream.read(buffer).await.unwrap();
-    }
-    read / usize::try_from(start.elapsed().as_micros()).unwrap().max(1)
-}

@@ -14,7 +14,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
 
@@ -309,32 +309,4 @@ async fn an_upstream_that_is_not_there_is_named() {
     let text = answer.text().await.unwrap();
     assert!(text.contains("127.0.0.1") && text.contains("server_error"), "{text}");
     assert!(!text.contains("sk-real") && !text.contains("secret=1"), "{text}");
-}
-
-/// Figures: `cargo nextest run --cargo-profile quick --lib models --run-ignored only --no-capture`.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement"]
-async fn latency_added_to_a_call() {
-    let mut scene = Scene::usual().await;
-    let direct = crate::base::http::client(DEADLINE, None).unwrap();
-    let through = scene.client();
-    let urls = [
-        (direct, format!("http://{}/v1/chat/completions", scene.upstream)),
-        (through, "http://127.0.0.1:4180/openai/v1/chat/completions".to_owned()),
-    ];
-    let mut medians = Vec::new();
-    for (client, url) in &urls {
-        let mut taken = Vec::new();
-        for _ in 0..3000 {
-            let start = Instant::now();
-            let request = client.post(url).bearer_auth(GATEWAY_KEY).body(vec![b'x'; 2048]);
-            request.send().await.unwrap().bytes().await.unwrap();
-            taken.push(start.elapsed());
-            scene.seen().await;
-        }
-        taken.sort_unstable();
-        medians.push((taken[1500], taken[2970]));
-    }
-    tracing_subscriber::fmt().try_init().ok();
-    tracing::info!(?medians, "p50 and p99, direct and through the gateway");
 }

@@ -8,21 +8,21 @@ import os
 import sys
 from pathlib import Path
 
+import langgraph.checkpoint.conformance  # noqa: F401 - what is tested against: no test without it
+import psycopg
 import pytest
 from gateway import SECRET, Gateway
 from postgres import binaries, postgres
 from stores import MemoryStore, PostgresStore
 
-pytest.importorskip("langgraph.checkpoint.conformance")
-psycopg = pytest.importorskip("psycopg")
 HELLO = {"messages": [{"role": "user", "content": "hello"}]}
-needs_postgres = pytest.mark.skipif(binaries() is None, reason="no Postgres binaries on this machine")
 
 
 @pytest.fixture(scope="module")
 def database():
     from langgraph.checkpoint.postgres import PostgresSaver
 
+    assert binaries() is not None, "no Postgres binaries on this machine: scripts/test.sh gets them"
     with postgres() as uri:
         with PostgresSaver.from_conn_string(uri) as saver:
             saver.setup()
@@ -57,7 +57,6 @@ async def test_all_capabilities_in_memory(folder):
     assert report["conformance_level"] == "FULL"
 
 
-@needs_postgres
 async def test_all_capabilities_in_postgres(folder, database):
     with psycopg.connect(database, autocommit=True) as connection:
         report = await conformance(folder, PostgresStore(connection))
@@ -65,7 +64,6 @@ async def test_all_capabilities_in_postgres(folder, database):
     assert sum(result["tests_passed"] for result in report["results"].values()) > 60
 
 
-@needs_postgres
 async def test_postgres_saver_reads_the_same_state_and_we_read_its(replica, database):
     from langgraph.checkpoint.postgres import PostgresSaver
 

@@ -2,7 +2,6 @@
 
 mod batch;
 mod manage;
-mod measure;
 mod python;
 mod read;
 
