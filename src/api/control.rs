@@ -85,6 +85,9 @@ pub struct DeployRequest {
     /// Seconds that the CLI spent, by phase (`build`, `push`), for the rollout's record.
     #[serde(default)]
     pub client_phases: Vec<PhaseTime>,
+    /// The id that the rollout shall have: the same request again, its answer lost, finds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Uuid>,
 }
 
 /// How long a phase took.
@@ -132,6 +135,9 @@ pub struct RollbackRequest {
     /// The release to go back to; the one that served before when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<i32>,
+    /// The id that the rollout shall have, as in [`DeployRequest`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Uuid>,
 }
 
 /// What a rollback led to.

@@ -6,6 +6,11 @@ use uuid::Uuid;
 /// The media type of [`Problem`].
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
+/// The code of a problem that passes: the server's database is away.
+pub const DATABASE_AWAY: &str = "database-away";
+/// The code of a problem that passes: the server's Docker Engine is away.
+pub const ENGINE_AWAY: &str = "engine-away";
+
 /// One error as clients see it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

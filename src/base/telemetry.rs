@@ -16,3 +16,9 @@ pub fn init(filter: Option<&str>, json: bool) {
         .with_target(false);
     let _ = if json { builder.json().try_init() } else { builder.with_ansi(false).try_init() };
 }
+
+/// An error with its causes, for the log.
+pub fn chain(error: &(dyn std::error::Error + '_)) -> String {
+    std::iter::successors(error.source(), |cause| cause.source())
+        .fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

@@ -1,7 +1,7 @@
 //! Exit codes (DESIGN.md 4), and which failure has which.
 
-use crate::client::ClientError;
 use crate::client::credentials::CredentialsError;
+use crate::client::{ClientError, is_away};
 use crate::runtime::docker::engine::EngineError;
 use crate::server::ServerError;
 use crate::store::postgres::PostgresError;
@@ -103,11 +103,13 @@ impl From<ClientError> for Failure {
                 ],
             ),
             ClientError::Refused(problem) => {
+                let problem = problem.as_ref();
                 let mut hints = problem.hints.clone();
-                if let Some(id) = problem.request_id {
+                if let Some(id) = problem.request_id.as_ref() {
                     hints.push(format!("request_id {id}"));
                 }
                 let exit = match problem.status {
+                    _ if is_away(problem) => Exit::Unreachable,
                     401 | 403 => {
                         hints.insert(0, "log in again: `rapidclaw login`".to_owned());
                         Exit::NotAllowed

@@ -7,7 +7,7 @@ use crate::api::control::{
     AgentStatus, DeployRequest, DeployResponse, KeyCreated, KeyRequest, KeyView, RollbackRequest, RollbackResponse,
     RolloutView, Whoami,
 };
-use crate::api::problem::Problem;
+use crate::api::problem::{DATABASE_AWAY, ENGINE_AWAY, Problem};
 use crate::base::http;
 use crate::base::secret::{ExposeSecret as _, SecretString};
 use reqwest::{Method, Url};
@@ -49,6 +49,27 @@ pub enum ClientError {
         /// Why it could not be read.
         source: serde_json::Error,
     },
+}
+
+impl ClientError {
+    /// Whether the same may work soon: the server starts again, or what it needs does.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Refused(problem) => is_away(problem),
+            _ => false,
+        }
+    }
+
+    /// Whether the request may have reached the server all the same: only its answer is missing.
+    pub fn may_be_done(&self) -> bool {
+        matches!(self, Self::Unreachable { source, .. } if !source.is_connect() && !source.is_builder())
+    }
+}
+
+/// Whether a problem says that something the server needs is away for a moment.
+pub fn is_away(problem: &Problem) -> bool {
+    matches!(problem.code.as_str(), DATABASE_AWAY | ENGINE_AWAY)
 }
 
 fn said(problem: &Problem) -> String {
@@ -121,8 +142,8 @@ impl Client {
     }
 
     /// Goes back to a release, or to the one that served before.
-    pub async fn roll_back(&self, name: &str, version: Option<i32>) -> Result<RollbackResponse, ClientError> {
-        self.call(Method::POST, &format!("/v1/agents/{name}/rollbacks"), Some(&RollbackRequest { version })).await
+    pub async fn roll_back(&self, name: &str, request: &RollbackRequest) -> Result<RollbackResponse, ClientError> {
+        self.call(Method::POST, &format!("/v1/agents/{name}/rollbacks"), Some(request)).await
     }
 
     /// Ends a rollout that is under way.

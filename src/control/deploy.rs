@@ -2,23 +2,29 @@
 
 use super::settings::AgentSettings;
 use super::{Control, ControlError};
-use crate::api::control::{DeployOutcome, DeployRequest, DeployResponse, SecretMap};
+use crate::api::control::{DeployOutcome, DeployRequest, DeployResponse, RolloutView, SecretMap};
 use crate::manifest::{Egress, Manifest};
 use crate::models::{Inputs, plan};
 use crate::store::StoreError;
 use crate::store::agents::Agent;
 use crate::store::checkpoints::{self, Schema};
 use crate::store::releases::{NewRelease, Release};
+use crate::store::rollouts::NewRollout;
 use std::collections::BTreeMap;
 
 impl Control {
     /// Accepts a deploy. What it leads to is watched as a rollout.
     pub async fn deploy(&self, name: &str, request: DeployRequest) -> Result<DeployResponse, ControlError> {
         let (manifest, settings) = AgentSettings::of(&request.manifest, name)?;
-        if !self.runtime().has_image(&request.image).await? {
+        let known = self.store().find_agent(name).await?;
+        if let Some(agent) = &known
+            && let Some(begun) = self.begun_before(agent, request.rollout).await?
+        {
+            return self.deploy_begun_before(agent, &begun).await;
+        }
+        if !self.can_run(&request.image).await? {
             return Err(ControlError::NoImage(request.image));
         }
-        let known = self.store().find_agent(name).await?;
         let secrets = match (&request.secrets, &known) {
             (Some(SecretMap(secrets)), _) => secrets.clone(),
             (None, Some(agent)) => self.secrets(agent.id).await?,
@@ -67,7 +73,8 @@ impl Control {
                 (DeployOutcome::Unchanged, serving.version, None)
             }
             Some(serving) => {
-                let rollout = self.store().begin_replacement(agent.id, serving.id).await?;
+                let begin = NewRollout { id: request.rollout, ..NewRollout::default() };
+                let rollout = self.store().begin_replacement(agent.id, serving.id, begin).await?;
                 (DeployOutcome::Secrets, serving.version, Some(rollout.id))
             }
             None => {
@@ -80,14 +87,28 @@ impl Control {
                     source_revision: request.source_revision,
                     copy_of: None,
                 };
-                let (release, rollout) =
-                    self.store().begin_rollout(agent.id, &new, &request.client_phases, None).await?;
+                let begin = NewRollout { id: request.rollout, phases: &request.client_phases, standby: None };
+                let (release, rollout) = self.store().begin_rollout(agent.id, &new, begin).await?;
                 (DeployOutcome::Rollout, release.version, Some(rollout.id))
             }
         };
         self.ensure_reconciler(&agent, Vec::new()).kick.notify_one();
         let url = self.agent_url(name);
         Ok(DeployResponse { outcome, version, rollout, key, url, notes })
+    }
+
+    /// The answer to a deploy that was accepted before and whose answer was lost.
+    async fn deploy_begun_before(&self, agent: &Agent, begun: &RolloutView) -> Result<DeployResponse, ControlError> {
+        let first = begun.from_version.is_none();
+        let lost = "the first key was made, and its answer was lost; `rapidclaw keys create` makes another";
+        Ok(DeployResponse {
+            outcome: DeployOutcome::Rollout,
+            version: begun.version,
+            rollout: Some(begun.id),
+            key: None,
+            url: self.agent_url(&agent.name),
+            notes: first.then(|| lost.to_owned()).into_iter().collect(),
+        })
     }
 
     /// Whether the model gateway can serve these secrets under these egress rules.

@@ -32,6 +32,7 @@ impl Fault {
         match self {
             Self::NotStarted(_) => "a replica could not be started".to_owned(),
             Self::Exited(exit) if exit.out_of_memory => "a replica ran out of memory".to_owned(),
+            Self::Exited(exit) if exit.with_engine => "a replica ended with Docker Engine".to_owned(),
             Self::Exited(exit) => exit
                 .code
                 .map_or_else(|| "a replica ended".to_owned(), |code| format!("a replica ended with code {code}")),
@@ -72,6 +73,11 @@ impl Control {
                 ("replica-exited", format!("a replica ended{code} before it was ready"), None)
             }
             Fault::Refused(why) => ("replica-refused", format!("a replica cannot be used: {why}"), None),
+            Fault::NotReady(limit) if self.runtime().away_since().is_some() => (
+                "engine-away",
+                format!("a replica was not ready within {} s: Docker Engine cannot be reached", limit.as_secs()),
+                Some("start Docker Engine again, then deploy again"),
+            ),
             Fault::NotReady(limit) => (
                 "not-ready",
                 format!("a replica was not ready within {} s", limit.as_secs()),

@@ -82,6 +82,11 @@ impl Member {
         !matches!(*self.state.borrow(), MemberState::Over(_))
     }
 
+    /// Whether it is over because its engine is: no fault of its own.
+    pub fn ended_with_engine(&self) -> bool {
+        matches!(&*self.state.borrow(), MemberState::Over(Fault::Exited(exit)) if exit.with_engine)
+    }
+
     /// Its connection and description, when it is ready.
     pub fn ready(&self) -> Option<(Arc<Replica>, Arc<Vec<u8>>)> {
         match self.now() {

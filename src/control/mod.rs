@@ -26,11 +26,11 @@ use crate::egress::Resolver;
 use crate::gateway::Gateway;
 use crate::models::{Clients, ProviderOverride};
 use crate::runtime::folders::RunDir;
-use crate::runtime::{ReplicaExit, Runtime, RuntimeError, Stage};
+use crate::runtime::{ReplicaExit, Runtime, RuntimeError};
 use crate::store::agents::Agent;
 use crate::store::{Store, StoreError};
 use fleet::Snapshot;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, broadcast, watch};
@@ -69,6 +69,8 @@ struct Inner {
     clients: Arc<Clients>,
     agents: Mutex<HashMap<Uuid, AgentHandle>>,
     exits: broadcast::Sender<ReplicaExit>,
+    /// Those that somebody here looks after, until nothing of them is left.
+    replicas: Mutex<HashSet<Uuid>>,
     /// Counts changes of rollouts, for those who watch one.
     changes: watch::Sender<u64>,
     /// Whether another server looks after the replicas.
@@ -168,12 +170,19 @@ pub enum ControlError {
     /// The image is not where replicas run.
     #[error("the image {0} is not in the server's Docker Engine")]
     NoImage(String),
+    /// The image is for another processor than the engine's.
+    #[error("the image {image} is for {found}, and the server's Docker Engine runs on {engine}")]
+    Architecture {
+        /// Which.
+        image: String,
+        /// Its processor.
+        found: String,
+        /// The engine's.
+        engine: String,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// An agent's tables failed.
-    #[error("the agent's checkpoint tables")]
-    Checkpoints(#[from] crate::store::checkpoints::CheckpointError),
     /// The runtime failed.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
@@ -185,8 +194,14 @@ pub enum ControlError {
     TakesLonger(&'static str),
 }
 
+impl From<crate::store::checkpoints::CheckpointError> for ControlError {
+    fn from(error: crate::store::checkpoints::CheckpointError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
 /// How often containers are compared with what is known of them.
-const LIST_EVERY: Duration = Duration::from_secs(5);
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
 impl Control {
     /// The control plane; [`Control::begin`] makes it work.
@@ -196,6 +211,7 @@ impl Control {
             clients,
             agents: Mutex::default(),
             exits: broadcast::Sender::new(1024),
+            replicas: Mutex::default(),
             changes: watch::Sender::new(0),
             paused: watch::Sender::new(false),
             parts,
@@ -207,6 +223,7 @@ impl Control {
         self.gateway().reload_keys().await?;
         self.spawn_exits();
         let known = self.runtime().list().await?;
+        known.iter().for_each(|one| self.take_charge(one.id));
         let agents = self.store().list_agents().await?;
         self.0.parts.run_dir.discard_all_but(&known.iter().map(|one| one.id).collect::<Vec<_>>());
         for agent in &agents {
@@ -214,9 +231,9 @@ impl Control {
             self.ensure_reconciler(agent, own);
         }
         for orphan in known.iter().filter(|one| agents.iter().all(|agent| agent.name != one.agent)) {
-            self.runtime().remove(orphan.id, Duration::ZERO).await?;
-            self.0.parts.run_dir.discard(orphan.id);
+            self.discard_replica(orphan.id, Duration::ZERO).await?;
         }
+        self.spawn_sweep();
         Ok(())
     }
 
@@ -317,24 +334,56 @@ impl Control {
         self.0.changes.send_modify(|count| *count += 1);
     }
 
-    /// Hands the runtime's exits to whoever supervises the replica; what the events missed is found by listing.
+    /// Hands the runtime's exits to whoever supervises the replica.
     fn spawn_exits(&self) {
         let mut from_runtime = self.runtime().exits();
         let control = self.clone();
         self.0.parts.shutdown.spawn_until_cancelled(async move {
-            let mut tick = tokio::time::interval(LIST_EVERY);
-            loop {
-                tokio::select! {
-                    Some(exit) = from_runtime.recv() => { let _ = control.0.exits.send(exit); }
-                    _ = tick.tick() => {
-                        for dead in control.runtime().list().await.unwrap_or_default().iter().filter(|one| one.stage == Stage::Ended) {
-                            let exit = ReplicaExit { id: dead.id, code: None, out_of_memory: false };
-                            let _ = control.0.exits.send(exit);
-                        }
-                    }
-                }
+            while let Some(exit) = from_runtime.recv().await {
+                let _ = control.0.exits.send(exit);
             }
         });
+    }
+
+    /// Removes containers that nobody here looks after: a call to the engine whose answer was lost has left them.
+    fn spawn_sweep(&self) {
+        let control = self.clone();
+        self.0.parts.shutdown.spawn_until_cancelled(async move {
+            let mut suspects = HashSet::new();
+            loop {
+                tokio::time::sleep(SWEEP_EVERY).await;
+                if *control.0.paused.borrow() {
+                    // They are another server's now.
+                    suspects.clear();
+                    continue;
+                }
+                let Ok(known) = control.runtime().list().await else { continue };
+                let strange: HashSet<Uuid> =
+                    known.into_iter().map(|one| one.id).filter(|id| !control.looks_after(*id)).collect();
+                for id in strange.intersection(&suspects) {
+                    tracing::warn!(replica = %id, "a container that nobody looks after is removed");
+                    let _ = control.discard_replica(*id, Duration::ZERO).await;
+                }
+                suspects = strange;
+            }
+        });
+    }
+
+    fn looks_after(&self, replica: Uuid) -> bool {
+        self.0.replicas.lock().unwrap_or_else(PoisonError::into_inner).contains(&replica)
+    }
+
+    /// From now on somebody here looks after the replica, until [`Control::discard_replica`].
+    fn take_charge(&self, replica: Uuid) {
+        self.0.replicas.lock().unwrap_or_else(PoisonError::into_inner).insert(replica);
+    }
+
+    /// Ends a replica and removes all that there is of it.
+    async fn discard_replica(&self, replica: Uuid, grace: Duration) -> Result<(), RuntimeError> {
+        self.runtime().remove(replica, grace).await?;
+        self.0.parts.run_dir.discard(replica);
+        self.0.replicas.lock().unwrap_or_else(PoisonError::into_inner).remove(&replica);
+        Ok(())
     }
 }
 

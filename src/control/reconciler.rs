@@ -16,7 +16,7 @@ use crate::gateway::committer::chain;
 use crate::gateway::replica::Replica;
 use crate::gateway::route::{Route, ServedGraph, Serving};
 use crate::release::plan::{Action, Desired, Observed, plan};
-use crate::release::state::Phase;
+use crate::release::state::{Phase, replicas};
 use crate::run::chat::ChatShape;
 use crate::run::limits::ceiling;
 use crate::runtime::{KnownReplica, Stage};
@@ -43,6 +43,8 @@ const SETTLED: Duration = Duration::from_secs(60);
 const STANDBY: Duration = Duration::from_secs(600);
 /// How long a run that is handed over may take to its next super-step.
 const HAND_OVER: Duration = Duration::from_secs(60);
+/// After a replica that could not be removed: its engine is away.
+const REMOVE_AGAIN: Duration = Duration::from_secs(2);
 /// How long a replica may take to end once it is asked.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 
@@ -104,7 +106,7 @@ pub async fn run(
         last_crash: None,
         told: None,
     };
-    let mut known = Some(known);
+    let mut known = known;
     let mut paused = reconciler.control.0.paused.subscribe();
     loop {
         if paused.wait_for(|paused| !paused).await.is_err() {
@@ -125,16 +127,16 @@ pub async fn run(
 
 impl Reconciler {
     /// One step. Says how long to wait for the next at most; nothing when the agent is gone.
-    async fn step(&mut self, known: &mut Option<Vec<KnownReplica>>) -> Result<Option<Duration>, ControlError> {
+    async fn step(&mut self, known: &mut Vec<KnownReplica>) -> Result<Option<Duration>, ControlError> {
         let Some(agent) = self.control.store().find_agent_by_id(self.agent.id).await? else { return Ok(None) };
         self.agent = agent;
         if self.agent.destroyed {
-            self.end_all(known.take().unwrap_or_default()).await?;
+            self.end_all().await?;
             return Ok(None);
         }
         let rollout = self.control.store().running_rollout(self.agent.id).await?;
         let mut desired = self.desired(rollout.as_ref()).await?;
-        if let Some(known) = known.take() {
+        if !known.is_empty() {
             self.adopt(known, &desired).await?;
             desired = self.desired(rollout.as_ref()).await?;
         }
@@ -183,9 +185,10 @@ impl Reconciler {
         Ok(loaded)
     }
 
-    /// Takes over containers that run already and are wanted; removes the others.
-    async fn adopt(&mut self, known: Vec<KnownReplica>, desired: &[(Desired, Uuid)]) -> Result<(), ControlError> {
-        for one in known {
+    /// Takes over containers that run already and are wanted; removes the others. Those that are done with
+    /// leave `known`: what fails half-way is gone on with.
+    async fn adopt(&mut self, known: &mut Vec<KnownReplica>, desired: &[(Desired, Uuid)]) -> Result<(), ControlError> {
+        while let Some(one) = known.last() {
             let wanted =
                 desired.iter().find(|(wish, _)| wish.rollout == one.rollout).filter(|_| one.stage == Stage::Running);
             match wanted {
@@ -193,11 +196,9 @@ impl Reconciler {
                     tracing::info!(agent = self.agent.name, replica = %one.id, "a replica is adopted");
                     self.supervise(one.id, one.rollout, *release, true).await?;
                 }
-                None => {
-                    self.control.runtime().remove(one.id, Duration::ZERO).await?;
-                    self.control.0.parts.run_dir.discard(one.id);
-                }
+                None => self.control.discard_replica(one.id, Duration::ZERO).await?,
             }
+            known.pop();
         }
         Ok(())
     }
@@ -205,6 +206,7 @@ impl Reconciler {
     async fn supervise(&mut self, id: Uuid, generation: Uuid, release: Uuid, adopt: bool) -> Result<(), ControlError> {
         let loaded = self.load(release).await?;
         let secrets = self.control.secrets(self.agent.id).await?;
+        self.control.take_charge(id);
         let charge = Charge {
             id,
             agent: self.agent.name.clone(),
@@ -257,7 +259,7 @@ impl Reconciler {
     fn retire(&mut self, id: Uuid) {
         let Some(at) = self.members.iter().position(|one| one.id == id) else { return };
         let member = self.members.swap_remove(at);
-        if !member.is_alive() {
+        if !member.is_alive() && !member.ended_with_engine() {
             self.crashes = if member.since.elapsed() > SETTLED { 0 } else { self.crashes + 1 };
             let pause = BACKOFF.saturating_mul(1 << self.crashes.min(10)).min(LONGEST_BACKOFF);
             let next_start = Instant::now() + pause;
@@ -278,10 +280,10 @@ impl Reconciler {
                 hand_over(&replica, drain).await;
             }
             member.end.cancel();
-            if let Err(error) = control.runtime().remove(id, STOP_GRACE).await {
-                tracing::warn!(agent, replica = %id, error = %chain(&error), "a replica could not be removed");
+            while let Err(error) = control.discard_replica(id, STOP_GRACE).await {
+                tracing::warn!(agent, replica = %id, error = %chain(&error), "a replica could not be removed; it is tried again");
+                tokio::time::sleep(REMOVE_AGAIN).await;
             }
-            control.0.parts.run_dir.discard(id);
         });
     }
 
@@ -308,31 +310,34 @@ impl Reconciler {
         let loaded = self.load(rollout.release_id).await?;
         let version = loaded.release.version;
         if self.progress.as_ref().is_none_or(|progress| progress.rollout != rollout.id) {
-            let now = Instant::now();
-            self.progress = Some(Progress { rollout: rollout.id, phase: Phase::Start, since: now, started: now });
-            self.not_before = None;
             let wanted = loaded.settings.wanted(self.agent.scale);
             let there =
                 self.members.iter().filter(|one| one.generation == rollout.generation && one.is_alive()).count();
-            let missing = wanted.saturating_sub(u32::try_from(there).unwrap_or(u32::MAX));
-            let message = match missing {
-                0 => format!("{} on standby", crate::release::state::replicas(wanted)),
-                missing => format!("starting {}", crate::release::state::replicas(missing)),
-            };
-            self.event(rollout.id, Phase::Start, &message).await?;
+            let there = u32::try_from(there).unwrap_or(u32::MAX);
+            let message = begins(rollout, wanted, there);
+            self.event(rollout.id, rollout.phase, &message).await?;
+            let now = Instant::now();
+            self.progress = Some(Progress { rollout: rollout.id, phase: rollout.phase, since: now, started: now });
+            self.not_before = None;
         }
         let green: Vec<&Member> = self.members.iter().filter(|one| one.generation == rollout.generation).collect();
-        let fault = green.iter().find_map(|one| match one.now() {
-            MemberState::Over(fault) => Some((one.id, fault)),
-            _ => None,
-        });
-        let ready = green.iter().filter(|one| one.ready().is_some()).count();
-        let late = green.iter().find(|one| one.ready().is_none()).map(|one| one.id);
         let started = self.progress.as_ref().map_or_else(Instant::now, |progress| progress.started);
+        // One that was on standby before has served: when it dies another takes its place. So it is with
+        // those that the engine took along.
+        let fault =
+            green.iter().filter(|one| one.since >= started && !one.ended_with_engine()).find_map(|one| {
+                match one.now() {
+                    MemberState::Over(fault) => Some((one.id, fault)),
+                    _ => None,
+                }
+            });
+        let green: Vec<&Member> = green.into_iter().filter(|one| one.is_alive()).collect();
+        let ready = green.iter().filter(|one| one.ready().is_some()).count();
+        let late = green.iter().find(|one| one.ready().is_none()).map_or(Uuid::nil(), |one| one.id);
         let wanted = loaded.settings.wanted(self.agent.scale) as usize;
         let fault = fault.or_else(|| {
             let limit = loaded.settings.ready_timeout;
-            late.filter(|_| started.elapsed() >= limit).map(|id| (id, Fault::NotReady(limit)))
+            (ready < wanted && started.elapsed() >= limit).then_some((late, Fault::NotReady(limit)))
         });
         if let Some((id, fault)) = fault {
             self.fail(rollout, id, &fault).await?;
@@ -353,13 +358,14 @@ impl Reconciler {
         for note in describe.map(|(_, describe)| notes_of(&describe)).unwrap_or_default() {
             self.event(rollout.id, Phase::Switch, &note).await?;
         }
-        let spent = self.progress.take().map(|progress| progress.since.elapsed().as_secs_f64()).unwrap_or_default();
+        let spent = self.progress.as_ref().map(|progress| progress.since.elapsed().as_secs_f64()).unwrap_or_default();
         // Remembered first: a server that is killed now goes on with the new release.
         let ended = PhaseTime { phase: Phase::Switch, seconds: spent };
         if !self.control.store().finish_rollout(rollout, &ended, STANDBY.as_secs_f64()).await? {
             // It was cancelled in the last moment.
             return Ok(true);
         }
+        self.progress = None;
         self.agent.serving_release = Some(rollout.release_id);
         self.agent.serving_generation = Some(rollout.generation);
         self.members.iter_mut().for_each(|one| one.draining = false);
@@ -371,11 +377,12 @@ impl Reconciler {
     }
 
     async fn enter(&mut self, rollout: Uuid, phase: Phase) -> Result<(), ControlError> {
-        let Some(progress) = self.progress.as_mut().filter(|progress| progress.phase != phase) else { return Ok(()) };
+        // A server that goes on where another was killed may find itself behind what that one has seen.
+        let Some(progress) = self.progress.as_mut().filter(|progress| progress.phase < phase) else { return Ok(()) };
         let ended = PhaseTime { phase: progress.phase, seconds: progress.since.elapsed().as_secs_f64() };
+        self.control.store().set_phase(rollout, phase, Some(&ended)).await?;
         progress.phase = phase;
         progress.since = Instant::now();
-        self.control.store().set_phase(rollout, phase, Some(&ended)).await?;
         self.control.rollout_changed();
         Ok(())
     }
@@ -436,20 +443,33 @@ impl Reconciler {
         Ok(limit.saturating_sub(started.elapsed()) + Duration::from_millis(1))
     }
 
-    async fn end_all(&mut self, known: Vec<KnownReplica>) -> Result<(), ControlError> {
-        let ids: Vec<Uuid> = self.members.iter().map(|one| one.id).chain(known.into_iter().map(|one| one.id)).collect();
-        for member in self.members.drain(..) {
+    async fn end_all(&mut self) -> Result<(), ControlError> {
+        for member in &self.members {
             member.end.cancel();
         }
-        for id in ids {
-            self.control.runtime().remove(id, Duration::ZERO).await?;
-            self.control.0.parts.run_dir.discard(id);
+        for one in self.control.runtime().list().await?.iter().filter(|one| one.agent == self.agent.name) {
+            self.control.discard_replica(one.id, Duration::ZERO).await?;
+        }
+        // Those whose container was not made yet.
+        for member in std::mem::take(&mut self.members) {
+            self.control.discard_replica(member.id, Duration::ZERO).await?;
         }
         self.control.runtime().remove_agent(&self.agent.name).await?;
         self.control.store().remove_agent(&self.agent).await?;
         self.control.forget_reconciler(self.agent.id);
         tracing::info!(agent = self.agent.name, "an agent is gone");
         Ok(())
+    }
+}
+
+/// The first line of a rollout's record, or the one of a server that goes on with it.
+fn begins(rollout: &Rollout, wanted: u32, there: u32) -> String {
+    let is_standby = rollout.generation != rollout.id;
+    match (wanted.saturating_sub(there), there) {
+        (0, _) if is_standby => format!("{} on standby", replicas(wanted)),
+        (0, _) => format!("going on with {}", replicas(wanted)),
+        (missing, 0) => format!("starting {}", replicas(missing)),
+        (missing, there) => format!("starting {} beside {}", replicas(missing), replicas(there)),
     }
 }
 

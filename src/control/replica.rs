@@ -12,7 +12,7 @@ use crate::gateway::replica::{Attachment, Replica};
 use crate::models;
 use crate::runner::connection::{ConnectError, Endpoint};
 use crate::runtime::folders::{REPLICA_UID, bind};
-use crate::runtime::{ReplicaFolders, ReplicaSpec};
+use crate::runtime::{ReplicaFolders, ReplicaSpec, RuntimeError};
 use crate::store::checkpoints::Schema;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,6 +25,9 @@ use uuid::Uuid;
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 /// How often one is that was there and refuses now.
 const RECONNECT_EVERY: Duration = Duration::from_millis(250);
+
+/// How often an engine that is away is asked again to start one.
+const START_AGAIN: Duration = Duration::from_millis(500);
 
 /// What a supervisor needs to know.
 pub struct Charge {
@@ -170,7 +173,13 @@ async fn prepare(
             hosts: files.hosts,
             folders: folders.clone(),
         };
-        control.runtime().start(&spec).await.map_err(|error| chain(&error))?;
+        loop {
+            match control.runtime().start(&spec).await {
+                // It may come back. How long a rollout waits for that its reconciler says.
+                Err(RuntimeError::Unreachable(_)) => tokio::time::sleep(START_AGAIN).await,
+                started => break started.map_err(|error| chain(&error))?,
+            }
+        }
     }
     Ok(Endpoint { folder: folders.replica, uid: REPLICA_UID, secret: files.secret })
 }

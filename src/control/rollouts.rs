@@ -1,17 +1,23 @@
 //! Rollouts as those see them who watch.
 
 use super::{Control, ControlError};
-use crate::api::control::{RollbackResponse, RolloutView};
+use crate::api::control::{RollbackRequest, RollbackResponse, RolloutView};
 use crate::release::state::RolloutState;
+use crate::store::agents::Agent;
 use crate::store::releases::NewRelease;
+use crate::store::rollouts::NewRollout;
 use std::time::Duration;
 use uuid::Uuid;
 
 impl Control {
     /// Goes back to the release of a number, or to the one that served before, as a new release. Replicas
     /// of it that are on standby serve again at once; nothing is built.
-    pub async fn roll_back(&self, name: &str, version: Option<i32>) -> Result<RollbackResponse, ControlError> {
+    pub async fn roll_back(&self, name: &str, request: RollbackRequest) -> Result<RollbackResponse, ControlError> {
+        let RollbackRequest { version, rollout: id } = request;
         let agent = self.find(name).await?;
+        if let Some(begun) = self.begun_before(&agent, id).await? {
+            return self.rollback_begun_before(&agent, &begun).await;
+        }
         let serving = match agent.serving_release {
             Some(release) => self.store().find_release(release).await?,
             None => None,
@@ -25,7 +31,7 @@ impl Control {
         if serving.as_ref().is_some_and(|serving| serving.id == target.id) {
             return Err(ControlError::Serves { agent: name.to_owned(), version: target.version });
         }
-        if !self.runtime().has_image(&target.image).await? {
+        if !self.can_run(&target.image).await? {
             return Err(ControlError::ImageGone { version: target.version, image: target.image });
         }
         let standby = agent.standby_generation.filter(|_| agent.standby_release == Some(target.id));
@@ -38,7 +44,8 @@ impl Control {
             source_revision: target.source_revision,
             copy_of: Some(target.id),
         };
-        let (release, rollout) = self.store().begin_rollout(agent.id, &new, &[], standby).await?;
+        let begin = NewRollout { id, standby, ..NewRollout::default() };
+        let (release, rollout) = self.store().begin_rollout(agent.id, &new, begin).await?;
         let secrets_changed = self.store().secrets_changed_since(agent.id, target.id).await?;
         self.ensure_reconciler(&agent, Vec::new()).kick.notify_one();
         Ok(RollbackResponse {
@@ -49,6 +56,43 @@ impl Control {
             url: self.agent_url(name),
             secrets_changed,
         })
+    }
+
+    /// The rollout that a request has begun whose answer was lost, so that it comes again.
+    pub(super) async fn begun_before(
+        &self,
+        agent: &Agent,
+        id: Option<Uuid>,
+    ) -> Result<Option<RolloutView>, ControlError> {
+        let Some(id) = id else { return Ok(None) };
+        Ok(self.store().view_rollout(id, 0).await?.filter(|view| view.agent == agent.name))
+    }
+
+    async fn rollback_begun_before(
+        &self,
+        agent: &Agent,
+        begun: &RolloutView,
+    ) -> Result<RollbackResponse, ControlError> {
+        let gone = || ControlError::NoSuchRelease { agent: agent.name.clone(), version: Some(begun.version) };
+        let target = self.store().find_original(agent.id, begun.version).await?.ok_or_else(gone)?;
+        Ok(RollbackResponse {
+            version: begun.version,
+            to_version: target.version,
+            from_version: begun.from_version,
+            rollout: begun.id,
+            url: self.agent_url(&agent.name),
+            secrets_changed: self.store().secrets_changed_since(agent.id, target.id).await?,
+        })
+    }
+
+    /// Whether the runtime has the image; one for another processor is refused before anything starts.
+    pub(super) async fn can_run(&self, image: &str) -> Result<bool, ControlError> {
+        let Some(found) = self.runtime().image_architecture(image).await? else { return Ok(false) };
+        let engine = self.runtime().engine().await?.architecture;
+        if found.is_empty() || found == engine {
+            return Ok(true);
+        }
+        Err(ControlError::Architecture { image: image.to_owned(), found, engine })
     }
 
     /// Ends a rollout that is under way; what served before serves on.

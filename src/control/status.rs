@@ -5,6 +5,9 @@ use crate::api::control::AgentStatus;
 use crate::release::state::{AgentFacts, AgentState, agent_state};
 use std::time::Instant;
 
+/// Why nothing changes for the while, though what runs serves on.
+const ENGINE_AWAY: &str = "Docker Engine cannot be reached: what runs goes on, and nothing is started until it is back";
+
 impl Control {
     /// All agents, or the one named, by name.
     pub async fn status(&self, name: Option<&str>) -> Result<Vec<AgentStatus>, ControlError> {
@@ -12,6 +15,7 @@ impl Control {
         if let (Some(name), true) = (name, rows.is_empty()) {
             return Err(ControlError::NoSuchAgent(name.to_owned()));
         }
+        let engine_is_away = self.runtime().away_since().is_some();
         let status = rows.into_iter().map(|row| {
             let live = self.snapshot(row.id).unwrap_or_default();
             let facts = AgentFacts {
@@ -24,6 +28,7 @@ impl Control {
             let state = agent_state(facts);
             let crashes = live.crashes.as_ref().map(|crashes| crashes.in_words(Instant::now()));
             let reason = match state {
+                _ if engine_is_away => Some(ENGINE_AWAY.to_owned()),
                 AgentState::Failed => crashes.or(row.last_failure),
                 AgentState::Degraded => crashes,
                 _ => None,

@@ -6,9 +6,10 @@
 
 use crate::api::problem::RunFault;
 use crate::base::shutdown::Shutdown;
+pub use crate::base::telemetry::chain;
 use crate::runner::connection::FrameSender;
 use crate::runner::protocol::{Read, Reply, ToReplica};
-use crate::store::checkpoints::{self, Change, CheckpointError, Op, Schema};
+use crate::store::checkpoints::{self, Change, Op, Schema};
 use crate::store::runs::{self, Ending, Requeued, RunStatus};
 use crate::store::{Store, StoreError};
 use std::collections::{BTreeMap, HashSet};
@@ -177,31 +178,24 @@ struct Done {
 
 /// One transaction; tried again while the database is away.
 async fn persist(store: &Store, batch: &[Item]) -> Result<Done, StoreError> {
+    patiently(|| transaction(store, batch)).await
+}
+
+/// Does what may be repeated, and again while the database is away: a run does not fail for that.
+pub(super) async fn patiently<T, F>(mut work: impl FnMut() -> F) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
     let mut tries = 0;
     loop {
-        match transaction(store, batch).await {
-            Err(error) if is_passing(&error) && tries < RETRIES => {
+        match work().await {
+            Err(error) if error.is_passing() && tries < RETRIES => {
                 tries += 1;
-                tracing::warn!(error = %chain(&error), tries, "the database is away; the commit is tried again");
+                tracing::warn!(error = %chain(&error), tries, "the database is away; it is tried again");
                 tokio::time::sleep(RETRY_EVERY).await;
             }
             other => return other,
         }
-    }
-}
-
-fn is_passing(error: &StoreError) -> bool {
-    let (StoreError::Sql(error) | StoreError::Checkpoints(CheckpointError::Database { source: error, .. })) = error
-    else {
-        return false;
-    };
-    match error {
-        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_) => true,
-        // Class 57: shut down, starting up. 40: serialisation, deadlock.
-        sqlx::Error::Database(error) => {
-            error.code().is_some_and(|code| code.starts_with("57") || code.starts_with("40"))
-        }
-        _ => false,
     }
 }
 
@@ -282,11 +276,12 @@ async fn acknowledge(sender: &FrameSender, id: u64, error: Option<String>) {
 async fn answer(store: &Store, question: Item) {
     let (id, sender, result) = match question {
         Item::Read { schema, read, sender, .. } => {
-            let result = checkpoints::read(store.pool(), &schema, &read).await;
-            (read.id, sender, result.map(|tuples| (tuples, None)).map_err(StoreError::from))
+            let ask = async || Ok(checkpoints::read(store.pool(), &schema, &read).await?);
+            let result = patiently(ask).await;
+            (read.id, sender, result.map(|tuples| (tuples, None)))
         }
         Item::Change { schema, key, id, change, only, sender } => {
-            let changed = carry_out(store, &schema, key, &change, only.as_deref()).await;
+            let changed = patiently(|| carry_out(store, &schema, key, &change, only.as_deref())).await;
             let refusal = |live: bool| (!live).then(|| TAKEN_OVER.to_owned());
             (id, sender, changed.map(|live| (vec![], refusal(live))))
         }
@@ -308,20 +303,11 @@ async fn answer(store: &Store, question: Item) {
 
 /// Tried again while the database is away: a run that is not put back waits for nobody.
 async fn requeue(store: &Store, run: Uuid, attempt: i32, loss: bool) -> Requeued {
-    let mut tries = 0;
-    loop {
-        match store.requeue_run(run, attempt, loss, MOST_LOSSES).await {
-            Ok(requeued) => return requeued,
-            Err(error) if is_passing(&error) && tries < RETRIES => {
-                tries += 1;
-                tokio::time::sleep(RETRY_EVERY).await;
-            }
-            Err(error) => {
-                tracing::error!(run_id = %run, error = %chain(&error), "a run could not be put back");
-                return Requeued::Fenced;
-            }
-        }
-    }
+    let requeued = patiently(|| store.requeue_run(run, attempt, loss, MOST_LOSSES)).await;
+    requeued.unwrap_or_else(|error| {
+        tracing::error!(run_id = %run, error = %chain(&error), "a run could not be put back");
+        Requeued::Fenced
+    })
 }
 
 /// Changes threads, if the attempt is live; says whether it was.
@@ -339,10 +325,4 @@ async fn carry_out(
         transaction.commit().await?;
     }
     Ok(live)
-}
-
-/// An error with its causes, for the log.
-pub fn chain(error: &(dyn std::error::Error + '_)) -> String {
-    std::iter::successors(error.source(), |cause| cause.source())
-        .fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -1,7 +1,7 @@
 //! One attempt at a run, from the replica's start frame to the committed end.
 
 use super::Gateway;
-use super::committer::{Ended, Item, chain};
+use super::committer::{Ended, Item, chain, patiently};
 use super::outcome::Outcome;
 use super::replica::{Finish, Grant, Slot};
 use super::route::{Route, Serving};
@@ -144,7 +144,8 @@ impl Execution {
         let tuple = if self.new_thread {
             None
         } else {
-            checkpoints::get(gateway.store().pool(), &route.schema, &thread, "", None).await.map_err(|error| {
+            let read = async || Ok(checkpoints::get(gateway.store().pool(), &route.schema, &thread, "", None).await?);
+            patiently(read).await.map_err(|error| {
                 tracing::error!(run_id = %self.run, error = %chain(&error), "the thread's state could not be read");
                 Outcome::fault("StateUnreadable", "the thread's state could not be read")
             })?

@@ -121,9 +121,18 @@ impl BuildError {
         Self::Engine { doing, source: Box::new(source) }
     }
 
+    /// Whether the engine does not answer any more, rather than with an error.
+    pub fn is_engine_gone(&self) -> bool {
+        let Self::Engine { source, .. } = self else { return false };
+        !matches!(**source, DockerError::DockerResponseServerError { .. } | DockerError::DockerStreamError { .. })
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::Engine { .. } if self.is_engine_gone() => {
+                Some("see whether Docker Engine runs (`docker version`), then try again: nothing was changed".into())
+            }
             Self::BaseImageUnavailable { image, .. } => Some(format!(
                 "try `docker pull {image}` (it knows your registry logins); without a registry make one with \
                  scripts/base-image.sh and give it with --base-image or RAPIDCLAW_BASE_IMAGE"

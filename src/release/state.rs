@@ -57,8 +57,8 @@ impl AgentState {
     }
 }
 
-/// The phases of a rollout (DESIGN.md 2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// The phases of a rollout, in their order (DESIGN.md 2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// The CLI makes the image.
@@ -86,6 +86,19 @@ pub enum RolloutState {
     /// Somebody ended it.
     Cancelled,
 }
+
+impl TryFrom<String> for Phase {
+    type Error = UnknownPhase;
+
+    fn try_from(text: String) -> Result<Self, UnknownPhase> {
+        Self::parse(&text).ok_or(UnknownPhase(text))
+    }
+}
+
+/// A word that names no phase.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is no phase of a rollout")]
+pub struct UnknownPhase(String);
 
 macro_rules! text {
     ($kind:ty { $($variant:ident = $text:literal),+ $(,)? }) => {

@@ -78,6 +78,8 @@ pub struct ReplicaExit {
     pub code: Option<i64>,
     /// Whether it ran out of memory.
     pub out_of_memory: bool,
+    /// Whether it ended with its engine: a crash of that, and no fault of the replica's.
+    pub with_engine: bool,
 }
 
 /// A line that a replica wrote.
@@ -145,12 +147,14 @@ pub trait Runtime: Send + Sync {
         range: LineRange,
         lines: mpsc::Sender<WrittenLine>,
     ) -> Result<(), RuntimeError>;
-    /// Whether the image is there.
-    async fn has_image(&self, image: &str) -> Result<bool, RuntimeError>;
+    /// For which processor the image is (`amd64`); nothing where it is not there.
+    async fn image_architecture(&self, image: &str) -> Result<Option<String>, RuntimeError>;
     /// Removes what belongs to an agent as a whole (its network).
     async fn remove_agent(&self, agent: &str) -> Result<(), RuntimeError>;
     /// Replicas as they end, from now on.
     fn exits(&self) -> mpsc::Receiver<ReplicaExit>;
+    /// Since when the engine cannot be reached; nothing while it can. What runs may go on meanwhile.
+    fn away_since(&self) -> Option<std::time::Instant>;
     /// What the engine is.
     async fn engine(&self) -> Result<crate::api::control::EngineInfo, RuntimeError>;
 }

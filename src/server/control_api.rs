@@ -110,7 +110,7 @@ async fn roll_back(
     Path(name): Path<String>,
     Body(request): Body<RollbackRequest>,
 ) -> Result<Json<RollbackResponse>, ApiError> {
-    Ok(Json(app.control.roll_back(&name, request.version).await?))
+    Ok(Json(app.control.roll_back(&name, request).await?))
 }
 
 async fn cancel_rollout(State(app): State<App>, _: Operator, Path(id): Path<Uuid>) -> Result<StatusCode, ApiError> {

@@ -31,6 +31,8 @@ pub struct Running {
     pub shutdown: Shutdown,
     /// Ends those that look after replicas.
     pub reconcilers: Shutdown,
+    /// Ends the task that keeps Postgres alive.
+    pub keeper: Shutdown,
     /// Closes open connections.
     pub closing: CancellationToken,
     /// Closes the listeners.
@@ -48,6 +50,7 @@ impl Running {
             let _ = tokio::time::timeout(REQUEST_GRACE, server).await;
         }
         self.reconcilers.cancel();
+        self.keeper.cancel();
         if let Err(error) = self.control.stop_replicas(REPLICA_GRACE).await {
             tracing::warn!(error = %chain(&error), "replicas may still run");
         }
@@ -61,6 +64,8 @@ impl Running {
     /// Another server serves in this one's place: what was taken here ends here, and the replicas live on.
     pub async fn leave(self) {
         tracing::info!("another server has taken over; what was taken here ends here");
+        // Postgres is the other one's now: to stop it, too.
+        self.keeper.cancel();
         self.doors.close();
         tokio::time::sleep(LINGER).await;
         self.closing.cancel();

@@ -1,11 +1,12 @@
 //! Errors on the wire: problem JSON, logged once, here, and without anything internal in a 5xx.
 
-use crate::api::problem::{MEDIA_TYPE, Problem};
+use crate::api::problem::{DATABASE_AWAY, ENGINE_AWAY, MEDIA_TYPE, Problem};
 use crate::base::ids;
 use crate::control::{ControlError, SettingsError};
 use crate::gateway::committer::chain;
 use crate::gateway::outcome::Outcome;
 use crate::gateway::turn::TurnError;
+use crate::runtime::RuntimeError;
 use crate::store::StoreError;
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
@@ -51,6 +52,16 @@ impl IntoResponse for ApiError {
         }
         response
     }
+}
+
+/// Something that the server needs is away for a moment: logged, and told as what may be tried again.
+fn away(code: &str, title: &str, error: &(dyn std::error::Error + 'static)) -> Problem {
+    tracing::warn!(error = %chain(error), "{title}");
+    Problem::new(503, code, title).hint("try again in a few seconds; the server's log says more")
+}
+
+fn database_away(error: &(dyn std::error::Error + 'static)) -> Problem {
+    away(DATABASE_AWAY, "the server's database is away for a moment", error)
 }
 
 /// A failure of ours: logged with its causes, told without them.
@@ -113,13 +124,20 @@ impl From<ControlError> for ApiError {
                     .detail(text)
                     .hint("build and deploy on the machine of the server: this version moves no images")
             }
+            ControlError::Architecture { .. } => {
+                Problem::new(422, "image-architecture", "the image is for another processor").detail(text).hint(
+                    "build it on a base image for the engine's processor: --base-image, or base_image in the manifest",
+                )
+            }
             ControlError::Store(StoreError::RolloutUnderWay) => {
                 Problem::new(409, "rollout-under-way", "a rollout of this agent is under way")
                     .hint("wait until it has ended, then deploy again")
             }
             ControlError::TakesLonger(_) => Problem::new(504, "takes-longer", "it takes longer").detail(text),
-            ControlError::Store(_) | ControlError::Checkpoints(_) => {
-                internal("database", "the database failed", &error)
+            ControlError::Store(cause) if cause.is_passing() => database_away(cause),
+            ControlError::Store(_) => internal("database", "the database failed", &error),
+            ControlError::Runtime(cause @ RuntimeError::Unreachable(_)) => {
+                away(ENGINE_AWAY, "the server's Docker Engine cannot be reached", cause)
             }
             ControlError::Runtime(_) => internal("runtime", "the server's Docker Engine failed", &error),
             ControlError::Secret(_) => internal("secrets", "the agent's secrets could not be used", &error),
@@ -144,6 +162,7 @@ impl From<TurnError> for ApiError {
             TurnError::KeyReused => {
                 Problem::new(422, "idempotency-key-reused", "the key belongs to another request").detail(text)
             }
+            TurnError::Store(cause) if cause.is_passing() => database_away(&cause),
             TurnError::Store(_) => internal("database", "the run could not be accepted", &error),
             TurnError::Failed { thread_id, run_id, outcome } => {
                 let mut problem = match outcome.as_ref() {

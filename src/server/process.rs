@@ -155,18 +155,20 @@ pub async fn run(settings: ServerSettings, ready: impl FnOnce(&ServerFile)) -> R
     paths::ensure_dir(data_dir, 0o711).map_err(data_error)?;
     let Place { lock, listener, agents_listener, private, talk } = take_place(&settings).await?;
     let docker = engine::connect().await?;
+    let managed = postgres::Options::new(data_dir);
     let (postgres, options) = match &private.database_url {
         Some(url) => (None, postgres::connect(url).await?),
         None => {
-            let managed = Managed::ensure(&postgres::Options::new(data_dir)).await?;
+            let managed = Managed::ensure(&managed).await?;
             let options = managed.connect_options();
             (Some(managed), options)
         }
     };
+    let managed = postgres.is_some().then_some(managed);
     let takes_over = talk.is_some();
     // Held until Postgres has stopped: a free lock says that all has ended.
     let mut lock = Some(lock);
-    let began = Began { lock: &mut lock, listener, agents_listener, private, talk, docker, options };
+    let began = Began { lock: &mut lock, listener, agents_listener, private, talk, docker, managed, options };
     let served = serve(&settings, began, ready).await;
     match (postgres, served) {
         (_, Ok(true)) => return Ok(()),
@@ -192,6 +194,8 @@ struct Began<'a> {
     private: Private,
     talk: Option<Talk>,
     docker: engine::Engine,
+    /// The Postgres that is ours to keep alive.
+    managed: Option<postgres::Options>,
     options: postgres::ConnectOptions,
 }
 
@@ -201,7 +205,7 @@ async fn serve(
     began: Began<'_>,
     ready: impl FnOnce(&ServerFile),
 ) -> Result<bool, ServerError> {
-    let Began { lock, listener, agents_listener, private, mut talk, docker, options } = began;
+    let Began { lock, listener, agents_listener, private, mut talk, docker, managed, options } = began;
     let data_dir = &settings.data_dir;
     let data_error = |source| ServerError::DataDir { path: data_dir.display().to_string(), source };
     let store = Store::open(options).await?;
@@ -211,7 +215,7 @@ async fn serve(
     tokio::task::spawn_blocking(crate::run::cost::load_prices);
 
     let shutdown = Shutdown::default();
-    let reconcilers = shutdown.child();
+    let (reconcilers, keeper) = (shutdown.child(), shutdown.child());
     let gateway = Gateway::new(store.clone(), &shutdown);
     lease::begin(&gateway).await?;
     shutdown.spawn_until_cancelled(lease::keep(gateway.clone()));
@@ -237,6 +241,9 @@ async fn serve(
     });
     // From here on the replicas are ours to look after.
     talk = talk_on(talk, "take", Some("yours")).await?;
+    if let Some(managed) = managed {
+        keeper.spawn_until_cancelled(postgres::keep(managed));
+    }
     control.begin().await?;
 
     let hosts = Arc::new(KnownHosts::new([settings.listen.ip(), settings.agents_listen.ip()], []));
@@ -263,7 +270,7 @@ async fn serve(
             () = next => true,
         }
     };
-    let running = Running { control, gateway, store, shutdown, reconcilers, closing, doors, servers };
+    let running = Running { control, gateway, store, shutdown, reconcilers, keeper, closing, doors, servers };
     if handed_over {
         // The next server has the lock as well; this one shall not hold it when that stops.
         *lock = None;

@@ -53,6 +53,29 @@ pub enum StoreError {
     RolloutUnderWay,
 }
 
+impl StoreError {
+    /// Whether the database is away for a moment, so that the same may work soon.
+    pub fn is_passing(&self) -> bool {
+        let (Self::Sql(error) | Self::Checkpoints(checkpoints::CheckpointError::Database { source: error, .. })) = self
+        else {
+            return false;
+        };
+        is_passing(error)
+    }
+}
+
+/// Whether an error says that the database is away for a moment.
+fn is_passing(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_) => true,
+        // Class 57: shut down, starting up. 40: serialisation, deadlock.
+        sqlx::Error::Database(error) => {
+            error.code().is_some_and(|code| code.starts_with("57") || code.starts_with("40"))
+        }
+        _ => false,
+    }
+}
+
 /// The store: a small fixed pool of connections. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Store {

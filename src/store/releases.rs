@@ -62,6 +62,14 @@ impl Store {
         Ok(sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(agent).bind(version).fetch_optional(self.pool()).await?)
     }
 
+    /// The release that the agent's release of that number is a copy of.
+    pub async fn find_original(&self, agent: Uuid, version: i32) -> Result<Option<Release>, StoreError> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM releases WHERE id = (SELECT copy_of FROM releases WHERE agent_id = $1 AND version = $2)"
+        );
+        Ok(sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(agent).bind(version).fetch_optional(self.pool()).await?)
+    }
+
     /// The release that served last before the one that serves now, and is not the same by another number.
     pub async fn find_previous(&self, agent: Uuid, serving: &Release) -> Result<Option<Release>, StoreError> {
         let sql = format!(

@@ -9,6 +9,17 @@ use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
+/// What a rollout begins with, beside its release.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NewRollout<'a> {
+    /// The id it shall have; else a new one.
+    pub id: Option<Uuid>,
+    /// What has been done before the server is asked.
+    pub phases: &'a [PhaseTime],
+    /// Replicas that are there already.
+    pub standby: Option<Uuid>,
+}
+
 /// A rollout that is under way.
 #[derive(Debug, Clone, FromRow)]
 pub struct Rollout {
@@ -22,6 +33,9 @@ pub struct Rollout {
     pub from_release_id: Option<Uuid>,
     /// The replicas that it brings to serve.
     pub generation: Uuid,
+    /// Where it stands.
+    #[sqlx(try_from = "String")]
+    pub phase: Phase,
 }
 
 #[derive(FromRow)]
@@ -37,30 +51,33 @@ struct Row {
 }
 
 impl Store {
-    /// Makes the agent's next release and its rollout, in one transaction. `standby` are replicas that
-    /// are there already.
+    /// Makes the agent's next release and its rollout, in one transaction.
     pub async fn begin_rollout(
         &self,
         agent: Uuid,
         new: &NewRelease,
-        phases: &[PhaseTime],
-        standby: Option<Uuid>,
+        begin: NewRollout<'_>,
     ) -> Result<(Release, Rollout), StoreError> {
         let mut transaction = self.pool().begin().await?;
         let release = releases::insert(&mut transaction, ids::new_id(), agent, new).await?;
-        let rollout = insert(&mut transaction, agent, release.id, phases, standby).await?;
+        let rollout = insert(&mut transaction, agent, release.id, begin).await?;
         transaction.commit().await?;
         Ok((release, rollout))
     }
 
     /// Makes a rollout of a release that is there (its replicas are replaced).
-    pub async fn begin_replacement(&self, agent: Uuid, release: Uuid) -> Result<Rollout, StoreError> {
-        insert(&mut *self.pool().acquire().await?, agent, release, &[], None).await
+    pub async fn begin_replacement(
+        &self,
+        agent: Uuid,
+        release: Uuid,
+        begin: NewRollout<'_>,
+    ) -> Result<Rollout, StoreError> {
+        insert(&mut *self.pool().acquire().await?, agent, release, begin).await
     }
 
     /// The agent's rollout that is under way.
     pub async fn running_rollout(&self, agent: Uuid) -> Result<Option<Rollout>, StoreError> {
-        let sql = "SELECT id, agent_id, release_id, from_release_id, generation FROM rollouts
+        let sql = "SELECT id, agent_id, release_id, from_release_id, generation, phase FROM rollouts
                    WHERE agent_id = $1 AND state = 'running'";
         Ok(sqlx::query_as(sql).bind(agent).fetch_optional(self.pool()).await?)
     }
@@ -195,19 +212,18 @@ pub(super) async fn insert(
     connection: &mut PgConnection,
     agent: Uuid,
     release: Uuid,
-    phases: &[PhaseTime],
-    standby: Option<Uuid>,
+    begin: NewRollout<'_>,
 ) -> Result<Rollout, StoreError> {
     sqlx::query_as(
         "INSERT INTO rollouts (id, agent_id, release_id, from_release_id, generation, state, phase, phases)
          SELECT $1, $2, $3, serving_release, coalesce($5, $1), 'running', 'start', $4 FROM agents WHERE id = $2
-         RETURNING id, agent_id, release_id, from_release_id, generation",
+         RETURNING id, agent_id, release_id, from_release_id, generation, phase",
     )
-    .bind(ids::new_id())
+    .bind(begin.id.unwrap_or_else(ids::new_id))
     .bind(agent)
     .bind(release)
-    .bind(Json(phases))
-    .bind(standby)
+    .bind(Json(begin.phases))
+    .bind(begin.standby)
     .fetch_one(connection)
     .await
     .map_err(

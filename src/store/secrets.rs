@@ -1,6 +1,6 @@
 //! Secrets of agents, sealed.
 
-use super::rollouts::{self, Rollout};
+use super::rollouts::{self, NewRollout, Rollout};
 use super::{Store, StoreError};
 use crate::api::control::SecretView;
 use uuid::Uuid;
@@ -133,7 +133,7 @@ impl Store {
             .await?;
         }
         let rollout = match change.replace.filter(|_| change.stale || !changed.is_empty()) {
-            Some(release) => Some(rollouts::insert(&mut transaction, agent, release, &[], None).await?),
+            Some(release) => Some(rollouts::insert(&mut transaction, agent, release, NewRollout::default()).await?),
             None => None,
         };
         transaction.commit().await?;

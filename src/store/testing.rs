@@ -7,6 +7,7 @@ use super::runs::{NewRun, Place, RunRequest};
 use crate::api::control::PhaseTime;
 use crate::base::ids;
 use crate::release::state::Phase;
+use crate::store::rollouts::NewRollout;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -25,7 +26,7 @@ pub async fn release(store: &Store, agent: Uuid) -> Release {
         source_revision: Some("0123456789abcdef".into()),
         copy_of: None,
     };
-    store.begin_rollout(agent, &new, &[], None).await.unwrap().0
+    store.begin_rollout(agent, &new, NewRollout::default()).await.unwrap().0
 }
 
 /// Ends the rollout under way: its release serves.

@@ -15,6 +15,7 @@ use rapidclaw::store::Store;
 use rapidclaw::store::agents::Agent;
 use rapidclaw::store::checkpoints::{self, Schema};
 use rapidclaw::store::releases::{NewRelease, Release};
+use rapidclaw::store::rollouts::NewRollout;
 use rapidclaw::store::test_database::TestDatabase;
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -67,7 +68,7 @@ impl World {
             source_revision: None,
             copy_of: None,
         };
-        let (release, _) = store.begin_rollout(agent.id, &new, &[], None).await.unwrap();
+        let (release, _) = store.begin_rollout(agent.id, &new, NewRollout::default()).await.unwrap();
         let shutdown = Shutdown::default();
         let gateway = Gateway::new(store, &shutdown);
         let route = gateway.ensure_route(&agent).unwrap();

@@ -64,6 +64,7 @@ impl From<BuildError> for Failure {
         let exit = match &error {
             BuildError::Plan(_) | BuildError::Dependencies(_) => Exit::Invalid,
             BuildError::Interrupted => Exit::Interrupted,
+            BuildError::Engine { .. } if error.is_engine_gone() => Exit::Unreachable,
             BuildError::BaseImageUnavailable { .. } | BuildError::Step { .. } | BuildError::Engine { .. } => {
                 Exit::Failed
             }

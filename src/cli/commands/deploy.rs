@@ -3,7 +3,7 @@
 use super::project::{Checked, check_loudly};
 use super::{build, watch};
 use crate::api::control::{DeployOutcome, DeployRequest, DeployResponse, EngineInfo, PhaseTime, SecretMap, Whoami};
-use crate::base::env;
+use crate::base::{env, ids};
 use crate::cli::args::{DeployArgs, Global};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::session;
@@ -74,7 +74,8 @@ async fn hand_in(
 ) -> Result<DeployResponse, Failure> {
     let progress = printer.progress();
     loop {
-        match client.deploy(name, request).await {
+        // The request bears the rollout's id: a repeated one finds what the one before has begun.
+        match watch::patiently(&progress, async || client.deploy(name, request).await).await {
             Err(ClientError::Refused(problem)) if wait && problem.code == "rollout-under-way" => {
                 progress.step("waiting for the rollout under way");
                 tokio::time::sleep(AGAIN).await;
@@ -186,5 +187,6 @@ fn request(checked: &Checked, built: &Built, secrets: Option<SecretMap>) -> Depl
             PhaseTime { phase: Phase::Build, seconds: built.seconds },
             PhaseTime { phase: Phase::Push, seconds: 0.0 },
         ],
+        rollout: Some(ids::new_id()),
     }
 }

@@ -1,12 +1,13 @@
 //! `rollback [VERSION]`.
 
 use super::watch;
-use crate::api::control::RollbackResponse;
+use crate::api::control::{RollbackRequest, RollbackResponse};
+use crate::base::ids;
 use crate::cli::args::{Global, RollbackArgs};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::session;
 use crate::cli::ui::{Format, Printer};
-use crate::client::Client;
+use crate::client::{Client, ClientError};
 use crate::manifest;
 use serde_json::json;
 use std::path::Path;
@@ -19,7 +20,14 @@ pub async fn run(args: &RollbackArgs, global: &Global, printer: &Printer) -> Res
         Some(agent) => agent.clone(),
         None => which_agent(&client).await?,
     };
-    let accepted = client.roll_back(&agent, args.version).await?;
+    // The request bears the rollout's id: a repeated one finds what the one before has begun.
+    let request = RollbackRequest { version: args.version, rollout: Some(ids::new_id()) };
+    let accepted = match client.roll_back(&agent, &request).await {
+        Err(error) if error.may_be_done() || matches!(error, ClientError::Refused(_)) && error.is_passing() => {
+            watch::patiently(&printer.progress(), async || client.roll_back(&agent, &request).await).await?
+        }
+        answer => answer?,
+    };
     if args.detach {
         report(&agent, &accepted, "is being rolled out", &[], printer);
         return Ok(Exit::Done);

@@ -2,7 +2,7 @@
 
 use crate::api::control::{PhaseTime, RolloutView};
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::ui::Printer;
+use crate::cli::ui::{Printer, Progress};
 use crate::client::{Client, ClientError};
 use crate::release::state::RolloutState;
 use std::time::Duration;
@@ -14,6 +14,30 @@ const WAIT: u64 = 20;
 /// How long a server that cannot be reached is waited for.
 const LOST: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_millis(500);
+
+/// Asks until there is an answer, as long as the server may come back. What is asked may be repeated.
+pub async fn patiently<T>(
+    progress: &Progress,
+    mut ask: impl AsyncFnMut() -> Result<T, ClientError>,
+) -> Result<T, ClientError> {
+    let began = Instant::now();
+    loop {
+        match ask().await {
+            Err(error) if error.is_passing() && began.elapsed() < LOST => {
+                progress.passing(away(&error));
+                tokio::time::sleep(RETRY).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+fn away(error: &ClientError) -> &'static str {
+    match error {
+        ClientError::Refused(_) => "what the server needs is away for a moment; trying again",
+        _ => "the server cannot be reached; trying again",
+    }
+}
 
 /// Returns when traffic has moved. Exit 6 when the rollout failed, 7 when `timeout` passed, 5 when the
 /// server was lost.
@@ -27,9 +51,14 @@ pub async fn rollout(
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
     let mut after = 0;
     let mut last_heard = Instant::now();
+    let mut lost: Option<ClientError> = None;
     loop {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        if left.is_some_and(|left| left.is_zero()) {
+        let is_over = left.is_some_and(|left| left.is_zero());
+        if let Some(error) = lost.take_if(|_| is_over || last_heard.elapsed() >= LOST) {
+            return Err(lost_sight(error));
+        }
+        if is_over {
             return Err(Failure::said(Exit::TimedOut, "the rollout takes longer, and goes on")
                 .hint("`rapidclaw status` says how it went"));
         }
@@ -37,14 +66,16 @@ pub async fn rollout(
         let view = match client.rollout(id, after, wait).await {
             Ok(view) => view,
             // The server starts again, perhaps: the rollout is its affair, not ours.
-            Err(ClientError::Unreachable { .. }) if last_heard.elapsed() < LOST => {
-                progress.passing("the server cannot be reached; trying again");
+            Err(error) if error.is_passing() => {
+                progress.passing(away(&error));
+                lost = Some(error);
                 tokio::time::sleep(RETRY).await;
                 continue;
             }
             Err(error) => return Err(error.into()),
         };
         last_heard = Instant::now();
+        lost = None;
         for event in &view.events {
             progress.keep(format!("{}: {}", event.phase, event.message));
             after = after.max(event.seq);
@@ -55,6 +86,12 @@ pub async fn rollout(
             RolloutState::Failed | RolloutState::Cancelled => return Err(failed(&view)),
         }
     }
+}
+
+/// The server is gone, and the rollout is its affair: it goes on when the server is back.
+fn lost_sight(error: ClientError) -> Failure {
+    Failure::from(error)
+        .hint("the rollout goes on when the server is back: `rapidclaw rollouts AGENT --watch` or `rapidclaw status`")
 }
 
 fn failed(view: &RolloutView) -> Failure {

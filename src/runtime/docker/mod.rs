@@ -4,7 +4,9 @@
 pub mod engine;
 mod lines;
 mod spec;
+mod watcher;
 
+use self::watcher::Watcher;
 use super::{KnownReplica, LineRange, ReplicaExit, ReplicaSpec, Runtime, RuntimeError, Stage, WrittenLine};
 use crate::api::control::EngineInfo;
 use crate::base::shutdown::Shutdown;
@@ -13,13 +15,13 @@ use bollard::Docker;
 use bollard::errors::Error as DockerError;
 use bollard::models::{ContainerSummaryStateEnum, NetworkCreateRequest};
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, EventsOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder,
-    RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
+    StopContainerOptionsBuilder,
 };
 use futures_util::StreamExt as _;
 use std::collections::HashMap;
-use std::time::Duration;
-use tokio::sync::{Mutex, mpsc};
+use std::time::{Duration, Instant};
+use tokio::sync::{Mutex, mpsc, watch};
 use uuid::Uuid;
 
 /// The labels of what we make, so that a new start finds it again.
@@ -34,14 +36,13 @@ mod label {
 
 /// How long one call to the engine may take.
 const CALL: Duration = Duration::from_secs(60);
-/// How long to wait before the engine's events are asked for again.
-const EVENTS_RETRY: Duration = Duration::from_secs(1);
 
 /// The runtime on Docker Engine.
 pub struct DockerRuntime {
     docker: Docker,
     server: Uuid,
     exits: std::sync::Mutex<Option<mpsc::Receiver<ReplicaExit>>>,
+    away_since: watch::Receiver<Option<Instant>>,
     networks: Mutex<()>,
 }
 
@@ -49,13 +50,14 @@ impl DockerRuntime {
     /// Takes a connection to the engine; `server` is the label of all it makes.
     pub fn new(docker: Docker, server: Uuid, shutdown: &Shutdown) -> Self {
         let (sender, receiver) = mpsc::channel(256);
-        shutdown.spawn_until_cancelled(watch_exits(docker.clone(), server, sender));
-        Self { docker, server, exits: std::sync::Mutex::new(Some(receiver)), networks: Mutex::new(()) }
+        let (tell_away, away_since) = watch::channel(None);
+        let watcher = Watcher { docker: docker.clone(), server, exits: sender, away_since: tell_away };
+        shutdown.spawn_until_cancelled(watcher.run());
+        Self { docker, server, exits: std::sync::Mutex::new(Some(receiver)), away_since, networks: Mutex::new(()) }
     }
 
     fn name(&self, id: Uuid) -> String {
-        let (server, id) = (self.server.simple().to_string(), id.simple().to_string());
-        format!("rapidclaw-{}-{}", &server[server.len() - 8..], &id[id.len() - 12..])
+        container_name(self.server, id)
     }
 
     fn network(&self, agent: &str) -> String {
@@ -97,10 +99,12 @@ impl Runtime for DockerRuntime {
             Err(RuntimeError::Refused { source, .. }) if status_of(source.as_ref()) == Some(404) => {
                 return Err(RuntimeError::NoImage(spec.image.clone()));
             }
+            // Made by a call before this one, whose answer was lost.
+            Err(RuntimeError::Refused { source, .. }) if status_of(source.as_ref()) == Some(409) => {}
             Err(error) => return Err(error),
         }
         let started = bounded("starting a replica", self.docker.start_container(&name, None)).await;
-        if started.is_err() {
+        if matches!(started, Err(RuntimeError::Refused { .. })) {
             let _ = self.remove(spec.id, Duration::ZERO).await;
         }
         started
@@ -126,25 +130,7 @@ impl Runtime for DockerRuntime {
     }
 
     async fn list(&self) -> Result<Vec<KnownReplica>, RuntimeError> {
-        let filter = HashMap::from([("label", vec![format!("{}={}", label::SERVER, self.server)])]);
-        let options = ListContainersOptionsBuilder::new().all(true).filters(&filter).build();
-        let all = bounded("listing replicas", self.docker.list_containers(Some(options))).await?;
-        Ok(all
-            .into_iter()
-            .filter_map(|one| {
-                let labels = one.labels?;
-                Some(KnownReplica {
-                    id: labels.get(label::REPLICA)?.parse().ok()?,
-                    agent: labels.get(label::AGENT)?.clone(),
-                    rollout: labels.get(label::ROLLOUT)?.parse().ok()?,
-                    stage: match one.state? {
-                        ContainerSummaryStateEnum::CREATED => Stage::Made,
-                        ContainerSummaryStateEnum::EXITED | ContainerSummaryStateEnum::DEAD => Stage::Ended,
-                        _ => Stage::Running,
-                    },
-                })
-            })
-            .collect())
+        list(&self.docker, self.server).await
     }
 
     async fn last_lines(&self, id: Uuid, lines: usize) -> Result<Vec<String>, RuntimeError> {
@@ -175,10 +161,10 @@ impl Runtime for DockerRuntime {
         lines::read(&self.docker, &self.name(id), range, &lines).await
     }
 
-    async fn has_image(&self, image: &str) -> Result<bool, RuntimeError> {
+    async fn image_architecture(&self, image: &str) -> Result<Option<String>, RuntimeError> {
         match bounded("looking for the image", self.docker.inspect_image(image)).await {
-            Ok(_) => Ok(true),
-            Err(RuntimeError::Refused { source, .. }) if status_of(source.as_ref()) == Some(404) => Ok(false),
+            Ok(found) => Ok(Some(found.architecture.unwrap_or_default())),
+            Err(RuntimeError::Refused { source, .. }) if status_of(source.as_ref()) == Some(404) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -195,6 +181,10 @@ impl Runtime for DockerRuntime {
         taken.take().unwrap_or_else(|| mpsc::channel(1).1)
     }
 
+    fn away_since(&self) -> Option<Instant> {
+        *self.away_since.borrow()
+    }
+
     async fn engine(&self) -> Result<EngineInfo, RuntimeError> {
         engine_info(&self.docker).await
     }
@@ -204,39 +194,42 @@ impl Runtime for DockerRuntime {
 pub async fn engine_info(docker: &Docker) -> Result<EngineInfo, RuntimeError> {
     let info = bounded("asking what the engine is", docker.info()).await?;
     let architecture = match info.architecture.unwrap_or_default().as_str() {
+        // The kernel's names, as images name them.
         "x86_64" => "amd64".to_owned(),
         "aarch64" => "arm64".to_owned(),
+        "armv6l" | "armv7l" => "arm".to_owned(),
+        "i386" | "i686" => "386".to_owned(),
         other => other.to_owned(),
     };
     Ok(EngineInfo { id: info.id.unwrap_or_default(), version: info.server_version.unwrap_or_default(), architecture })
 }
 
-/// Follows the engine's events for as long as the server lives. What happens while the engine is away is
-/// found by [`Runtime::list`].
-async fn watch_exits(docker: Docker, server: Uuid, sender: mpsc::Sender<ReplicaExit>) {
-    let mut out_of_memory = std::collections::HashSet::new();
-    loop {
-        let filters = HashMap::from([
-            ("type", vec!["container".to_owned()]),
-            ("event", vec!["die".to_owned(), "oom".to_owned()]),
-            ("label", vec![format!("{}={server}", label::SERVER)]),
-        ]);
-        let mut events = docker.events(Some(EventsOptionsBuilder::new().filters(&filters).build()));
-        while let Some(Ok(event)) = events.next().await {
-            let attributes = event.actor.and_then(|actor| actor.attributes).unwrap_or_default();
-            let Some(id) = attributes.get(label::REPLICA).and_then(|id| id.parse::<Uuid>().ok()) else { continue };
-            if event.action.as_deref() == Some("oom") {
-                out_of_memory.insert(id);
-                continue;
-            }
-            let code = attributes.get("exitCode").and_then(|code| code.parse().ok());
-            let exit = ReplicaExit { id, code, out_of_memory: out_of_memory.remove(&id) };
-            if sender.send(exit).await.is_err() {
-                return;
-            }
-        }
-        tokio::time::sleep(EVENTS_RETRY).await;
-    }
+fn container_name(server: Uuid, replica: Uuid) -> String {
+    let (server, id) = (server.simple().to_string(), replica.simple().to_string());
+    format!("rapidclaw-{}-{}", &server[server.len() - 8..], &id[id.len() - 12..])
+}
+
+/// All replicas of a server.
+async fn list(docker: &Docker, server: Uuid) -> Result<Vec<KnownReplica>, RuntimeError> {
+    let filter = HashMap::from([("label", vec![format!("{}={}", label::SERVER, server)])]);
+    let options = ListContainersOptionsBuilder::new().all(true).filters(&filter).build();
+    let all = bounded("listing replicas", docker.list_containers(Some(options))).await?;
+    Ok(all
+        .into_iter()
+        .filter_map(|one| {
+            let labels = one.labels?;
+            Some(KnownReplica {
+                id: labels.get(label::REPLICA)?.parse().ok()?,
+                agent: labels.get(label::AGENT)?.clone(),
+                rollout: labels.get(label::ROLLOUT)?.parse().ok()?,
+                stage: match one.state? {
+                    ContainerSummaryStateEnum::CREATED => Stage::Made,
+                    ContainerSummaryStateEnum::EXITED | ContainerSummaryStateEnum::DEAD => Stage::Ended,
+                    _ => Stage::Running,
+                },
+            })
+        })
+        .collect())
 }
 
 async fn bounded<T>(what: &'static str, call: impl Future<Output = Result<T, DockerError>>) -> Result<T, RuntimeError> {

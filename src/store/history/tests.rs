@@ -3,6 +3,7 @@ use crate::api::control::RolloutFailure;
 use crate::api::problem::RunFault;
 use crate::base::ids;
 use crate::release::state::{Phase, RolloutState};
+use crate::store::rollouts::NewRollout;
 use crate::store::runs::{Ending, RunStatus};
 use crate::store::test_database::TestDatabase;
 use crate::store::testing::{agent, release, run, serving};
@@ -56,7 +57,7 @@ async fn a_replacement_of_replicas_does_not_change_how_a_release_was_rolled_out(
     let agent = agent(&store, "a").await;
     let release = release(&store, agent.id).await;
     serving(&store, agent.id).await;
-    let again = store.begin_replacement(agent.id, release.id).await.unwrap();
+    let again = store.begin_replacement(agent.id, release.id, NewRollout::default()).await.unwrap();
     assert_eq!(store.list_releases(agent.id, 1).await.unwrap()[0].rollout, Some(RolloutState::Succeeded));
 
     let rollouts = store.list_rollouts(agent.id, 10).await.unwrap();

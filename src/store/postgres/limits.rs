@@ -37,5 +37,9 @@ pub const INIT: Duration = Duration::from_mins(3);
 pub const QUESTION: Duration = Duration::from_secs(10);
 /// Another process of ours starts the same Postgres.
 pub const BUSY: Duration = Duration::from_mins(5);
+/// How often it is looked whether the managed Postgres lives.
+pub const KEEP_EVERY: Duration = Duration::from_millis(250);
+/// After one that could not be started again.
+pub const KEEP_AFTER_FAILURE: Duration = Duration::from_secs(5);
 /// Between two looks at something that is awaited.
 pub const POLL: Duration = Duration::from_millis(20);

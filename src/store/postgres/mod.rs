@@ -9,6 +9,7 @@ mod binaries;
 mod cluster;
 mod error;
 mod external;
+mod keep;
 pub mod limits;
 mod pool;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use binaries::Binaries;
 use cluster::{Layout, Seen};
 pub use error::PostgresError;
 pub use external::connect;
+pub use keep::keep;
 pub use pool::pool;
 /// How to connect to a database.
 pub use sqlx::postgres::PgConnectOptions as ConnectOptions;
@@ -98,6 +100,12 @@ impl Managed {
     /// The Postgres of this data folder, if it runs.
     pub async fn find(data_dir: &Path) -> Result<Option<Self>, PostgresError> {
         Self::adopt(&Layout::new(data_dir)?).await
+    }
+
+    /// Whether the Postgres of this data folder runs. As a rule its process is looked for, which asks it nothing.
+    async fn is_alive(data_dir: &Path) -> Result<bool, PostgresError> {
+        let layout = Layout::new(data_dir)?;
+        Ok(look(&layout).await?.lives || Self::adopt(&layout).await?.is_some())
     }
 
     /// The folder of its socket.

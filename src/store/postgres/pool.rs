@@ -1,6 +1,6 @@
 //! Pools of connections, every way into them bounded.
 
-use super::limits;
+use super::{keep, limits};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _};
 use std::time::Duration;
@@ -16,7 +16,7 @@ pub fn pool(options: PgConnectOptions, max: u32) -> PgPool {
         .test_before_acquire(false)
         .before_acquire(|connection, meta| {
             Box::pin(async move {
-                if meta.idle_for < limits::PING_AFTER_IDLE {
+                if meta.idle_for < limits::PING_AFTER_IDLE && !keep::outlived(meta.age) {
                     return Ok(true);
                 }
                 Ok(matches!(tokio::time::timeout(limits::CONNECT, connection.ping()).await, Ok(Ok(()))))

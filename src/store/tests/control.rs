@@ -5,6 +5,7 @@ use crate::api::control::{PhaseTime, RolloutFailure};
 use crate::release::state::{Phase, RolloutState};
 use crate::store::StoreError;
 use crate::store::checkpoints::{Schema, ensure_schema};
+use crate::store::rollouts::NewRollout;
 use crate::store::secrets::SealedSecret;
 use futures_util::future::join_all;
 
@@ -45,16 +46,19 @@ async fn releases_are_numbered_by_agent_and_one_rollout_of_an_agent_runs_at_a_ti
     assert_eq!(world.release.version, 1);
 
     // While the first runs no other begins, and the refused one uses no number up.
-    for refused in join_all((0..4).map(|_| store.begin_rollout(agent, &unwanted, &[], None))).await {
+    for refused in join_all((0..4).map(|_| store.begin_rollout(agent, &unwanted, NewRollout::default()))).await {
         assert!(matches!(refused, Err(StoreError::RolloutUnderWay)), "{refused:?}");
     }
-    assert!(matches!(store.begin_replacement(agent, world.release.id).await, Err(StoreError::RolloutUnderWay)));
+    assert!(matches!(
+        store.begin_replacement(agent, world.release.id, NewRollout::default()).await,
+        Err(StoreError::RolloutUnderWay)
+    ));
     let first = store.running_rollout(agent).await.unwrap().unwrap();
     store.finish_rollout(&first, &PhaseTime { phase: Phase::Switch, seconds: 1.0 }, 60.0).await.unwrap();
     assert_eq!(store.find_agent("agent").await.unwrap().unwrap().serving_generation, Some(first.generation));
 
     // Of many that then come at once one begins.
-    let begun = join_all((0..4).map(|_| store.begin_rollout(agent, &second, &[], None))).await;
+    let begun = join_all((0..4).map(|_| store.begin_rollout(agent, &second, NewRollout::default()))).await;
     let begun: Vec<_> = begun.into_iter().filter_map(Result::ok).collect();
     assert_eq!(begun.len(), 1);
     let (release, rollout) = &begun[0];
@@ -62,7 +66,7 @@ async fn releases_are_numbered_by_agent_and_one_rollout_of_an_agent_runs_at_a_ti
     let found = store.find_release(release.id).await.unwrap().unwrap();
     assert_eq!((found.image.as_str(), found.secret_names), ("two", vec!["KEY".to_owned()]));
     let other = store.ensure_agent("other").await.unwrap();
-    assert_eq!(store.begin_rollout(other.id, &new_release("x"), &[], None).await.unwrap().0.version, 1);
+    assert_eq!(store.begin_rollout(other.id, &new_release("x"), NewRollout::default()).await.unwrap().0.version, 1);
 
     store.set_describe(release.id, r#"{"graphs": {}}"#).await.unwrap();
 }

@@ -11,6 +11,7 @@ use super::releases::{NewRelease, Release};
 use super::runs::{Acceptance, Accepted, Ending, NewRun, Place, RunRequest, RunStatus};
 use super::test_database::TestDatabase;
 use crate::base::ids;
+use crate::store::rollouts::NewRollout;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -28,7 +29,7 @@ impl World {
         let database = TestDatabase::new().await;
         let store = Store::open(database.options()).await.unwrap();
         let agent = store.ensure_agent("agent").await.unwrap();
-        let (release, _) = store.begin_rollout(agent.id, &new_release("one"), &[], None).await.unwrap();
+        let (release, _) = store.begin_rollout(agent.id, &new_release("one"), NewRollout::default()).await.unwrap();
         let place = Place { gateway: ids::new_id(), replica: ids::new_id() };
         Self { store, agent, release, place, database }
     }

@@ -1,6 +1,7 @@
 //! The figures of `status`.
 
 use super::*;
+use crate::store::rollouts::NewRollout;
 
 /// A run that took so long, ended so many minutes ago, and cost so much.
 async fn ended(world: &World, seconds: f64, minutes_ago: f64, cost: Option<f64>, turn: bool) {
@@ -76,7 +77,7 @@ async fn each_agent_has_a_row_with_its_release_and_its_last_rollout() {
     // The first rollout succeeds, the second fails.
     let rollout = store.running_rollout(world.agent.id).await.unwrap().unwrap();
     store.finish_rollout(&rollout, &PhaseTime { phase: Phase::Switch, seconds: 0.1 }, 60.0).await.unwrap();
-    let (_, second) = store.begin_rollout(world.agent.id, &new_release("two"), &[], None).await.unwrap();
+    let (_, second) = store.begin_rollout(world.agent.id, &new_release("two"), NewRollout::default()).await.unwrap();
     let failure =
         RolloutFailure { code: "not-ready".into(), message: "it did not start".into(), log: vec![], hints: vec![] };
     store.fail_rollout(second.id, &failure).await.unwrap();
