@@ -20,7 +20,7 @@ impl Control {
         if let Some(agent) = &known
             && let Some(begun) = self.begun_before(agent, request.rollout).await?
         {
-            return self.deploy_begun_before(agent, &begun).await;
+            return Ok(self.deploy_begun_before(agent, &begun));
         }
         if !self.can_run(&request.image).await? {
             return Err(ControlError::NoImage(request.image));
@@ -98,17 +98,17 @@ impl Control {
     }
 
     /// The answer to a deploy that was accepted before and whose answer was lost.
-    async fn deploy_begun_before(&self, agent: &Agent, begun: &RolloutView) -> Result<DeployResponse, ControlError> {
+    fn deploy_begun_before(&self, agent: &Agent, begun: &RolloutView) -> DeployResponse {
         let first = begun.from_version.is_none();
         let lost = "the first key was made, and its answer was lost; `rapidclaw keys create` makes another";
-        Ok(DeployResponse {
+        DeployResponse {
             outcome: DeployOutcome::Rollout,
             version: begun.version,
             rollout: Some(begun.id),
             key: None,
             url: self.agent_url(&agent.name),
             notes: first.then(|| lost.to_owned()).into_iter().collect(),
-        })
+        }
     }
 
     /// Whether the model gateway can serve these secrets under these egress rules.

@@ -223,7 +223,9 @@ impl Control {
         self.gateway().reload_keys().await?;
         self.spawn_exits();
         let known = self.runtime().list().await?;
-        known.iter().for_each(|one| self.take_charge(one.id));
+        for one in &known {
+            self.take_charge(one.id);
+        }
         let agents = self.store().list_agents().await?;
         self.0.parts.run_dir.discard_all_but(&known.iter().map(|one| one.id).collect::<Vec<_>>());
         for agent in &agents {
