@@ -235,6 +235,20 @@ pub struct AgentStatus {
     /// Why it is not healthy, where it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Releases that no longer serve and still have runs, the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub draining: Vec<Draining>,
+}
+
+/// A release that no longer serves and still has runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Draining {
+    /// Which.
+    pub version: i32,
+    /// Runs in flight on its replicas.
+    pub runs: u64,
+    /// Since the oldest of them began.
+    pub oldest_seconds: f64,
 }
 
 /// A key of an agent, without its value.

@@ -46,6 +46,7 @@ impl Control {
                 inputs_digest: row.inputs_digest,
                 image: row.image,
                 reason,
+                draining: row.draining.0,
             }
         });
         Ok(status.collect())

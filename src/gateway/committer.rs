@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 /// Workers; each holds one database connection while it commits.
@@ -24,6 +25,9 @@ const WORKERS: usize = 4;
 const QUEUE: usize = 1024;
 /// Items of one transaction.
 const BATCH: usize = 256;
+/// How long checkpoints that nobody waits for may wait for what comes after them: most runs' next step, or
+/// their end, comes sooner, and is committed with them. LangGraph's durability `async` promises no more.
+const LINGER: Duration = Duration::from_millis(5);
 /// How often a commit is tried again while the database is away.
 const RETRIES: u32 = 60;
 const RETRY_EVERY: Duration = Duration::from_millis(500);
@@ -106,24 +110,17 @@ impl Item {
     fn waits_for_what_came_before(&self) -> bool {
         matches!(self, Self::Read { .. } | Self::Change { .. } | Self::Requeue { .. })
     }
+
+    /// Whether nobody waits for it to be committed.
+    fn may_linger(&self) -> bool {
+        matches!(self, Self::Save { op, .. } if op.id() == 0)
+    }
 }
 
 async fn work(store: Store, mut inbox: mpsc::Receiver<Item>) {
     let mut rejected = Rejected::new();
     while let Some(first) = inbox.recv().await {
-        let mut batch = Vec::new();
-        let mut next = Some(first);
-        let mut question = None;
-        while let Some(item) = next.take() {
-            if item.waits_for_what_came_before() {
-                question = Some(item);
-                break;
-            }
-            batch.push(item);
-            if batch.len() < BATCH {
-                next = inbox.try_recv().ok();
-            }
-        }
+        let (batch, question) = collect(first, &mut inbox).await;
         if !batch.is_empty() {
             commit(&store, batch, &mut rejected).await;
         }
@@ -135,6 +132,30 @@ async fn work(store: Store, mut inbox: mpsc::Receiver<Item>) {
             answer(&store, question).await;
         }
     }
+}
+
+/// What is committed together, and the question behind it. As long as nobody waits for any of it, more is
+/// waited for, [`LINGER`] at most.
+async fn collect(first: Item, inbox: &mut mpsc::Receiver<Item>) -> (Vec<Item>, Option<Item>) {
+    let deadline = Instant::now() + LINGER;
+    let (mut batch, mut may_linger) = (Vec::new(), true);
+    let mut next = Some(first);
+    while let Some(item) = next.take() {
+        if item.waits_for_what_came_before() {
+            return (batch, Some(item));
+        }
+        may_linger &= item.may_linger();
+        batch.push(item);
+        if batch.len() == BATCH {
+            break;
+        }
+        next = match inbox.try_recv() {
+            Ok(item) => Some(item),
+            Err(_) if may_linger => timeout_at(deadline, inbox.recv()).await.ok().flatten(),
+            Err(_) => None,
+        };
+    }
+    (batch, None)
 }
 
 /// Attempts that sent what could not be committed, until they end: their later checkpoints would leave a

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt::{self, Display};
+use std::time::Duration;
 
 /// How an agent is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,6 +152,18 @@ pub fn replicas(ready: u32) -> String {
     if ready == 1 { "1 replica".to_owned() } else { format!("{ready} replicas") }
 }
 
+/// `v11 draining: 3 runs, oldest 6m12s`.
+pub fn draining_line(version: i32, runs: u64, oldest_seconds: f64) -> String {
+    let runs = if runs == 1 { "1 run".to_owned() } else { format!("{runs} runs") };
+    let seconds = Duration::try_from_secs_f64(oldest_seconds).unwrap_or_default().as_secs();
+    let oldest = match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds}s"),
+        (0, minutes, seconds) => format!("{minutes}m{seconds:02}s"),
+        (hours, minutes, _) => format!("{hours}h{minutes:02}m"),
+    };
+    format!("v{version} draining: {runs}, oldest {oldest}")
+}
+
 /// The stable line of `status` when piped.
 pub fn status_line(
     name: &str,
@@ -177,6 +190,13 @@ mod tests {
     fn what_is_not_known_is_a_dash_and_one_replica_is_one() {
         let line = status_line("agent", 1, AgentState::Degraded, 1, None, None);
         assert_eq!(line, "agent v1 degraded 1 replica p95=- $-/turn");
+    }
+
+    #[test]
+    fn a_release_that_drains_has_a_line() {
+        assert_eq!(draining_line(11, 3, 372.9), "v11 draining: 3 runs, oldest 6m12s");
+        assert_eq!(draining_line(11, 1, 0.2), "v11 draining: 1 run, oldest 0s");
+        assert_eq!(draining_line(2, 2, 3720.0), "v2 draining: 2 runs, oldest 1h02m");
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! What `status` shows: one query for all agents.
 
 use super::{Store, StoreError};
+use crate::api::control::Draining;
 use sqlx::FromRow;
+use sqlx::types::Json;
 use uuid::Uuid;
 
 /// What the database knows of an agent's state.
@@ -31,6 +33,8 @@ pub struct AgentRow {
     pub cost_per_turn: Option<f64>,
     /// Runs that ended in the last hour.
     pub runs: i64,
+    /// Releases that no longer serve and still have runs, the newest first.
+    pub draining: Json<Vec<Draining>>,
 }
 
 impl Store {
@@ -40,7 +44,8 @@ impl Store {
             "SELECT a.id, a.name, a.serving_release, coalesce(r.version, nullif(a.last_version, 0)) AS version,
                r.inputs_digest, r.image, coalesce(o.state = 'running', false) AS rolling,
                CASE WHEN o.state = 'failed' THEN o.failure ->> 'message' END AS last_failure, a.scale,
-               h.p95_ms, h.cost_per_turn, coalesce(h.runs, 0) AS runs
+               h.p95_ms, h.cost_per_turn, coalesce(h.runs, 0) AS runs,
+               coalesce(d.draining, '[]') AS draining
              FROM agents a
              LEFT JOIN releases r ON r.id = a.serving_release
              LEFT JOIN LATERAL (
@@ -52,6 +57,15 @@ impl Store {
                  count(*) AS runs
                FROM runs WHERE agent_id = a.id AND ended_at > now() - interval '1 hour'
              ) h ON true
+             LEFT JOIN LATERAL (
+               SELECT json_agg(old ORDER BY version DESC) AS draining FROM (
+                 SELECT r.version, count(*) AS runs,
+                   extract(epoch FROM clock_timestamp() - min(u.started_at))::float8 AS oldest_seconds
+                 FROM runs u JOIN releases r ON r.id = u.release_id
+                 WHERE u.agent_id = a.id AND u.status = 'running' AND u.release_id <> a.serving_release
+                 GROUP BY r.version
+               ) old
+             ) d ON true
              WHERE a.destroyed_at IS NULL AND ($1::text IS NULL OR a.name = $1)
              ORDER BY a.name",
         )

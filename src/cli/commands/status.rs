@@ -6,7 +6,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::session;
 use crate::cli::ui::{Format, Printer, Screen, table};
 use crate::client::Client;
-use crate::release::state::{dollars, latency, status_line};
+use crate::release::state::{dollars, draining_line, latency, status_line};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub async fn run(args: &StatusArgs, global: &Global, printer: &Printer) -> Resul
         Format::Table if agents.is_empty() => printer.note("nothing is deployed"),
         Format::Table => printer.line(table_of(&agents)),
     }
-    reasons(&agents).for_each(|reason| printer.note(reason));
+    remarks(&agents).for_each(|reason| printer.note(reason));
     let unhealthy = args.name.is_some() && agents.iter().any(|agent| !agent.state.is_healthy());
     Ok(if unhealthy { Exit::Failed } else { Exit::Done })
 }
@@ -81,15 +81,19 @@ fn picture(agents: &[AgentStatus]) -> String {
     if agents.is_empty() {
         return "nothing is deployed".to_owned();
     }
-    [table_of(agents)].into_iter().chain(reasons(agents)).collect::<Vec<_>>().join("\n")
+    [table_of(agents)].into_iter().chain(remarks(agents)).collect::<Vec<_>>().join("\n")
 }
 
 fn table_of(agents: &[AgentStatus]) -> String {
     table(["AGENT", "VERSION", "STATE", "REPLICAS", "P95", "$/TURN", "URL"], agents.iter().map(row))
 }
 
-fn reasons(agents: &[AgentStatus]) -> impl Iterator<Item = String> {
-    agents.iter().filter_map(|agent| Some(format!("{}: {}", agent.name, agent.reason.as_ref()?)))
+/// Why an agent is not healthy, and which releases still drain.
+fn remarks(agents: &[AgentStatus]) -> impl Iterator<Item = String> {
+    agents.iter().flat_map(|agent| {
+        let draining = agent.draining.iter().map(|old| draining_line(old.version, old.runs, old.oldest_seconds));
+        agent.reason.iter().cloned().chain(draining).map(|line| format!("{}: {line}", agent.name))
+    })
 }
 
 fn line(agent: &AgentStatus) -> String {

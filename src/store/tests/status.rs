@@ -84,8 +84,35 @@ async fn each_agent_has_a_row_with_its_release_and_its_last_rollout() {
 
     let row = store.agent_rows(Some("agent")).await.unwrap().remove(0);
     assert_eq!((row.serving_release, row.version), (Some(world.release.id), Some(1)));
+    assert_eq!(row.draining.0, []);
     assert_eq!((row.image.as_deref(), row.inputs_digest.as_deref()), (Some("one"), Some("inputs of one")));
     assert_eq!((row.rolling, row.last_failure.as_deref()), (false, Some("it did not start")));
     store.destroy_agent(world.agent.id).await.unwrap();
     assert!(store.agent_rows(Some("agent")).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_release_that_no_longer_serves_shows_its_runs_until_they_end() {
+    use crate::api::control::PhaseTime;
+    use crate::release::state::Phase;
+    let world = World::new().await;
+    let store = &world.store;
+    // Given a run on the release that serves, begun a minute ago,
+    let rollout = store.running_rollout(world.agent.id).await.unwrap().unwrap();
+    let switch = PhaseTime { phase: Phase::Switch, seconds: 0.1 };
+    store.finish_rollout(&rollout, &switch, 60.0).await.unwrap();
+    let (run, _) = world.accept("old").await;
+    let earlier = "UPDATE runs SET started_at = started_at - interval '1 minute' WHERE id = $1";
+    sqlx::query(earlier).bind(run).execute(store.pool()).await.unwrap();
+    let draining = async || store.agent_rows(None).await.unwrap().remove(0).draining.0;
+    assert_eq!(draining().await, []);
+
+    // when the next one takes the traffic, then it drains until the run has ended.
+    let (_, second) = store.begin_rollout(world.agent.id, &new_release("two"), &[], None).await.unwrap();
+    store.finish_rollout(&second, &switch, 60.0).await.unwrap();
+    let old = draining().await.remove(0);
+    assert_eq!((old.version, old.runs), (1, 1));
+    assert!((60.0..90.0).contains(&old.oldest_seconds), "{old:?}");
+    world.end(run, 1, RunStatus::Success).await;
+    assert_eq!(draining().await, []);
 }
