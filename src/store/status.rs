@@ -52,7 +52,7 @@ impl Store {
                SELECT state, failure FROM rollouts WHERE agent_id = a.id ORDER BY created_at DESC, id DESC LIMIT 1
              ) o ON true
              LEFT JOIN LATERAL (
-               SELECT percentile_disc(0.95) WITHIN GROUP (ORDER BY extract(epoch FROM ended_at - accepted_at)::float8 * 1000) AS p95_ms,
+               SELECT 1000 * percentile_disc(0.95) WITHIN GROUP (ORDER BY date_part('epoch', ended_at - accepted_at)) AS p95_ms,
                  CASE WHEN count(*) FILTER (WHERE turn AND cost IS NULL) = 0 THEN avg(cost) FILTER (WHERE turn) END AS cost_per_turn,
                  count(*) AS runs
                FROM runs WHERE agent_id = a.id AND ended_at > now() - interval '1 hour'
