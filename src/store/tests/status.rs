@@ -108,7 +108,7 @@ async fn a_release_that_no_longer_serves_shows_its_runs_until_they_end() {
     assert_eq!(draining().await, []);
 
     // when the next one takes the traffic, then it drains until the run has ended.
-    let (_, second) = store.begin_rollout(world.agent.id, &new_release("two"), &[], None).await.unwrap();
+    let (_, second) = store.begin_rollout(world.agent.id, &new_release("two"), NewRollout::default()).await.unwrap();
     store.finish_rollout(&second, &switch, 60.0).await.unwrap();
     let old = draining().await.remove(0);
     assert_eq!((old.version, old.runs), (1, 1));
