@@ -21,7 +21,9 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
 
     $completions = @(switch ($command) {
         'rapidclaw' {
-            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to')
+            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to; else `RAPIDCLAW_SERVER`')
+            [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
+            [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON on stdout')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
@@ -39,6 +41,7 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
             [CompletionResult]::new('login', 'login', [CompletionResultType]::ParameterValue, 'Log in to a server')
             [CompletionResult]::new('logout', 'logout', [CompletionResultType]::ParameterValue, 'Forget a login')
             [CompletionResult]::new('whoami', 'whoami', [CompletionResultType]::ParameterValue, 'Say who is logged in, and where')
+            [CompletionResult]::new('context', 'context', [CompletionResultType]::ParameterValue, 'List, choose and forget logins')
             [CompletionResult]::new('deploy', 'deploy', [CompletionResultType]::ParameterValue, 'Build, roll out, and wait until the new release serves')
             [CompletionResult]::new('rollback', 'rollback', [CompletionResultType]::ParameterValue, 'Go back to the release that served before, or to any')
             [CompletionResult]::new('status', 'status', [CompletionResultType]::ParameterValue, 'Show agents: replicas, p95, cost per turn')
@@ -59,7 +62,9 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
         'rapidclaw;validate' {
             [CompletionResult]::new('-m', '-m', [CompletionResultType]::ParameterName, 'The manifest')
             [CompletionResult]::new('--manifest', '--manifest', [CompletionResultType]::ParameterName, 'The manifest')
-            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to')
+            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to; else `RAPIDCLAW_SERVER`')
+            [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
+            [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')
             [CompletionResult]::new('--manifest-only', '--manifest-only', [CompletionResultType]::ParameterName, 'Check the manifest alone, not the files it names')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON on stdout')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
@@ -77,7 +82,9 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
             [CompletionResult]::new('-m', '-m', [CompletionResultType]::ParameterName, 'The manifest')
             [CompletionResult]::new('--manifest', '--manifest', [CompletionResultType]::ParameterName, 'The manifest')
             [CompletionResult]::new('--base-image', '--base-image', [CompletionResultType]::ParameterName, 'The image to build on; else the one that the manifest names, else python:X-slim')
-            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to')
+            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to; else `RAPIDCLAW_SERVER`')
+            [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
+            [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')
             [CompletionResult]::new('--no-cache', '--no-cache', [CompletionResultType]::ParameterName, 'Build even when nothing changed, every layer')
             [CompletionResult]::new('--print-dockerfile', '--print-dockerfile', [CompletionResultType]::ParameterName, 'Print the Dockerfile and build nothing')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON on stdout')
@@ -93,8 +100,11 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
             break
         }
         'rapidclaw;login' {
+            [CompletionResult]::new('--store', '--store', [CompletionResultType]::ParameterName, 'Where the token shall rest')
             [CompletionResult]::new('--data-dir', '--data-dir', [CompletionResultType]::ParameterName, 'The data folder of the server on this machine')
-            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to')
+            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to; else `RAPIDCLAW_SERVER`')
+            [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
+            [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')
             [CompletionResult]::new('--local', '--local', [CompletionResultType]::ParameterName, 'The server on this machine, with the administrator''s token')
             [CompletionResult]::new('--token-stdin', '--token-stdin', [CompletionResultType]::ParameterName, 'Read the token from stdin')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON on stdout')
@@ -105,12 +115,14 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
             [CompletionResult]::new('--no-input', '--no-input', [CompletionResultType]::ParameterName, 'Never ask')
             [CompletionResult]::new('-y', '-y', [CompletionResultType]::ParameterName, 'Answer yes to every question')
             [CompletionResult]::new('--yes', '--yes', [CompletionResultType]::ParameterName, 'Answer yes to every question')
-            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help')
-            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
             break
         }
         'rapidclaw;logout' {
-            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to')
+            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to; else `RAPIDCLAW_SERVER`')
+            [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
+            [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON on stdout')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
@@ -124,7 +136,76 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
             break
         }
         'rapidclaw;whoami' {
-            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to')
+            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to; else `RAPIDCLAW_SERVER`')
+            [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
+            [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')
+            [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON on stdout')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Say more; twice: everything')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Say more; twice: everything')
+            [CompletionResult]::new('--no-input', '--no-input', [CompletionResultType]::ParameterName, 'Never ask')
+            [CompletionResult]::new('-y', '-y', [CompletionResultType]::ParameterName, 'Answer yes to every question')
+            [CompletionResult]::new('--yes', '--yes', [CompletionResultType]::ParameterName, 'Answer yes to every question')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help')
+            break
+        }
+        'rapidclaw;context' {
+            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to; else `RAPIDCLAW_SERVER`')
+            [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
+            [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')
+            [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON on stdout')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Say more; twice: everything')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Say more; twice: everything')
+            [CompletionResult]::new('--no-input', '--no-input', [CompletionResultType]::ParameterName, 'Never ask')
+            [CompletionResult]::new('-y', '-y', [CompletionResultType]::ParameterName, 'Answer yes to every question')
+            [CompletionResult]::new('--yes', '--yes', [CompletionResultType]::ParameterName, 'Answer yes to every question')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('list', 'list', [CompletionResultType]::ParameterValue, 'List logins')
+            [CompletionResult]::new('use', 'use', [CompletionResultType]::ParameterValue, 'Use this one in commands that are not told')
+            [CompletionResult]::new('remove', 'remove', [CompletionResultType]::ParameterValue, 'Forget one, and its token')
+            break
+        }
+        'rapidclaw;context;list' {
+            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to; else `RAPIDCLAW_SERVER`')
+            [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
+            [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')
+            [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON on stdout')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Say more; twice: everything')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Say more; twice: everything')
+            [CompletionResult]::new('--no-input', '--no-input', [CompletionResultType]::ParameterName, 'Never ask')
+            [CompletionResult]::new('-y', '-y', [CompletionResultType]::ParameterName, 'Answer yes to every question')
+            [CompletionResult]::new('--yes', '--yes', [CompletionResultType]::ParameterName, 'Answer yes to every question')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help')
+            break
+        }
+        'rapidclaw;context;use' {
+            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to; else `RAPIDCLAW_SERVER`')
+            [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
+            [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')
+            [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON on stdout')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Say more; twice: everything')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Say more; twice: everything')
+            [CompletionResult]::new('--no-input', '--no-input', [CompletionResultType]::ParameterName, 'Never ask')
+            [CompletionResult]::new('-y', '-y', [CompletionResultType]::ParameterName, 'Answer yes to every question')
+            [CompletionResult]::new('--yes', '--yes', [CompletionResultType]::ParameterName, 'Answer yes to every question')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help')
+            break
+        }
+        'rapidclaw;context;remove' {
+            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to; else `RAPIDCLAW_SERVER`')
+            [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
+            [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON on stdout')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
@@ -143,7 +224,9 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
             [CompletionResult]::new('--base-image', '--base-image', [CompletionResultType]::ParameterName, 'The image to build on; else the one that the manifest names, else python:X-slim')
             [CompletionResult]::new('--env-file', '--env-file', [CompletionResultType]::ParameterName, 'Read secrets from this file, not from the manifest''s `env`')
             [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Wait this long for the switch, in seconds')
-            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to')
+            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to; else `RAPIDCLAW_SERVER`')
+            [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
+            [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')
             [CompletionResult]::new('--no-cache', '--no-cache', [CompletionResultType]::ParameterName, 'Build even when nothing changed, every layer')
             [CompletionResult]::new('--detach', '--detach', [CompletionResultType]::ParameterName, 'Do not wait for the switch')
             [CompletionResult]::new('--wait', '--wait', [CompletionResultType]::ParameterName, 'Wait for a rollout of the agent that is under way, then deploy')
@@ -162,7 +245,9 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
         'rapidclaw;rollback' {
             [CompletionResult]::new('--agent', '--agent', [CompletionResultType]::ParameterName, 'The agent; else the one of the manifest here, else the only one')
             [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Wait this long for the switch, in seconds')
-            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to')
+            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to; else `RAPIDCLAW_SERVER`')
+            [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
+            [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')
             [CompletionResult]::new('--detach', '--detach', [CompletionResultType]::ParameterName, 'Do not wait for the switch')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON on stdout')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
@@ -177,7 +262,9 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
             break
         }
         'rapidclaw;status' {
-            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to')
+            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to; else `RAPIDCLAW_SERVER`')
+            [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
+            [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')
             [CompletionResult]::new('-w', '-w', [CompletionResultType]::ParameterName, 'Go on showing it: in place on a terminal, a line on each change elsewhere')
             [CompletionResult]::new('--watch', '--watch', [CompletionResultType]::ParameterName, 'Go on showing it: in place on a terminal, a line on each change elsewhere')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON on stdout')
@@ -194,7 +281,9 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
         }
         'rapidclaw;releases' {
             [CompletionResult]::new('--limit', '--limit', [CompletionResultType]::ParameterName, 'How many, newest first')
-            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to')
+            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to; else `RAPIDCLAW_SERVER`')
+            [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
+            [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON on stdout')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
@@ -209,7 +298,9 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
         }
         'rapidclaw;rollouts' {
             [CompletionResult]::new('--limit', '--limit', [CompletionResultType]::ParameterName, 'How many, newest first')
-            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to')
+            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to; else `RAPIDCLAW_SERVER`')
+            [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
+            [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')
             [CompletionResult]::new('--watch', '--watch', [CompletionResultType]::ParameterName, 'Watch the rollout under way to its end, as deploy does')
             [CompletionResult]::new('--cancel', '--cancel', [CompletionResultType]::ParameterName, 'End the rollout under way; what served before serves on')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON on stdout')
@@ -230,7 +321,9 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
             [CompletionResult]::new('--replica', '--replica', [CompletionResultType]::ParameterName, 'Only lines of this replica: its id, or the end of it')
             [CompletionResult]::new('-n', '-n', [CompletionResultType]::ParameterName, 'How many of the lines that are there')
             [CompletionResult]::new('--lines', '--lines', [CompletionResultType]::ParameterName, 'How many of the lines that are there')
-            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to')
+            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to; else `RAPIDCLAW_SERVER`')
+            [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
+            [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')
             [CompletionResult]::new('-f', '-f', [CompletionResultType]::ParameterName, 'Go on with what is written from now on')
             [CompletionResult]::new('--follow', '--follow', [CompletionResultType]::ParameterName, 'Go on with what is written from now on')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON on stdout')
@@ -249,7 +342,9 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
             [CompletionResult]::new('--thread', '--thread', [CompletionResultType]::ParameterName, 'Only runs of this thread')
             [CompletionResult]::new('--status', '--status', [CompletionResultType]::ParameterName, 'Only runs in this state')
             [CompletionResult]::new('--limit', '--limit', [CompletionResultType]::ParameterName, 'How many, newest first')
-            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to')
+            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to; else `RAPIDCLAW_SERVER`')
+            [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
+            [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON on stdout')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
@@ -264,7 +359,9 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
             break
         }
         'rapidclaw;runs;show' {
-            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to')
+            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to; else `RAPIDCLAW_SERVER`')
+            [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
+            [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON on stdout')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
@@ -279,7 +376,9 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
         }
         'rapidclaw;threads' {
             [CompletionResult]::new('--limit', '--limit', [CompletionResultType]::ParameterName, 'How many, those that ran last first')
-            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to')
+            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to; else `RAPIDCLAW_SERVER`')
+            [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
+            [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON on stdout')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
@@ -294,7 +393,9 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
             break
         }
         'rapidclaw;threads;show' {
-            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to')
+            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to; else `RAPIDCLAW_SERVER`')
+            [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
+            [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON on stdout')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
@@ -308,7 +409,9 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
             break
         }
         'rapidclaw;secrets' {
-            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to')
+            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to; else `RAPIDCLAW_SERVER`')
+            [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
+            [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON on stdout')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
@@ -327,7 +430,9 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
         }
         'rapidclaw;secrets;set' {
             [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Wait this long, in seconds')
-            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to')
+            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to; else `RAPIDCLAW_SERVER`')
+            [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
+            [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')
             [CompletionResult]::new('--detach', '--detach', [CompletionResultType]::ParameterName, 'Do not wait until it is done')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON on stdout')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
@@ -342,7 +447,9 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
             break
         }
         'rapidclaw;secrets;list' {
-            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to')
+            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to; else `RAPIDCLAW_SERVER`')
+            [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
+            [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON on stdout')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
@@ -357,7 +464,9 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
         }
         'rapidclaw;secrets;unset' {
             [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Wait this long, in seconds')
-            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to')
+            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to; else `RAPIDCLAW_SERVER`')
+            [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
+            [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')
             [CompletionResult]::new('--detach', '--detach', [CompletionResultType]::ParameterName, 'Do not wait until it is done')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON on stdout')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
@@ -373,7 +482,9 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
         }
         'rapidclaw;secrets;import' {
             [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Wait this long, in seconds')
-            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to')
+            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to; else `RAPIDCLAW_SERVER`')
+            [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
+            [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')
             [CompletionResult]::new('--detach', '--detach', [CompletionResultType]::ParameterName, 'Do not wait until it is done')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON on stdout')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
@@ -389,7 +500,9 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
         }
         'rapidclaw;scale' {
             [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Wait this long, in seconds')
-            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to')
+            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to; else `RAPIDCLAW_SERVER`')
+            [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
+            [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')
             [CompletionResult]::new('--detach', '--detach', [CompletionResultType]::ParameterName, 'Do not wait until it is done')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON on stdout')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
@@ -404,7 +517,9 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
             break
         }
         'rapidclaw;keys' {
-            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to')
+            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to; else `RAPIDCLAW_SERVER`')
+            [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
+            [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON on stdout')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
@@ -422,7 +537,9 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
         }
         'rapidclaw;keys;create' {
             [CompletionResult]::new('--name', '--name', [CompletionResultType]::ParameterName, 'What it is for')
-            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to')
+            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to; else `RAPIDCLAW_SERVER`')
+            [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
+            [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON on stdout')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
@@ -436,7 +553,9 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
             break
         }
         'rapidclaw;keys;list' {
-            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to')
+            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to; else `RAPIDCLAW_SERVER`')
+            [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
+            [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON on stdout')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
@@ -450,7 +569,9 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
             break
         }
         'rapidclaw;keys;revoke' {
-            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to')
+            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to; else `RAPIDCLAW_SERVER`')
+            [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
+            [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON on stdout')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
@@ -464,7 +585,9 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
             break
         }
         'rapidclaw;destroy' {
-            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to')
+            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to; else `RAPIDCLAW_SERVER`')
+            [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
+            [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON on stdout')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
@@ -478,7 +601,9 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
             break
         }
         'rapidclaw;server' {
-            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to')
+            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to; else `RAPIDCLAW_SERVER`')
+            [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
+            [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON on stdout')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
@@ -500,9 +625,15 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
             [CompletionResult]::new('--data-dir', '--data-dir', [CompletionResultType]::ParameterName, 'The data folder; /var/lib/rapidclaw for root, the XDG data folder else')
             [CompletionResult]::new('--listen', '--listen', [CompletionResultType]::ParameterName, 'Where the control API answers')
             [CompletionResult]::new('--agents-listen', '--agents-listen', [CompletionResultType]::ParameterName, 'Where agents answer')
+            [CompletionResult]::new('--public-url', '--public-url', [CompletionResultType]::ParameterName, 'How the control API is called from elsewhere')
+            [CompletionResult]::new('--agents-public-url', '--agents-public-url', [CompletionResultType]::ParameterName, 'How agents are called from elsewhere; else by the host of --public-url and the port of --agents-listen')
+            [CompletionResult]::new('--tls-cert', '--tls-cert', [CompletionResultType]::ParameterName, 'Speak TLS with this certificate and those that lead to its authority''s (PEM); read again when it changes')
+            [CompletionResult]::new('--tls-key', '--tls-key', [CompletionResultType]::ParameterName, 'The certificate''s private key (PEM)')
             [CompletionResult]::new('--provider', '--provider', [CompletionResultType]::ParameterName, 'A model provider''s address for all agents (openai=URL, anthropic=URL); it may be this machine')
             [CompletionResult]::new('--resolve', '--resolve', [CompletionResultType]::ParameterName, 'An address for a name that agents reach, as curl has it')
-            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to')
+            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to; else `RAPIDCLAW_SERVER`')
+            [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
+            [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')
             [CompletionResult]::new('--insecure', '--insecure', [CompletionResultType]::ParameterName, 'Listen on other addresses than loopback''s without TLS')
             [CompletionResult]::new('--log-json', '--log-json', [CompletionResultType]::ParameterName, 'Write the log as JSON')
             [CompletionResult]::new('--detached', '--detached', [CompletionResultType]::ParameterName, 'Begin a session of its own (`server start` does)')
@@ -523,9 +654,15 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
             [CompletionResult]::new('--data-dir', '--data-dir', [CompletionResultType]::ParameterName, 'The data folder; /var/lib/rapidclaw for root, the XDG data folder else')
             [CompletionResult]::new('--listen', '--listen', [CompletionResultType]::ParameterName, 'Where the control API answers')
             [CompletionResult]::new('--agents-listen', '--agents-listen', [CompletionResultType]::ParameterName, 'Where agents answer')
+            [CompletionResult]::new('--public-url', '--public-url', [CompletionResultType]::ParameterName, 'How the control API is called from elsewhere')
+            [CompletionResult]::new('--agents-public-url', '--agents-public-url', [CompletionResultType]::ParameterName, 'How agents are called from elsewhere; else by the host of --public-url and the port of --agents-listen')
+            [CompletionResult]::new('--tls-cert', '--tls-cert', [CompletionResultType]::ParameterName, 'Speak TLS with this certificate and those that lead to its authority''s (PEM); read again when it changes')
+            [CompletionResult]::new('--tls-key', '--tls-key', [CompletionResultType]::ParameterName, 'The certificate''s private key (PEM)')
             [CompletionResult]::new('--provider', '--provider', [CompletionResultType]::ParameterName, 'A model provider''s address for all agents (openai=URL, anthropic=URL); it may be this machine')
             [CompletionResult]::new('--resolve', '--resolve', [CompletionResultType]::ParameterName, 'An address for a name that agents reach, as curl has it')
-            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to')
+            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to; else `RAPIDCLAW_SERVER`')
+            [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
+            [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')
             [CompletionResult]::new('--insecure', '--insecure', [CompletionResultType]::ParameterName, 'Listen on other addresses than loopback''s without TLS')
             [CompletionResult]::new('--log-json', '--log-json', [CompletionResultType]::ParameterName, 'Write the log as JSON')
             [CompletionResult]::new('--detached', '--detached', [CompletionResultType]::ParameterName, 'Begin a session of its own (`server start` does)')
@@ -544,7 +681,9 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
         }
         'rapidclaw;server;restart' {
             [CompletionResult]::new('--data-dir', '--data-dir', [CompletionResultType]::ParameterName, 'The data folder; /var/lib/rapidclaw for root, the XDG data folder else')
-            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to')
+            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to; else `RAPIDCLAW_SERVER`')
+            [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
+            [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON on stdout')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
@@ -559,7 +698,9 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
         }
         'rapidclaw;server;stop' {
             [CompletionResult]::new('--data-dir', '--data-dir', [CompletionResultType]::ParameterName, 'The data folder; /var/lib/rapidclaw for root, the XDG data folder else')
-            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to')
+            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to; else `RAPIDCLAW_SERVER`')
+            [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
+            [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON on stdout')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
@@ -574,7 +715,9 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
         }
         'rapidclaw;server;status' {
             [CompletionResult]::new('--data-dir', '--data-dir', [CompletionResultType]::ParameterName, 'The data folder; /var/lib/rapidclaw for root, the XDG data folder else')
-            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to')
+            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to; else `RAPIDCLAW_SERVER`')
+            [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
+            [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON on stdout')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
@@ -592,7 +735,9 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
             [CompletionResult]::new('--manifest', '--manifest', [CompletionResultType]::ParameterName, 'The manifest')
             [CompletionResult]::new('--base-image', '--base-image', [CompletionResultType]::ParameterName, 'The image that builds stand on')
             [CompletionResult]::new('--data-dir', '--data-dir', [CompletionResultType]::ParameterName, 'The data folder of the server on this machine')
-            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to')
+            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to; else `RAPIDCLAW_SERVER`')
+            [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
+            [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON on stdout')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
@@ -606,7 +751,9 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
             break
         }
         'rapidclaw;completions' {
-            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to')
+            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to; else `RAPIDCLAW_SERVER`')
+            [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
+            [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON on stdout')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print no progress and no hints')

@@ -22,6 +22,9 @@ _rapidclaw() {
             rapidclaw,completions)
                 cmd="rapidclaw__subcmd__completions"
                 ;;
+            rapidclaw,context)
+                cmd="rapidclaw__subcmd__context"
+                ;;
             rapidclaw,deploy)
                 cmd="rapidclaw__subcmd__deploy"
                 ;;
@@ -76,6 +79,15 @@ _rapidclaw() {
             rapidclaw,whoami)
                 cmd="rapidclaw__subcmd__whoami"
                 ;;
+            rapidclaw__subcmd__context,list)
+                cmd="rapidclaw__subcmd__context__subcmd__list"
+                ;;
+            rapidclaw__subcmd__context,remove)
+                cmd="rapidclaw__subcmd__context__subcmd__remove"
+                ;;
+            rapidclaw__subcmd__context,use)
+                cmd="rapidclaw__subcmd__context__subcmd__use"
+                ;;
             rapidclaw__subcmd__keys,create)
                 cmd="rapidclaw__subcmd__keys__subcmd__create"
                 ;;
@@ -125,13 +137,21 @@ _rapidclaw() {
 
     case "${cmd}" in
         rapidclaw)
-            opts="-q -v -y -h -V --json --quiet --verbose --no-input --yes --server --help --version validate build login logout whoami deploy rollback status releases rollouts logs runs threads secrets scale keys destroy server doctor completions"
+            opts="-q -v -y -h -V --json --quiet --verbose --no-input --yes --server --context --ca-file --help --version validate build login logout whoami context deploy rollback status releases rollouts logs runs threads secrets scale keys destroy server doctor completions"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -143,7 +163,7 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__build)
-            opts="-m -q -v -y -h --manifest --base-image --no-cache --print-dockerfile --json --quiet --verbose --no-input --yes --server --help"
+            opts="-m -q -v -y -h --manifest --base-image --no-cache --print-dockerfile --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -165,6 +185,14 @@ _rapidclaw() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -173,13 +201,125 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__completions)
-            opts="-q -v -y -h --json --quiet --verbose --no-input --yes --server --help bash elvish fish powershell zsh"
+            opts="-q -v -y -h --json --quiet --verbose --no-input --yes --server --context --ca-file --help bash elvish fish powershell zsh"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rapidclaw__subcmd__context)
+            opts="-q -v -y -h --json --quiet --verbose --no-input --yes --server --context --ca-file --help list use remove"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rapidclaw__subcmd__context__subcmd__list)
+            opts="-q -v -y -h --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rapidclaw__subcmd__context__subcmd__remove)
+            opts="-q -v -y -h --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rapidclaw__subcmd__context__subcmd__use)
+            opts="-q -v -y -h --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -191,7 +331,7 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__deploy)
-            opts="-m -q -v -y -h --manifest --base-image --no-cache --env-file --detach --timeout --wait --json --quiet --verbose --no-input --yes --server --help"
+            opts="-m -q -v -y -h --manifest --base-image --no-cache --env-file --detach --timeout --wait --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -221,6 +361,14 @@ _rapidclaw() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -229,13 +377,21 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__destroy)
-            opts="-q -v -y -h --json --quiet --verbose --no-input --yes --server --help"
+            opts="-q -v -y -h --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -247,7 +403,7 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__doctor)
-            opts="-m -q -v -y -h --manifest --base-image --data-dir --json --quiet --verbose --no-input --yes --server --help"
+            opts="-m -q -v -y -h --manifest --base-image --data-dir --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -273,6 +429,14 @@ _rapidclaw() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -281,13 +445,21 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__keys)
-            opts="-q -v -y -h --json --quiet --verbose --no-input --yes --server --help create list revoke"
+            opts="-q -v -y -h --json --quiet --verbose --no-input --yes --server --context --ca-file --help create list revoke"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -299,7 +471,7 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__keys__subcmd__create)
-            opts="-q -v -y -h --name --json --quiet --verbose --no-input --yes --server --help"
+            opts="-q -v -y -h --name --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -313,6 +485,14 @@ _rapidclaw() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -321,13 +501,21 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__keys__subcmd__list)
-            opts="-q -v -y -h --json --quiet --verbose --no-input --yes --server --help"
+            opts="-q -v -y -h --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -339,13 +527,21 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__keys__subcmd__revoke)
-            opts="-q -v -y -h --json --quiet --verbose --no-input --yes --server --help"
+            opts="-q -v -y -h --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -357,17 +553,29 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__login)
-            opts="-q -v -y -h --local --token-stdin --data-dir --json --quiet --verbose --no-input --yes --server --help"
+            opts="-q -v -y -h --local --token-stdin --store --data-dir --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --store)
+                    COMPREPLY=($(compgen -W "auto keyring file" -- "${cur}"))
+                    return 0
+                    ;;
                 --data-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -379,13 +587,21 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__logout)
-            opts="-q -v -y -h --json --quiet --verbose --no-input --yes --server --help"
+            opts="-q -v -y -h --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -397,7 +613,7 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__logs)
-            opts="-f -n -q -v -y -h --follow --thread --run --replica --lines --json --quiet --verbose --no-input --yes --server --help"
+            opts="-f -n -q -v -y -h --follow --thread --run --replica --lines --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -427,6 +643,14 @@ _rapidclaw() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -435,7 +659,7 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__releases)
-            opts="-q -v -y -h --limit --json --quiet --verbose --no-input --yes --server --help"
+            opts="-q -v -y -h --limit --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -449,6 +673,14 @@ _rapidclaw() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -457,7 +689,7 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__rollback)
-            opts="-q -v -y -h --agent --detach --timeout --json --quiet --verbose --no-input --yes --server --help"
+            opts="-q -v -y -h --agent --detach --timeout --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -475,6 +707,14 @@ _rapidclaw() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -483,7 +723,7 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__rollouts)
-            opts="-q -v -y -h --limit --watch --cancel --json --quiet --verbose --no-input --yes --server --help"
+            opts="-q -v -y -h --limit --watch --cancel --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -497,6 +737,14 @@ _rapidclaw() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -505,7 +753,7 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__runs)
-            opts="-q -v -y -h --thread --status --limit --json --quiet --verbose --no-input --yes --server --help show"
+            opts="-q -v -y -h --thread --status --limit --json --quiet --verbose --no-input --yes --server --context --ca-file --help show"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -527,6 +775,14 @@ _rapidclaw() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -535,13 +791,21 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__runs__subcmd__show)
-            opts="-q -v -y -h --json --quiet --verbose --no-input --yes --server --help"
+            opts="-q -v -y -h --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -553,7 +817,7 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__scale)
-            opts="-q -v -y -h --detach --timeout --json --quiet --verbose --no-input --yes --server --help"
+            opts="-q -v -y -h --detach --timeout --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -564,6 +828,14 @@ _rapidclaw() {
                     return 0
                     ;;
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -575,13 +847,21 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__secrets)
-            opts="-q -v -y -h --json --quiet --verbose --no-input --yes --server --help set list unset import"
+            opts="-q -v -y -h --json --quiet --verbose --no-input --yes --server --context --ca-file --help set list unset import"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -593,7 +873,7 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__secrets__subcmd__import)
-            opts="-q -v -y -h --detach --timeout --json --quiet --verbose --no-input --yes --server --help"
+            opts="-q -v -y -h --detach --timeout --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -604,6 +884,14 @@ _rapidclaw() {
                     return 0
                     ;;
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -615,13 +903,21 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__secrets__subcmd__list)
-            opts="-q -v -y -h --json --quiet --verbose --no-input --yes --server --help"
+            opts="-q -v -y -h --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -633,7 +929,7 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__secrets__subcmd__set)
-            opts="-q -v -y -h --detach --timeout --json --quiet --verbose --no-input --yes --server --help"
+            opts="-q -v -y -h --detach --timeout --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -644,6 +940,14 @@ _rapidclaw() {
                     return 0
                     ;;
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -655,7 +959,7 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__secrets__subcmd__unset)
-            opts="-q -v -y -h --detach --timeout --json --quiet --verbose --no-input --yes --server --help"
+            opts="-q -v -y -h --detach --timeout --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -669,6 +973,14 @@ _rapidclaw() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -677,13 +989,21 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__server)
-            opts="-q -v -y -h --json --quiet --verbose --no-input --yes --server --help run start restart stop status"
+            opts="-q -v -y -h --json --quiet --verbose --no-input --yes --server --context --ca-file --help run start restart stop status"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -695,7 +1015,7 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__server__subcmd__restart)
-            opts="-q -v -y -h --data-dir --json --quiet --verbose --no-input --yes --server --help"
+            opts="-q -v -y -h --data-dir --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -706,6 +1026,14 @@ _rapidclaw() {
                     return 0
                     ;;
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -717,7 +1045,7 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__server__subcmd__run)
-            opts="-q -v -y -h --data-dir --listen --agents-listen --insecure --provider --resolve --log-json --detached --takeover --json --quiet --verbose --no-input --yes --server --help"
+            opts="-q -v -y -h --data-dir --listen --agents-listen --public-url --agents-public-url --tls-cert --tls-key --insecure --provider --resolve --log-json --detached --takeover --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -735,6 +1063,22 @@ _rapidclaw() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --public-url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --agents-public-url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-cert)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --provider)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -744,6 +1088,14 @@ _rapidclaw() {
                     return 0
                     ;;
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -755,7 +1107,7 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__server__subcmd__start)
-            opts="-q -v -y -h --data-dir --listen --agents-listen --insecure --provider --resolve --log-json --detached --takeover --json --quiet --verbose --no-input --yes --server --help"
+            opts="-q -v -y -h --data-dir --listen --agents-listen --public-url --agents-public-url --tls-cert --tls-key --insecure --provider --resolve --log-json --detached --takeover --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -773,6 +1125,22 @@ _rapidclaw() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --public-url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --agents-public-url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-cert)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --provider)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -785,6 +1153,14 @@ _rapidclaw() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -793,7 +1169,7 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__server__subcmd__status)
-            opts="-q -v -y -h --data-dir --json --quiet --verbose --no-input --yes --server --help"
+            opts="-q -v -y -h --data-dir --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -804,6 +1180,14 @@ _rapidclaw() {
                     return 0
                     ;;
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -815,7 +1199,7 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__server__subcmd__stop)
-            opts="-q -v -y -h --data-dir --json --quiet --verbose --no-input --yes --server --help"
+            opts="-q -v -y -h --data-dir --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -829,6 +1213,14 @@ _rapidclaw() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -837,13 +1229,21 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__status)
-            opts="-w -q -v -y -h --watch --json --quiet --verbose --no-input --yes --server --help"
+            opts="-w -q -v -y -h --watch --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -855,7 +1255,7 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__threads)
-            opts="-q -v -y -h --limit --json --quiet --verbose --no-input --yes --server --help show"
+            opts="-q -v -y -h --limit --json --quiet --verbose --no-input --yes --server --context --ca-file --help show"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -869,6 +1269,14 @@ _rapidclaw() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -877,13 +1285,21 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__threads__subcmd__show)
-            opts="-q -v -y -h --json --quiet --verbose --no-input --yes --server --help"
+            opts="-q -v -y -h --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -895,7 +1311,7 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__validate)
-            opts="-m -q -v -y -h --manifest --manifest-only --json --quiet --verbose --no-input --yes --server --help"
+            opts="-m -q -v -y -h --manifest --manifest-only --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -913,6 +1329,14 @@ _rapidclaw() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -921,13 +1345,21 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__whoami)
-            opts="-q -v -y -h --json --quiet --verbose --no-input --yes --server --help"
+            opts="-q -v -y -h --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

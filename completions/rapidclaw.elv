@@ -18,7 +18,9 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
     }
     var completions = [
         &'rapidclaw'= {
-            cand --server 'The server to talk to'
+            cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
+            cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
+            cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'
             cand --json 'Print JSON on stdout'
             cand -q 'Print no progress and no hints'
             cand --quiet 'Print no progress and no hints'
@@ -36,6 +38,7 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
             cand login 'Log in to a server'
             cand logout 'Forget a login'
             cand whoami 'Say who is logged in, and where'
+            cand context 'List, choose and forget logins'
             cand deploy 'Build, roll out, and wait until the new release serves'
             cand rollback 'Go back to the release that served before, or to any'
             cand status 'Show agents: replicas, p95, cost per turn'
@@ -55,7 +58,9 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
         &'rapidclaw;validate'= {
             cand -m 'The manifest'
             cand --manifest 'The manifest'
-            cand --server 'The server to talk to'
+            cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
+            cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
+            cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'
             cand --manifest-only 'Check the manifest alone, not the files it names'
             cand --json 'Print JSON on stdout'
             cand -q 'Print no progress and no hints'
@@ -72,7 +77,9 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
             cand -m 'The manifest'
             cand --manifest 'The manifest'
             cand --base-image 'The image to build on; else the one that the manifest names, else python:X-slim'
-            cand --server 'The server to talk to'
+            cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
+            cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
+            cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'
             cand --no-cache 'Build even when nothing changed, every layer'
             cand --print-dockerfile 'Print the Dockerfile and build nothing'
             cand --json 'Print JSON on stdout'
@@ -87,8 +94,11 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
             cand --help 'Print help'
         }
         &'rapidclaw;login'= {
+            cand --store 'Where the token shall rest'
             cand --data-dir 'The data folder of the server on this machine'
-            cand --server 'The server to talk to'
+            cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
+            cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
+            cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'
             cand --local 'The server on this machine, with the administrator''s token'
             cand --token-stdin 'Read the token from stdin'
             cand --json 'Print JSON on stdout'
@@ -99,11 +109,13 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
             cand --no-input 'Never ask'
             cand -y 'Answer yes to every question'
             cand --yes 'Answer yes to every question'
-            cand -h 'Print help'
-            cand --help 'Print help'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
         }
         &'rapidclaw;logout'= {
-            cand --server 'The server to talk to'
+            cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
+            cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
+            cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'
             cand --json 'Print JSON on stdout'
             cand -q 'Print no progress and no hints'
             cand --quiet 'Print no progress and no hints'
@@ -116,7 +128,72 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
             cand --help 'Print help'
         }
         &'rapidclaw;whoami'= {
-            cand --server 'The server to talk to'
+            cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
+            cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
+            cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'
+            cand --json 'Print JSON on stdout'
+            cand -q 'Print no progress and no hints'
+            cand --quiet 'Print no progress and no hints'
+            cand -v 'Say more; twice: everything'
+            cand --verbose 'Say more; twice: everything'
+            cand --no-input 'Never ask'
+            cand -y 'Answer yes to every question'
+            cand --yes 'Answer yes to every question'
+            cand -h 'Print help'
+            cand --help 'Print help'
+        }
+        &'rapidclaw;context'= {
+            cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
+            cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
+            cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'
+            cand --json 'Print JSON on stdout'
+            cand -q 'Print no progress and no hints'
+            cand --quiet 'Print no progress and no hints'
+            cand -v 'Say more; twice: everything'
+            cand --verbose 'Say more; twice: everything'
+            cand --no-input 'Never ask'
+            cand -y 'Answer yes to every question'
+            cand --yes 'Answer yes to every question'
+            cand -h 'Print help'
+            cand --help 'Print help'
+            cand list 'List logins'
+            cand use 'Use this one in commands that are not told'
+            cand remove 'Forget one, and its token'
+        }
+        &'rapidclaw;context;list'= {
+            cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
+            cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
+            cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'
+            cand --json 'Print JSON on stdout'
+            cand -q 'Print no progress and no hints'
+            cand --quiet 'Print no progress and no hints'
+            cand -v 'Say more; twice: everything'
+            cand --verbose 'Say more; twice: everything'
+            cand --no-input 'Never ask'
+            cand -y 'Answer yes to every question'
+            cand --yes 'Answer yes to every question'
+            cand -h 'Print help'
+            cand --help 'Print help'
+        }
+        &'rapidclaw;context;use'= {
+            cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
+            cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
+            cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'
+            cand --json 'Print JSON on stdout'
+            cand -q 'Print no progress and no hints'
+            cand --quiet 'Print no progress and no hints'
+            cand -v 'Say more; twice: everything'
+            cand --verbose 'Say more; twice: everything'
+            cand --no-input 'Never ask'
+            cand -y 'Answer yes to every question'
+            cand --yes 'Answer yes to every question'
+            cand -h 'Print help'
+            cand --help 'Print help'
+        }
+        &'rapidclaw;context;remove'= {
+            cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
+            cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
+            cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'
             cand --json 'Print JSON on stdout'
             cand -q 'Print no progress and no hints'
             cand --quiet 'Print no progress and no hints'
@@ -134,7 +211,9 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
             cand --base-image 'The image to build on; else the one that the manifest names, else python:X-slim'
             cand --env-file 'Read secrets from this file, not from the manifest''s `env`'
             cand --timeout 'Wait this long for the switch, in seconds'
-            cand --server 'The server to talk to'
+            cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
+            cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
+            cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'
             cand --no-cache 'Build even when nothing changed, every layer'
             cand --detach 'Do not wait for the switch'
             cand --wait 'Wait for a rollout of the agent that is under way, then deploy'
@@ -152,7 +231,9 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
         &'rapidclaw;rollback'= {
             cand --agent 'The agent; else the one of the manifest here, else the only one'
             cand --timeout 'Wait this long for the switch, in seconds'
-            cand --server 'The server to talk to'
+            cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
+            cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
+            cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'
             cand --detach 'Do not wait for the switch'
             cand --json 'Print JSON on stdout'
             cand -q 'Print no progress and no hints'
@@ -166,7 +247,9 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
             cand --help 'Print help'
         }
         &'rapidclaw;status'= {
-            cand --server 'The server to talk to'
+            cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
+            cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
+            cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'
             cand -w 'Go on showing it: in place on a terminal, a line on each change elsewhere'
             cand --watch 'Go on showing it: in place on a terminal, a line on each change elsewhere'
             cand --json 'Print JSON on stdout'
@@ -182,7 +265,9 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
         }
         &'rapidclaw;releases'= {
             cand --limit 'How many, newest first'
-            cand --server 'The server to talk to'
+            cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
+            cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
+            cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'
             cand --json 'Print JSON on stdout'
             cand -q 'Print no progress and no hints'
             cand --quiet 'Print no progress and no hints'
@@ -196,7 +281,9 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
         }
         &'rapidclaw;rollouts'= {
             cand --limit 'How many, newest first'
-            cand --server 'The server to talk to'
+            cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
+            cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
+            cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'
             cand --watch 'Watch the rollout under way to its end, as deploy does'
             cand --cancel 'End the rollout under way; what served before serves on'
             cand --json 'Print JSON on stdout'
@@ -216,7 +303,9 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
             cand --replica 'Only lines of this replica: its id, or the end of it'
             cand -n 'How many of the lines that are there'
             cand --lines 'How many of the lines that are there'
-            cand --server 'The server to talk to'
+            cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
+            cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
+            cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'
             cand -f 'Go on with what is written from now on'
             cand --follow 'Go on with what is written from now on'
             cand --json 'Print JSON on stdout'
@@ -234,7 +323,9 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
             cand --thread 'Only runs of this thread'
             cand --status 'Only runs in this state'
             cand --limit 'How many, newest first'
-            cand --server 'The server to talk to'
+            cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
+            cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
+            cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'
             cand --json 'Print JSON on stdout'
             cand -q 'Print no progress and no hints'
             cand --quiet 'Print no progress and no hints'
@@ -248,7 +339,9 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
             cand show 'Show one run: what was asked, where it was executed, what came of it'
         }
         &'rapidclaw;runs;show'= {
-            cand --server 'The server to talk to'
+            cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
+            cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
+            cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'
             cand --json 'Print JSON on stdout'
             cand -q 'Print no progress and no hints'
             cand --quiet 'Print no progress and no hints'
@@ -262,7 +355,9 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
         }
         &'rapidclaw;threads'= {
             cand --limit 'How many, those that ran last first'
-            cand --server 'The server to talk to'
+            cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
+            cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
+            cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'
             cand --json 'Print JSON on stdout'
             cand -q 'Print no progress and no hints'
             cand --quiet 'Print no progress and no hints'
@@ -276,7 +371,9 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
             cand show 'Show one thread: its newest checkpoint and its runs'
         }
         &'rapidclaw;threads;show'= {
-            cand --server 'The server to talk to'
+            cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
+            cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
+            cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'
             cand --json 'Print JSON on stdout'
             cand -q 'Print no progress and no hints'
             cand --quiet 'Print no progress and no hints'
@@ -289,7 +386,9 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
             cand --help 'Print help (see more with ''--help'')'
         }
         &'rapidclaw;secrets'= {
-            cand --server 'The server to talk to'
+            cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
+            cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
+            cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'
             cand --json 'Print JSON on stdout'
             cand -q 'Print no progress and no hints'
             cand --quiet 'Print no progress and no hints'
@@ -307,7 +406,9 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
         }
         &'rapidclaw;secrets;set'= {
             cand --timeout 'Wait this long, in seconds'
-            cand --server 'The server to talk to'
+            cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
+            cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
+            cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'
             cand --detach 'Do not wait until it is done'
             cand --json 'Print JSON on stdout'
             cand -q 'Print no progress and no hints'
@@ -321,7 +422,9 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
             cand --help 'Print help'
         }
         &'rapidclaw;secrets;list'= {
-            cand --server 'The server to talk to'
+            cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
+            cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
+            cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'
             cand --json 'Print JSON on stdout'
             cand -q 'Print no progress and no hints'
             cand --quiet 'Print no progress and no hints'
@@ -335,7 +438,9 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
         }
         &'rapidclaw;secrets;unset'= {
             cand --timeout 'Wait this long, in seconds'
-            cand --server 'The server to talk to'
+            cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
+            cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
+            cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'
             cand --detach 'Do not wait until it is done'
             cand --json 'Print JSON on stdout'
             cand -q 'Print no progress and no hints'
@@ -350,7 +455,9 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
         }
         &'rapidclaw;secrets;import'= {
             cand --timeout 'Wait this long, in seconds'
-            cand --server 'The server to talk to'
+            cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
+            cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
+            cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'
             cand --detach 'Do not wait until it is done'
             cand --json 'Print JSON on stdout'
             cand -q 'Print no progress and no hints'
@@ -365,7 +472,9 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
         }
         &'rapidclaw;scale'= {
             cand --timeout 'Wait this long, in seconds'
-            cand --server 'The server to talk to'
+            cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
+            cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
+            cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'
             cand --detach 'Do not wait until it is done'
             cand --json 'Print JSON on stdout'
             cand -q 'Print no progress and no hints'
@@ -379,7 +488,9 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
             cand --help 'Print help'
         }
         &'rapidclaw;keys'= {
-            cand --server 'The server to talk to'
+            cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
+            cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
+            cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'
             cand --json 'Print JSON on stdout'
             cand -q 'Print no progress and no hints'
             cand --quiet 'Print no progress and no hints'
@@ -396,7 +507,9 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
         }
         &'rapidclaw;keys;create'= {
             cand --name 'What it is for'
-            cand --server 'The server to talk to'
+            cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
+            cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
+            cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'
             cand --json 'Print JSON on stdout'
             cand -q 'Print no progress and no hints'
             cand --quiet 'Print no progress and no hints'
@@ -409,7 +522,9 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
             cand --help 'Print help'
         }
         &'rapidclaw;keys;list'= {
-            cand --server 'The server to talk to'
+            cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
+            cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
+            cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'
             cand --json 'Print JSON on stdout'
             cand -q 'Print no progress and no hints'
             cand --quiet 'Print no progress and no hints'
@@ -422,7 +537,9 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
             cand --help 'Print help'
         }
         &'rapidclaw;keys;revoke'= {
-            cand --server 'The server to talk to'
+            cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
+            cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
+            cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'
             cand --json 'Print JSON on stdout'
             cand -q 'Print no progress and no hints'
             cand --quiet 'Print no progress and no hints'
@@ -435,7 +552,9 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
             cand --help 'Print help'
         }
         &'rapidclaw;destroy'= {
-            cand --server 'The server to talk to'
+            cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
+            cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
+            cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'
             cand --json 'Print JSON on stdout'
             cand -q 'Print no progress and no hints'
             cand --quiet 'Print no progress and no hints'
@@ -448,7 +567,9 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
             cand --help 'Print help'
         }
         &'rapidclaw;server'= {
-            cand --server 'The server to talk to'
+            cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
+            cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
+            cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'
             cand --json 'Print JSON on stdout'
             cand -q 'Print no progress and no hints'
             cand --quiet 'Print no progress and no hints'
@@ -469,9 +590,15 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
             cand --data-dir 'The data folder; /var/lib/rapidclaw for root, the XDG data folder else'
             cand --listen 'Where the control API answers'
             cand --agents-listen 'Where agents answer'
+            cand --public-url 'How the control API is called from elsewhere'
+            cand --agents-public-url 'How agents are called from elsewhere; else by the host of --public-url and the port of --agents-listen'
+            cand --tls-cert 'Speak TLS with this certificate and those that lead to its authority''s (PEM); read again when it changes'
+            cand --tls-key 'The certificate''s private key (PEM)'
             cand --provider 'A model provider''s address for all agents (openai=URL, anthropic=URL); it may be this machine'
             cand --resolve 'An address for a name that agents reach, as curl has it'
-            cand --server 'The server to talk to'
+            cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
+            cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
+            cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'
             cand --insecure 'Listen on other addresses than loopback''s without TLS'
             cand --log-json 'Write the log as JSON'
             cand --detached 'Begin a session of its own (`server start` does)'
@@ -491,9 +618,15 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
             cand --data-dir 'The data folder; /var/lib/rapidclaw for root, the XDG data folder else'
             cand --listen 'Where the control API answers'
             cand --agents-listen 'Where agents answer'
+            cand --public-url 'How the control API is called from elsewhere'
+            cand --agents-public-url 'How agents are called from elsewhere; else by the host of --public-url and the port of --agents-listen'
+            cand --tls-cert 'Speak TLS with this certificate and those that lead to its authority''s (PEM); read again when it changes'
+            cand --tls-key 'The certificate''s private key (PEM)'
             cand --provider 'A model provider''s address for all agents (openai=URL, anthropic=URL); it may be this machine'
             cand --resolve 'An address for a name that agents reach, as curl has it'
-            cand --server 'The server to talk to'
+            cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
+            cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
+            cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'
             cand --insecure 'Listen on other addresses than loopback''s without TLS'
             cand --log-json 'Write the log as JSON'
             cand --detached 'Begin a session of its own (`server start` does)'
@@ -511,7 +644,9 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
         }
         &'rapidclaw;server;restart'= {
             cand --data-dir 'The data folder; /var/lib/rapidclaw for root, the XDG data folder else'
-            cand --server 'The server to talk to'
+            cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
+            cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
+            cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'
             cand --json 'Print JSON on stdout'
             cand -q 'Print no progress and no hints'
             cand --quiet 'Print no progress and no hints'
@@ -525,7 +660,9 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
         }
         &'rapidclaw;server;stop'= {
             cand --data-dir 'The data folder; /var/lib/rapidclaw for root, the XDG data folder else'
-            cand --server 'The server to talk to'
+            cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
+            cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
+            cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'
             cand --json 'Print JSON on stdout'
             cand -q 'Print no progress and no hints'
             cand --quiet 'Print no progress and no hints'
@@ -539,7 +676,9 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
         }
         &'rapidclaw;server;status'= {
             cand --data-dir 'The data folder; /var/lib/rapidclaw for root, the XDG data folder else'
-            cand --server 'The server to talk to'
+            cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
+            cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
+            cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'
             cand --json 'Print JSON on stdout'
             cand -q 'Print no progress and no hints'
             cand --quiet 'Print no progress and no hints'
@@ -556,7 +695,9 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
             cand --manifest 'The manifest'
             cand --base-image 'The image that builds stand on'
             cand --data-dir 'The data folder of the server on this machine'
-            cand --server 'The server to talk to'
+            cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
+            cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
+            cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'
             cand --json 'Print JSON on stdout'
             cand -q 'Print no progress and no hints'
             cand --quiet 'Print no progress and no hints'
@@ -569,7 +710,9 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
             cand --help 'Print help'
         }
         &'rapidclaw;completions'= {
-            cand --server 'The server to talk to'
+            cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
+            cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
+            cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'
             cand --json 'Print JSON on stdout'
             cand -q 'Print no progress and no hints'
             cand --quiet 'Print no progress and no hints'

@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_rapidclaw_global_optspecs
-    string join \n json q/quiet v/verbose no-input y/yes server= h/help V/version
+    string join \n json q/quiet v/verbose no-input y/yes server= context= ca-file= h/help V/version
 end
 
 function __fish_rapidclaw_needs_command
@@ -24,7 +24,9 @@ function __fish_rapidclaw_using_subcommand
     contains -- $cmd[1] $argv
 end
 
-complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -l json -d 'Print JSON on stdout'
 complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -s q -l quiet -d 'Print no progress and no hints'
 complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -s v -l verbose -d 'Say more; twice: everything'
@@ -37,6 +39,7 @@ complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "build" -d 'Make
 complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "login" -d 'Log in to a server'
 complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "logout" -d 'Forget a login'
 complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "whoami" -d 'Say who is logged in, and where'
+complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "context" -d 'List, choose and forget logins'
 complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "deploy" -d 'Build, roll out, and wait until the new release serves'
 complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "rollback" -d 'Go back to the release that served before, or to any'
 complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "status" -d 'Show agents: replicas, p95, cost per turn'
@@ -53,7 +56,9 @@ complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "server" -d 'Run
 complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "doctor" -d 'Say what is missing on this machine, and how to mend it'
 complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "completions" -d 'Print a shell\'s completions'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand validate" -s m -l manifest -d 'The manifest' -r -F
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand validate" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand validate" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand validate" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand validate" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand validate" -l manifest-only -d 'Check the manifest alone, not the files it names'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand validate" -l json -d 'Print JSON on stdout'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand validate" -s q -l quiet -d 'Print no progress and no hints'
@@ -63,7 +68,9 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand validate" -s y -l ye
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand validate" -s h -l help -d 'Print help'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -s m -l manifest -d 'The manifest' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -l base-image -d 'The image to build on; else the one that the manifest names, else python:X-slim' -r
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -l no-cache -d 'Build even when nothing changed, every layer'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -l print-dockerfile -d 'Print the Dockerfile and build nothing'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -l json -d 'Print JSON on stdout'
@@ -72,8 +79,13 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -s v -l verbo
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -l no-input -d 'Never ask'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -s y -l yes -d 'Answer yes to every question'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand login" -l store -d 'Where the token shall rest' -r -f -a "auto\t'In the OS keyring where it answers within two seconds, else in the file'
+keyring\t'In the OS keyring'
+file\t'In a file that only you may read'"
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand login" -l data-dir -d 'The data folder of the server on this machine' -r -F
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand login" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand login" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand login" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand login" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand login" -l local -d 'The server on this machine, with the administrator\'s token'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand login" -l token-stdin -d 'Read the token from stdin'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand login" -l json -d 'Print JSON on stdout'
@@ -81,26 +93,71 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand login" -s q -l quiet
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand login" -s v -l verbose -d 'Say more; twice: everything'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand login" -l no-input -d 'Never ask'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand login" -s y -l yes -d 'Answer yes to every question'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand login" -s h -l help -d 'Print help'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logout" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand login" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logout" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logout" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logout" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logout" -l json -d 'Print JSON on stdout'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logout" -s q -l quiet -d 'Print no progress and no hints'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logout" -s v -l verbose -d 'Say more; twice: everything'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logout" -l no-input -d 'Never ask'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logout" -s y -l yes -d 'Answer yes to every question'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logout" -s h -l help -d 'Print help'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand whoami" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand whoami" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand whoami" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand whoami" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand whoami" -l json -d 'Print JSON on stdout'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand whoami" -s q -l quiet -d 'Print no progress and no hints'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand whoami" -s v -l verbose -d 'Say more; twice: everything'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand whoami" -l no-input -d 'Never ask'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand whoami" -s y -l yes -d 'Answer yes to every question'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand whoami" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand context; and not __fish_seen_subcommand_from list use remove" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand context; and not __fish_seen_subcommand_from list use remove" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand context; and not __fish_seen_subcommand_from list use remove" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand context; and not __fish_seen_subcommand_from list use remove" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand context; and not __fish_seen_subcommand_from list use remove" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand context; and not __fish_seen_subcommand_from list use remove" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand context; and not __fish_seen_subcommand_from list use remove" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand context; and not __fish_seen_subcommand_from list use remove" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand context; and not __fish_seen_subcommand_from list use remove" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand context; and not __fish_seen_subcommand_from list use remove" -f -a "list" -d 'List logins'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand context; and not __fish_seen_subcommand_from list use remove" -f -a "use" -d 'Use this one in commands that are not told'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand context; and not __fish_seen_subcommand_from list use remove" -f -a "remove" -d 'Forget one, and its token'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand context; and __fish_seen_subcommand_from list" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand context; and __fish_seen_subcommand_from list" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand context; and __fish_seen_subcommand_from list" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand context; and __fish_seen_subcommand_from list" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand context; and __fish_seen_subcommand_from list" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand context; and __fish_seen_subcommand_from list" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand context; and __fish_seen_subcommand_from list" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand context; and __fish_seen_subcommand_from list" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand context; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand context; and __fish_seen_subcommand_from use" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand context; and __fish_seen_subcommand_from use" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand context; and __fish_seen_subcommand_from use" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand context; and __fish_seen_subcommand_from use" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand context; and __fish_seen_subcommand_from use" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand context; and __fish_seen_subcommand_from use" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand context; and __fish_seen_subcommand_from use" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand context; and __fish_seen_subcommand_from use" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand context; and __fish_seen_subcommand_from use" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand context; and __fish_seen_subcommand_from remove" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand context; and __fish_seen_subcommand_from remove" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand context; and __fish_seen_subcommand_from remove" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand context; and __fish_seen_subcommand_from remove" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand context; and __fish_seen_subcommand_from remove" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand context; and __fish_seen_subcommand_from remove" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand context; and __fish_seen_subcommand_from remove" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand context; and __fish_seen_subcommand_from remove" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand context; and __fish_seen_subcommand_from remove" -s h -l help -d 'Print help'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -s m -l manifest -d 'The manifest' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l base-image -d 'The image to build on; else the one that the manifest names, else python:X-slim' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l env-file -d 'Read secrets from this file, not from the manifest\'s `env`' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l timeout -d 'Wait this long for the switch, in seconds' -r
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l no-cache -d 'Build even when nothing changed, every layer'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l detach -d 'Do not wait for the switch'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l wait -d 'Wait for a rollout of the agent that is under way, then deploy'
@@ -112,7 +169,9 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -s y -l yes 
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -s h -l help -d 'Print help'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollback" -l agent -d 'The agent; else the one of the manifest here, else the only one' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollback" -l timeout -d 'Wait this long for the switch, in seconds' -r
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollback" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollback" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollback" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollback" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollback" -l detach -d 'Do not wait for the switch'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollback" -l json -d 'Print JSON on stdout'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollback" -s q -l quiet -d 'Print no progress and no hints'
@@ -120,7 +179,9 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollback" -s v -l ve
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollback" -l no-input -d 'Never ask'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollback" -s y -l yes -d 'Answer yes to every question'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollback" -s h -l help -d 'Print help'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand status" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand status" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand status" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand status" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand status" -s w -l watch -d 'Go on showing it: in place on a terminal, a line on each change elsewhere'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand status" -l json -d 'Print JSON on stdout'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand status" -s q -l quiet -d 'Print no progress and no hints'
@@ -129,7 +190,9 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand status" -l no-input 
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand status" -s y -l yes -d 'Answer yes to every question'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand status" -s h -l help -d 'Print help'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand releases" -l limit -d 'How many, newest first' -r
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand releases" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand releases" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand releases" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand releases" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand releases" -l json -d 'Print JSON on stdout'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand releases" -s q -l quiet -d 'Print no progress and no hints'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand releases" -s v -l verbose -d 'Say more; twice: everything'
@@ -137,7 +200,9 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand releases" -l no-inpu
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand releases" -s y -l yes -d 'Answer yes to every question'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand releases" -s h -l help -d 'Print help'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollouts" -l limit -d 'How many, newest first' -r
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollouts" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollouts" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollouts" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollouts" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollouts" -l watch -d 'Watch the rollout under way to its end, as deploy does'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollouts" -l cancel -d 'End the rollout under way; what served before serves on'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollouts" -l json -d 'Print JSON on stdout'
@@ -150,7 +215,9 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logs" -l thread -d '
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logs" -l run -d 'Only lines of this run' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logs" -l replica -d 'Only lines of this replica: its id, or the end of it' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logs" -s n -l lines -d 'How many of the lines that are there' -r
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logs" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logs" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logs" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logs" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logs" -s f -l follow -d 'Go on with what is written from now on'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logs" -l json -d 'Print JSON on stdout'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logs" -s q -l quiet -d 'Print no progress and no hints'
@@ -165,7 +232,9 @@ success\t''
 error\t''
 timeout\t''"
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand runs; and not __fish_seen_subcommand_from show" -l limit -d 'How many, newest first' -r
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand runs; and not __fish_seen_subcommand_from show" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand runs; and not __fish_seen_subcommand_from show" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand runs; and not __fish_seen_subcommand_from show" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand runs; and not __fish_seen_subcommand_from show" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand runs; and not __fish_seen_subcommand_from show" -l json -d 'Print JSON on stdout'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand runs; and not __fish_seen_subcommand_from show" -s q -l quiet -d 'Print no progress and no hints'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand runs; and not __fish_seen_subcommand_from show" -s v -l verbose -d 'Say more; twice: everything'
@@ -173,7 +242,9 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand runs; and not __fish
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand runs; and not __fish_seen_subcommand_from show" -s y -l yes -d 'Answer yes to every question'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand runs; and not __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand runs; and not __fish_seen_subcommand_from show" -a "show" -d 'Show one run: what was asked, where it was executed, what came of it'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand runs; and __fish_seen_subcommand_from show" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand runs; and __fish_seen_subcommand_from show" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand runs; and __fish_seen_subcommand_from show" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand runs; and __fish_seen_subcommand_from show" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand runs; and __fish_seen_subcommand_from show" -l json -d 'Print JSON on stdout'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand runs; and __fish_seen_subcommand_from show" -s q -l quiet -d 'Print no progress and no hints'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand runs; and __fish_seen_subcommand_from show" -s v -l verbose -d 'Say more; twice: everything'
@@ -181,7 +252,9 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand runs; and __fish_see
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand runs; and __fish_seen_subcommand_from show" -s y -l yes -d 'Answer yes to every question'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand runs; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand threads; and not __fish_seen_subcommand_from show" -l limit -d 'How many, those that ran last first' -r
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand threads; and not __fish_seen_subcommand_from show" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand threads; and not __fish_seen_subcommand_from show" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand threads; and not __fish_seen_subcommand_from show" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand threads; and not __fish_seen_subcommand_from show" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand threads; and not __fish_seen_subcommand_from show" -l json -d 'Print JSON on stdout'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand threads; and not __fish_seen_subcommand_from show" -s q -l quiet -d 'Print no progress and no hints'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand threads; and not __fish_seen_subcommand_from show" -s v -l verbose -d 'Say more; twice: everything'
@@ -189,14 +262,18 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand threads; and not __f
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand threads; and not __fish_seen_subcommand_from show" -s y -l yes -d 'Answer yes to every question'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand threads; and not __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand threads; and not __fish_seen_subcommand_from show" -a "show" -d 'Show one thread: its newest checkpoint and its runs'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand threads; and __fish_seen_subcommand_from show" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand threads; and __fish_seen_subcommand_from show" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand threads; and __fish_seen_subcommand_from show" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand threads; and __fish_seen_subcommand_from show" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand threads; and __fish_seen_subcommand_from show" -l json -d 'Print JSON on stdout'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand threads; and __fish_seen_subcommand_from show" -s q -l quiet -d 'Print no progress and no hints'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand threads; and __fish_seen_subcommand_from show" -s v -l verbose -d 'Say more; twice: everything'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand threads; and __fish_seen_subcommand_from show" -l no-input -d 'Never ask'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand threads; and __fish_seen_subcommand_from show" -s y -l yes -d 'Answer yes to every question'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand threads; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset import" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset import" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset import" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset import" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset import" -l json -d 'Print JSON on stdout'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset import" -s q -l quiet -d 'Print no progress and no hints'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset import" -s v -l verbose -d 'Say more; twice: everything'
@@ -208,7 +285,9 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __f
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset import" -f -a "unset" -d 'Forget secrets'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset import" -f -a "import" -d 'Set all secrets of a dotenv file; what it does not name stays'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from set" -l timeout -d 'Wait this long, in seconds' -r
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from set" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from set" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from set" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from set" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from set" -l detach -d 'Do not wait until it is done'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from set" -l json -d 'Print JSON on stdout'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from set" -s q -l quiet -d 'Print no progress and no hints'
@@ -216,7 +295,9 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from set" -l no-input -d 'Never ask'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from set" -s y -l yes -d 'Answer yes to every question'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from set" -s h -l help -d 'Print help'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from list" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from list" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from list" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from list" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from list" -l json -d 'Print JSON on stdout'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from list" -s q -l quiet -d 'Print no progress and no hints'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from list" -s v -l verbose -d 'Say more; twice: everything'
@@ -224,7 +305,9 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from list" -s y -l yes -d 'Answer yes to every question'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from unset" -l timeout -d 'Wait this long, in seconds' -r
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from unset" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from unset" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from unset" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from unset" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from unset" -l detach -d 'Do not wait until it is done'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from unset" -l json -d 'Print JSON on stdout'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from unset" -s q -l quiet -d 'Print no progress and no hints'
@@ -233,7 +316,9 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from unset" -s y -l yes -d 'Answer yes to every question'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from unset" -s h -l help -d 'Print help'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from import" -l timeout -d 'Wait this long, in seconds' -r
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from import" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from import" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from import" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from import" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from import" -l detach -d 'Do not wait until it is done'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from import" -l json -d 'Print JSON on stdout'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from import" -s q -l quiet -d 'Print no progress and no hints'
@@ -242,7 +327,9 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from import" -s y -l yes -d 'Answer yes to every question'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from import" -s h -l help -d 'Print help'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand scale" -l timeout -d 'Wait this long, in seconds' -r
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand scale" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand scale" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand scale" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand scale" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand scale" -l detach -d 'Do not wait until it is done'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand scale" -l json -d 'Print JSON on stdout'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand scale" -s q -l quiet -d 'Print no progress and no hints'
@@ -250,7 +337,9 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand scale" -s v -l verbo
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand scale" -l no-input -d 'Never ask'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand scale" -s y -l yes -d 'Answer yes to every question'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand scale" -s h -l help -d 'Print help'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and not __fish_seen_subcommand_from create list revoke" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and not __fish_seen_subcommand_from create list revoke" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and not __fish_seen_subcommand_from create list revoke" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and not __fish_seen_subcommand_from create list revoke" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and not __fish_seen_subcommand_from create list revoke" -l json -d 'Print JSON on stdout'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and not __fish_seen_subcommand_from create list revoke" -s q -l quiet -d 'Print no progress and no hints'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and not __fish_seen_subcommand_from create list revoke" -s v -l verbose -d 'Say more; twice: everything'
@@ -261,35 +350,45 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and not __fish
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and not __fish_seen_subcommand_from create list revoke" -f -a "list" -d 'List keys'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and not __fish_seen_subcommand_from create list revoke" -f -a "revoke" -d 'Make a key open nothing any more'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from create" -l name -d 'What it is for' -r
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from create" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from create" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from create" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from create" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from create" -l json -d 'Print JSON on stdout'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from create" -s q -l quiet -d 'Print no progress and no hints'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from create" -s v -l verbose -d 'Say more; twice: everything'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from create" -l no-input -d 'Never ask'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from create" -s y -l yes -d 'Answer yes to every question'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from create" -s h -l help -d 'Print help'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from list" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from list" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from list" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from list" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from list" -l json -d 'Print JSON on stdout'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from list" -s q -l quiet -d 'Print no progress and no hints'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from list" -s v -l verbose -d 'Say more; twice: everything'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from list" -l no-input -d 'Never ask'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from list" -s y -l yes -d 'Answer yes to every question'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from revoke" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from revoke" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from revoke" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from revoke" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from revoke" -l json -d 'Print JSON on stdout'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from revoke" -s q -l quiet -d 'Print no progress and no hints'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from revoke" -s v -l verbose -d 'Say more; twice: everything'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from revoke" -l no-input -d 'Never ask'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from revoke" -s y -l yes -d 'Answer yes to every question'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from revoke" -s h -l help -d 'Print help'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand destroy" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand destroy" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand destroy" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand destroy" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand destroy" -l json -d 'Print JSON on stdout'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand destroy" -s q -l quiet -d 'Print no progress and no hints'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand destroy" -s v -l verbose -d 'Say more; twice: everything'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand destroy" -l no-input -d 'Never ask'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand destroy" -s y -l yes -d 'Answer yes to every question'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand destroy" -s h -l help -d 'Print help'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status" -l json -d 'Print JSON on stdout'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status" -s q -l quiet -d 'Print no progress and no hints'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status" -s v -l verbose -d 'Say more; twice: everything'
@@ -304,9 +403,15 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fi
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l data-dir -d 'The data folder; /var/lib/rapidclaw for root, the XDG data folder else' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l listen -d 'Where the control API answers' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l agents-listen -d 'Where agents answer' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l public-url -d 'How the control API is called from elsewhere' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l agents-public-url -d 'How agents are called from elsewhere; else by the host of --public-url and the port of --agents-listen' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l tls-cert -d 'Speak TLS with this certificate and those that lead to its authority\'s (PEM); read again when it changes' -r -F
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l tls-key -d 'The certificate\'s private key (PEM)' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l provider -d 'A model provider\'s address for all agents (openai=URL, anthropic=URL); it may be this machine' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l resolve -d 'An address for a name that agents reach, as curl has it' -r
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l insecure -d 'Listen on other addresses than loopback\'s without TLS'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l log-json -d 'Write the log as JSON'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l detached -d 'Begin a session of its own (`server start` does)'
@@ -320,9 +425,15 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_s
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l data-dir -d 'The data folder; /var/lib/rapidclaw for root, the XDG data folder else' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l listen -d 'Where the control API answers' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l agents-listen -d 'Where agents answer' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l public-url -d 'How the control API is called from elsewhere' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l agents-public-url -d 'How agents are called from elsewhere; else by the host of --public-url and the port of --agents-listen' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l tls-cert -d 'Speak TLS with this certificate and those that lead to its authority\'s (PEM); read again when it changes' -r -F
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l tls-key -d 'The certificate\'s private key (PEM)' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l provider -d 'A model provider\'s address for all agents (openai=URL, anthropic=URL); it may be this machine' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l resolve -d 'An address for a name that agents reach, as curl has it' -r
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l insecure -d 'Listen on other addresses than loopback\'s without TLS'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l log-json -d 'Write the log as JSON'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l detached -d 'Begin a session of its own (`server start` does)'
@@ -334,7 +445,9 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_s
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -s y -l yes -d 'Answer yes to every question'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -s h -l help -d 'Print help'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from restart" -l data-dir -d 'The data folder; /var/lib/rapidclaw for root, the XDG data folder else' -r -F
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from restart" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from restart" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from restart" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from restart" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from restart" -l json -d 'Print JSON on stdout'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from restart" -s q -l quiet -d 'Print no progress and no hints'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from restart" -s v -l verbose -d 'Say more; twice: everything'
@@ -342,7 +455,9 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_s
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from restart" -s y -l yes -d 'Answer yes to every question'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from restart" -s h -l help -d 'Print help'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from stop" -l data-dir -d 'The data folder; /var/lib/rapidclaw for root, the XDG data folder else' -r -F
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from stop" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from stop" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from stop" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from stop" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from stop" -l json -d 'Print JSON on stdout'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from stop" -s q -l quiet -d 'Print no progress and no hints'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from stop" -s v -l verbose -d 'Say more; twice: everything'
@@ -350,7 +465,9 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_s
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from stop" -s y -l yes -d 'Answer yes to every question'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from stop" -s h -l help -d 'Print help'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from status" -l data-dir -d 'The data folder; /var/lib/rapidclaw for root, the XDG data folder else' -r -F
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from status" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from status" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from status" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from status" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from status" -l json -d 'Print JSON on stdout'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from status" -s q -l quiet -d 'Print no progress and no hints'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from status" -s v -l verbose -d 'Say more; twice: everything'
@@ -360,14 +477,18 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_s
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand doctor" -s m -l manifest -d 'The manifest' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand doctor" -l base-image -d 'The image that builds stand on' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand doctor" -l data-dir -d 'The data folder of the server on this machine' -r -F
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand doctor" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand doctor" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand doctor" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand doctor" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand doctor" -l json -d 'Print JSON on stdout'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand doctor" -s q -l quiet -d 'Print no progress and no hints'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand doctor" -s v -l verbose -d 'Say more; twice: everything'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand doctor" -l no-input -d 'Never ask'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand doctor" -s y -l yes -d 'Answer yes to every question'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand doctor" -s h -l help -d 'Print help'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand completions" -l server -d 'The server to talk to' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand completions" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand completions" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand completions" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand completions" -l json -d 'Print JSON on stdout'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand completions" -s q -l quiet -d 'Print no progress and no hints'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand completions" -s v -l verbose -d 'Say more; twice: everything'

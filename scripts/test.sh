@@ -40,6 +40,8 @@ trap 'exit 143' TERM
 
 ensure_cargo
 ensure_commands curl openssl setsid -- curl openssl util-linux
+# The keyring of a desktop, for the tests of logins.
+ensure_commands dbus-run-session gnome-keyring-daemon -- dbus-daemon gnome-keyring
 ensure_python
 ensure_docker
 ensure_postgres
@@ -47,7 +49,7 @@ ensure_postgres
 ensure_commands mmdebstrap -- mmdebstrap
 ensure_local_base_image
 # No login and no server of the user's is looked at.
-unset RAPIDCLAW_SERVER RAPIDCLAW_TOKEN RAPIDCLAW_DATA_DIR RAPIDCLAW_CONFIG_DIR RAPIDCLAW_RUN_DIR DATABASE_URL
+unset RAPIDCLAW_SERVER RAPIDCLAW_TOKEN RAPIDCLAW_CONTEXT RAPIDCLAW_CA_FILE RAPIDCLAW_DATA_DIR RAPIDCLAW_CONFIG_DIR RAPIDCLAW_RUN_DIR DATABASE_URL
 if [ -n "${RAPIDCLAW_TEST_PYTHON:-}" ]; then
     python=$RAPIDCLAW_TEST_PYTHON
 else

@@ -4,7 +4,7 @@
 
 mod machine;
 
-use machine::{BASE, Project, STUB_KEY, Server, docker, docker_said, need_docker, until};
+use machine::{Authority, BASE, Project, STUB_KEY, Server, docker, docker_said, need_docker, until};
 use serde_json::{Value, json};
 use std::io::Read as _;
 use std::net::TcpListener;
@@ -27,24 +27,7 @@ fn certificates() -> PathBuf {
         return folder;
     }
     let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(&folder).unwrap();
-    // Python verifies strictly: without these it takes no certificate.
-    let site = format!(
-        "subjectAltName=DNS:{ALLOWED},DNS:{DENIED}\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n\
-         keyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth\n"
-    );
-    std::fs::write(folder.join("site.ext"), site).unwrap();
-    let openssl = |line: &str| {
-        let done = Command::new("openssl").args(line.split(' ')).current_dir(&folder).output().unwrap();
-        assert!(done.status.success(), "openssl {line}: {}", String::from_utf8_lossy(&done.stderr));
-    };
-    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-    let usage = "-addext keyUsage=critical,keyCertSign,cRLSign";
-    openssl(&format!("req -x509 {key} -days 3650 -subj /CN=rapidclaw-e2e-ca {usage} -keyout ca.key -out ca.crt"));
-    openssl(&format!("req {key} -subj /CN={ALLOWED} -keyout site.key -out site.csr"));
-    openssl(
-        "x509 -req -in site.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 3650 -extfile site.ext -out site.crt",
-    );
+    Authority::new(&folder).issue("site", &[&format!("DNS:{ALLOWED}"), &format!("DNS:{DENIED}")]);
     std::fs::write(
         folder.join("Dockerfile"),
         format!("FROM {BASE}\nCOPY ca.crt /tmp/\nRUN cat /tmp/ca.crt >>/etc/ssl/certs/ca-certificates.crt && rm /tmp/ca.crt\n"),

@@ -5,5 +5,6 @@ pub mod control;
 pub mod history;
 pub mod logs;
 pub mod problem;
+pub mod version;
 
 pub use problem::Problem;

@@ -4,6 +4,10 @@
 pub const SERVER: &str = "RAPIDCLAW_SERVER";
 /// A token for the control API (CI); stored nowhere.
 pub const TOKEN: &str = "RAPIDCLAW_TOKEN";
+/// The context of commands that are not told, before the current one.
+pub const CONTEXT: &str = "RAPIDCLAW_CONTEXT";
+/// Certificates of authorities (PEM) that the CLI trusts beside the system's.
+pub const CA_FILE: &str = "RAPIDCLAW_CA_FILE";
 /// The base image of builds, behind the flag and before the manifest.
 pub const BASE_IMAGE: &str = "RAPIDCLAW_BASE_IMAGE";
 /// The server's data folder.

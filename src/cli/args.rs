@@ -10,7 +10,8 @@ pub use operations::{
 use crate::base::env;
 use crate::egress::Override;
 use crate::models::ProviderOverride;
-use clap::{Args, Parser, Subcommand};
+use crate::server::PublicUrl;
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use uuid::Uuid;
@@ -45,9 +46,15 @@ pub struct Global {
     /// Answer yes to every question
     #[arg(long, short, global = true)]
     pub yes: bool,
-    /// The server to talk to
-    #[arg(long, global = true, value_name = "URL", env = env::SERVER)]
+    /// The server to talk to; else `RAPIDCLAW_SERVER`
+    #[arg(long, global = true, value_name = "URL", conflicts_with = "context")]
     pub server: Option<String>,
+    /// The login to use; else `RAPIDCLAW_CONTEXT`, else the current one
+    #[arg(long, global = true, value_name = "NAME")]
+    pub context: Option<String>,
+    /// Trust these authorities beside the system's (PEM); else `RAPIDCLAW_CA_FILE`
+    #[arg(long, global = true, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
 }
 
 /// The commands.
@@ -63,6 +70,8 @@ pub enum Command {
     Logout,
     /// Say who is logged in, and where
     Whoami,
+    /// List, choose and forget logins
+    Context(ContextArgs),
     /// Build, roll out, and wait until the new release serves
     Deploy(DeployArgs),
     /// Go back to the release that served before, or to any
@@ -151,9 +160,48 @@ pub struct LoginArgs {
     /// Read the token from stdin
     #[arg(long)]
     pub token_stdin: bool,
+    /// Where the token shall rest
+    #[arg(long, value_name = "WHERE", value_enum, default_value_t = TokenStore::Auto)]
+    pub store: TokenStore,
     /// The data folder of the server on this machine
     #[arg(long, value_name = "DIR", env = env::DATA_DIR)]
     pub data_dir: Option<PathBuf>,
+}
+
+/// Where a token shall rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TokenStore {
+    /// In the OS keyring where it answers within two seconds, else in the file
+    Auto,
+    /// In the OS keyring
+    Keyring,
+    /// In a file that only you may read
+    File,
+}
+
+/// `context`.
+#[derive(Debug, Args)]
+pub struct ContextArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ContextCommand,
+}
+
+/// What can be done with logins.
+#[derive(Debug, Subcommand)]
+pub enum ContextCommand {
+    /// List logins
+    List,
+    /// Use this one in commands that are not told
+    Use {
+        /// Its name
+        name: String,
+    },
+    /// Forget one, and its token
+    Remove {
+        /// Its name
+        name: String,
+    },
 }
 
 /// `deploy`.
@@ -260,9 +308,9 @@ pub struct ServerArgs {
 #[derive(Debug, Subcommand)]
 pub enum ServerCommand {
     /// Run the server in the foreground
-    Run(ServerOptions),
+    Run(Box<ServerOptions>),
     /// Start the server in the background, and wait until it answers
-    Start(ServerOptions),
+    Start(Box<ServerOptions>),
     /// Replace the server on this machine by this binary, without failing a request
     Restart(DataDirArg),
     /// Stop the server on this machine, its replicas and its Postgres; all data stay
@@ -291,6 +339,18 @@ pub struct ServerOptions {
     /// Where agents answer
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4121")]
     pub agents_listen: SocketAddr,
+    /// How the control API is called from elsewhere
+    #[arg(long, value_name = "URL")]
+    pub public_url: Option<PublicUrl>,
+    /// How agents are called from elsewhere; else by the host of --public-url and the port of --agents-listen
+    #[arg(long, value_name = "URL")]
+    pub agents_public_url: Option<PublicUrl>,
+    /// Speak TLS with this certificate and those that lead to its authority's (PEM); read again when it changes
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
     /// Listen on other addresses than loopback's without TLS
     #[arg(long)]
     pub insecure: bool,

@@ -1,7 +1,8 @@
 //! Exit codes (DESIGN.md 4), and which failure has which.
 
-use crate::client::credentials::CredentialsError;
-use crate::client::{ClientError, is_away};
+use crate::api::version;
+use crate::client::contexts::ContextsError;
+use crate::client::{ClientError, Lost, is_away};
 use crate::runtime::docker::engine::EngineError;
 use crate::server::ServerError;
 use crate::store::postgres::PostgresError;
@@ -95,13 +96,15 @@ impl From<ClientError> for Failure {
         let (exit, hints) = match &error {
             ClientError::Address(_) => (Exit::Usage, vec!["name it as https://HOST[:PORT]".to_owned()]),
             ClientError::PlainHttp(_) => (Exit::Usage, vec!["use https://".to_owned()]),
-            ClientError::Unreachable { .. } => (
-                Exit::Unreachable,
-                vec![
-                    "`rapidclaw server status` says whether it runs here; `rapidclaw server start` starts it"
-                        .to_owned(),
-                ],
-            ),
+            ClientError::Unreachable { server, source } => (Exit::Unreachable, unreachable(server, source)),
+            ClientError::CaFile { .. } => {
+                (Exit::Usage, vec!["--ca-file wants certificates of authorities in PEM form".to_owned()])
+            }
+            ClientError::Version { theirs, .. } => {
+                let newer = theirs.is_newer_than(version::OURS);
+                let where_to = if newer { "here" } else { "on the server's machine, and restart it there" };
+                (Exit::Failed, vec![format!("install the newer rapidclaw {where_to}")])
+            }
             ClientError::Refused(problem) => {
                 let problem = problem.as_ref();
                 let mut hints = problem.hints.clone();
@@ -127,9 +130,51 @@ impl From<ClientError> for Failure {
     }
 }
 
-impl From<CredentialsError> for Failure {
-    fn from(error: CredentialsError) -> Self {
-        Self::new(Exit::Failed, error).hint("remove the file and log in again: `rapidclaw login`")
+/// What to do when no server answers.
+fn unreachable(server: &str, error: &Lost) -> Vec<String> {
+    use rustls::{CertificateError, Error};
+    let authority = "if its certificate is of an authority of your own, or a proxy that looks into TLS has put its \
+                     own in place: name that authority's certificate with --ca-file or RAPIDCLAW_CA_FILE";
+    let hint = match error.tls_fault() {
+        Some(Error::InvalidCertificate(fault)) => match fault {
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "call the server by a name that its certificate holds"
+            }
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                "renew the server's certificate: it reads the new one by itself"
+            }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                "look at the clocks of both machines"
+            }
+            _ => authority,
+        },
+        Some(Error::InvalidMessage(_)) => "it does not speak TLS there: is it the right port, and https?",
+        Some(_) => authority,
+        None if server.contains("://127.") || server.contains("://localhost") || server.contains("://[::1]") => {
+            "`rapidclaw server status` says whether it runs here; `rapidclaw server start` starts it"
+        }
+        None => {
+            "look whether it runs there and whether this machine has a way to it; \
+                 HTTPS_PROXY and NO_PROXY say whether a proxy is on it"
+        }
+    };
+    vec![hint.to_owned()]
+}
+
+impl From<ContextsError> for Failure {
+    fn from(error: ContextsError) -> Self {
+        let (exit, hint) = match &error {
+            ContextsError::Keyring { context, .. } => (
+                Exit::NotAllowed,
+                format!("unlock the keyring, or log in again: `rapidclaw login --context {context} --store file`"),
+            ),
+            ContextsError::Unknown(_) => (Exit::Usage, "`rapidclaw context list` lists them".to_owned()),
+            ContextsError::File { .. } => (Exit::Failed, "name another folder with RAPIDCLAW_CONFIG_DIR".to_owned()),
+            ContextsError::Damaged { .. } => {
+                (Exit::Failed, "remove the file and log in again: `rapidclaw login`".to_owned())
+            }
+        };
+        Self::new(exit, error).hint(hint)
     }
 }
 
@@ -158,7 +203,14 @@ impl From<ServerError> for Failure {
             ),
             ServerError::Insecure(_) => (
                 Exit::Usage,
-                Some("put a proxy with TLS before it, or say --insecure where nobody listens in".to_owned()),
+                Some("give it a certificate (--tls-cert, --tls-key), put a proxy with TLS before it, or say --insecure where nobody listens in".to_owned()),
+            ),
+            ServerError::InsecureUrl(_) => {
+                (Exit::Usage, Some("use https://, or say --insecure where nobody listens in".to_owned()))
+            }
+            ServerError::Tls(_) => (
+                Exit::Usage,
+                Some("--tls-cert wants the certificate and those above it, --tls-key its key without a passphrase, both in PEM form".to_owned()),
             ),
             ServerError::DataDir { .. } => (Exit::Failed, Some("name another with --data-dir".to_owned())),
             _ => (Exit::Failed, None),

@@ -34,9 +34,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli, printer: &Printer) -> Result<Exit, Failure> {
-    let Cli { mut global, command } = cli;
-    // An empty variable says nothing.
-    global.server = global.server.filter(|server| !server.is_empty());
+    let Cli { global, command } = cli;
     match command {
         // What needs no runtime gets none.
         Command::Completions(args) => return commands::completions::run(&args, printer),

@@ -1,6 +1,7 @@
 //! Typed client of the control API, and where its logins rest.
 
-pub mod credentials;
+pub mod contexts;
+pub mod keyring;
 mod operations;
 
 use crate::api::control::{
@@ -8,11 +9,14 @@ use crate::api::control::{
     RolloutView, Whoami,
 };
 use crate::api::problem::{DATABASE_AWAY, ENGINE_AWAY, Problem};
-use crate::base::http;
+use crate::api::version::{self, Spoken};
+use crate::base::http::{self, Way};
 use crate::base::secret::{ExposeSecret as _, SecretString};
 use reqwest::{Method, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::io;
+use std::path::Path;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -20,6 +24,8 @@ use uuid::Uuid;
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long an answer may take; watching a rollout waits less than half of it.
 const TOTAL: Duration = Duration::from_secs(90);
+/// What a file of certificates has in it.
+const PEM: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +42,23 @@ pub enum ClientError {
         /// Which.
         server: String,
         /// Why.
-        source: reqwest::Error,
+        source: Lost,
+    },
+    /// The file of trusted authorities cannot be used.
+    #[error("the CA file {path}")]
+    CaFile {
+        /// Which.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Neither side knows a version of the control API that the other does.
+    #[error("the server at {server} speaks control API {theirs}, this command line {}", version::OURS)]
+    Version {
+        /// Which.
+        server: String,
+        /// What it speaks.
+        theirs: Spoken,
     },
     /// The server refused.
     #[error("{}", said(.0))]
@@ -55,7 +77,8 @@ impl ClientError {
     /// Whether the same may work soon: the server starts again, or what it needs does.
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Unreachable { .. } => true,
+            // Who it is does not change by asking again.
+            Self::Unreachable { source, .. } => source.tls_fault().is_none(),
             Self::Refused(problem) => is_away(problem),
             _ => false,
         }
@@ -63,13 +86,36 @@ impl ClientError {
 
     /// Whether the request may have reached the server all the same: only its answer is missing.
     pub fn may_be_done(&self) -> bool {
-        matches!(self, Self::Unreachable { source, .. } if !source.is_connect() && !source.is_builder())
+        matches!(self, Self::Unreachable { source, .. } if !source.is_before_sending())
     }
 }
 
 /// Whether a problem says that something the server needs is away for a moment.
 pub fn is_away(problem: &Problem) -> bool {
     matches!(problem.code.as_str(), DATABASE_AWAY | ENGINE_AWAY)
+}
+
+/// Why no answer came: the innermost cause, without the layers that handed it on.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", http::root(.0))]
+pub struct Lost(reqwest::Error);
+
+impl From<reqwest::Error> for Lost {
+    fn from(error: reqwest::Error) -> Self {
+        Self(error)
+    }
+}
+
+impl Lost {
+    /// Whether nothing of the request has left.
+    pub fn is_before_sending(&self) -> bool {
+        self.0.is_connect() || self.0.is_builder()
+    }
+
+    /// What TLS has against the server, where that is why.
+    pub fn tls_fault(&self) -> Option<&rustls::Error> {
+        http::tls_fault(&self.0)
+    }
 }
 
 fn said(problem: &Problem) -> String {
@@ -104,11 +150,21 @@ fn is_loopback(host: &str) -> bool {
 }
 
 impl Client {
-    /// A client of the server at `server` ([`address`]).
-    pub fn new(server: &str, token: SecretString) -> Result<Self, ClientError> {
+    /// A client of the server at `server` ([`address`]); `ca_file` holds authorities that are trusted beside
+    /// the system's (PEM).
+    pub fn new(server: &str, token: SecretString, ca_file: Option<&Path>) -> Result<Self, ClientError> {
         let server = address(server)?;
-        let http = http::client(CONNECT, Some(TOTAL))
-            .map_err(|source| ClientError::Unreachable { server: server.clone(), source })?;
+        let tls = server.starts_with("https:");
+        let here = Url::parse(&server).is_ok_and(|url| url.host_str().is_some_and(is_loopback));
+        let read = |path: &Path| {
+            let unusable = |source| ClientError::CaFile { path: path.display().to_string(), source };
+            let pem = std::fs::read(path).map_err(unusable)?;
+            let any = pem.windows(PEM.len()).any(|part| part == PEM);
+            if any { Ok(pem) } else { Err(unusable(io::Error::other("it holds no certificate in PEM form"))) }
+        };
+        let authorities = ca_file.filter(|_| tls).map(read).transpose()?;
+        let http = http::client_for(&Way { tls, here, authorities: authorities.as_deref() }, CONNECT)
+            .map_err(|error| ClientError::Unreachable { server: server.clone(), source: error.into() })?;
         Ok(Self { server, token, http })
     }
 
@@ -183,14 +239,15 @@ impl Client {
         path: &str,
         body: Option<&(impl Serialize + ?Sized)>,
     ) -> Result<T, ClientError> {
-        let unreachable = |source| ClientError::Unreachable { server: self.server.clone(), source };
-        let request =
-            self.http.request(method, format!("{}{path}", self.server)).bearer_auth(self.token.expose_secret());
+        let unreachable =
+            |error: reqwest::Error| ClientError::Unreachable { server: self.server.clone(), source: error.into() };
+        let request = self.request(method, path).timeout(TOTAL);
         let request = match body {
             Some(body) => request.json(body),
             None => request,
         };
         let response = request.send().await.map_err(unreachable)?;
+        self.check_version(&response)?;
         let status = response.status();
         let bytes = response.bytes().await.map_err(unreachable)?;
         if status.is_success() {
@@ -199,6 +256,23 @@ impl Client {
                 .map_err(|source| ClientError::Answer { status: status.as_u16(), source });
         }
         Err(refused(status, &bytes))
+    }
+
+    /// A request with the token, and without a time-out.
+    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        let request = self.http.request(method, format!("{}{path}", self.server));
+        request.bearer_auth(self.token.expose_secret()).header(version::HEADER, version::OURS.to_string())
+    }
+
+    /// A server that says nothing of versions is taken as it is.
+    fn check_version(&self, response: &reqwest::Response) -> Result<(), ClientError> {
+        let theirs = response.headers().get(version::HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
+        match theirs {
+            Some(theirs) if version::OURS.common(theirs).is_none() => {
+                Err(ClientError::Version { server: self.server.clone(), theirs })
+            }
+            _ => Ok(()),
+        }
     }
 }
 

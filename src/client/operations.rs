@@ -1,11 +1,9 @@
 //! Secrets, scale, logs and history of an agent.
 
-use super::{CONNECT, Client, ClientError};
+use super::{Client, ClientError};
 use crate::api::control::{ScaleRequest, ScaleResponse, SecretView, SecretsRequest, SecretsResponse};
 use crate::api::history::{ReleaseView, RolloutSummary, RunDetail, RunView, ThreadDetail, ThreadView};
 use crate::api::logs::{LogLine, LogQuery};
-use crate::base::http;
-use crate::base::secret::ExposeSecret as _;
 use reqwest::{Method, Url};
 use std::time::Duration;
 use uuid::Uuid;
@@ -69,7 +67,8 @@ impl Client {
 
     /// The agent's log, line by line, until its end.
     pub async fn logs(&self, agent: &str, query: &LogQuery, mut each: impl FnMut(LogLine)) -> Result<(), ClientError> {
-        let unreachable = |source| ClientError::Unreachable { server: self.server.clone(), source };
+        let unreachable =
+            |error: reqwest::Error| ClientError::Unreachable { server: self.server.clone(), source: error.into() };
         let (lines, run) = (query.lines.map(|lines| lines.to_string()), query.run.map(|run| run.to_string()));
         let path = path(
             &["agents", agent, "logs"],
@@ -83,9 +82,8 @@ impl Client {
             ],
         );
         // Without a limit for the whole: it goes on as long as somebody looks.
-        let http = http::client(CONNECT, None).map_err(unreachable)?;
-        let request = http.get(format!("{}{path}", self.server)).bearer_auth(self.token.expose_secret());
-        let mut response = request.send().await.map_err(unreachable)?;
+        let mut response = self.request(Method::GET, &path).send().await.map_err(unreachable)?;
+        self.check_version(&response)?;
         if !response.status().is_success() {
             let status = response.status();
             return Err(super::refused(status, &response.bytes().await.map_err(unreachable)?));

@@ -2,7 +2,7 @@
 
 use super::error::ApiError;
 use super::extract::{Body, Operator};
-use super::{App, hosts, operations_api};
+use super::{App, hosts, operations_api, versions};
 use crate::api::control::{
     AgentStatus, DeployRequest, DeployResponse, KeyCreated, KeyRequest, KeyView, RollbackRequest, RollbackResponse,
     RolloutView, ServerInfo, Whoami,
@@ -36,6 +36,7 @@ pub fn router(app: App) -> Router {
         .merge(operations_api::router())
         .fallback(async || ApiError::no_route())
         .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .layer(middleware::from_fn(versions::check))
         .layer(middleware::from_fn_with_state(app.clone(), hosts::check))
         .with_state(app)
 }

@@ -46,7 +46,8 @@ pub async fn check(State(app): State<App>, request: Request, next: Next) -> Resp
     if host.is_some_and(|host| app.hosts.knows(host)) {
         return next.run(request).await;
     }
-    let problem = Problem::new(421, "unknown-host", "this server is not called by that name");
+    let problem = Problem::new(421, "unknown-host", "this server is not called by that name")
+        .hint("start it with --public-url https://NAME, or call it by the address that it listens on");
     ApiError::new(problem).into_response()
 }
 

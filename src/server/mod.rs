@@ -3,6 +3,7 @@
 //! 4120 answers the control API to tokens, 4121 answers agents' callers to agents' keys. A handler
 //! extracts, calls one function, converts.
 
+mod addresses;
 mod agents_api;
 mod control_api;
 mod ending;
@@ -13,9 +14,13 @@ mod hosts;
 mod listener;
 mod operations_api;
 pub mod process;
+mod tls;
+mod versions;
 
+pub use addresses::PublicUrl;
 pub use hosts::KnownHosts;
 pub use process::{ServerError, ServerSettings, run};
+pub use tls::TlsFiles;
 
 use crate::base::shutdown::CancellationToken;
 use crate::control::Control;

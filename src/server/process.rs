@@ -1,9 +1,11 @@
 //! The server from start to stop: data folder, Postgres, engine, listeners, signals.
 
+use super::addresses::{self, Called, PublicUrl};
 use super::ending::Running;
 use super::handover::{self, Private, Talk};
 use super::listener::Doors;
-use super::{App, KnownHosts, agents_api, control_api};
+use super::tls::{Certificate, TlsError, TlsFiles};
+use super::{App, agents_api, control_api};
 use crate::base::secret::{ExposeSecret as _, MasterKey, SecretError, SecretString, token_hash};
 use crate::base::shutdown::{CancellationToken, Shutdown};
 use crate::base::{ids, paths};
@@ -35,7 +37,13 @@ pub struct ServerSettings {
     pub listen: SocketAddr,
     /// Of the agents' API.
     pub agents_listen: SocketAddr,
-    /// Whether addresses other than loopback may be listened on without TLS.
+    /// How the control API is called from elsewhere.
+    pub public_url: Option<PublicUrl>,
+    /// How the agents' API is called from elsewhere; else as the control API, under its own port.
+    pub agents_public_url: Option<PublicUrl>,
+    /// Both listeners speak TLS.
+    pub tls: Option<TlsFiles>,
+    /// Whether others may listen in: no TLS on addresses other than loopback.
     pub insecure: bool,
     /// A Postgres of the user's; else one is managed in the data folder.
     pub database_url: Option<SecretString>,
@@ -47,6 +55,26 @@ pub struct ServerSettings {
     pub takeover: bool,
     /// The arguments to start the same server again with; no secret is among them.
     pub arguments: Vec<String>,
+}
+
+impl ServerSettings {
+    /// All else as it is when nobody says.
+    pub fn plain(data_dir: PathBuf, listen: SocketAddr, agents_listen: SocketAddr) -> Self {
+        Self {
+            data_dir,
+            listen,
+            agents_listen,
+            public_url: None,
+            agents_public_url: None,
+            tls: None,
+            insecure: false,
+            database_url: None,
+            providers: Vec::new(),
+            resolve: Vec::new(),
+            takeover: false,
+            arguments: Vec::new(),
+        }
+    }
 }
 
 /// What a running server says of itself, in its data folder.
@@ -90,6 +118,12 @@ pub enum ServerError {
     /// Others could listen in.
     #[error("{0} is not a loopback address, and there is no TLS")]
     Insecure(SocketAddr),
+    /// Others could listen in.
+    #[error("{0} is another host in plain HTTP, and would show it tokens and keys")]
+    InsecureUrl(String),
+    /// The certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// Docker.
     #[error(transparent)]
     Engine(#[from] engine::EngineError),
@@ -151,6 +185,8 @@ pub fn running(data_dir: &Path) -> Option<ServerFile> {
 pub async fn run(settings: ServerSettings, ready: impl FnOnce(&ServerFile)) -> Result<(), ServerError> {
     let data_dir = &settings.data_dir;
     let data_error = |source| ServerError::DataDir { path: data_dir.display().to_string(), source };
+    addresses::check(&settings)?;
+    let certificate = settings.tls.clone().map(Certificate::load).transpose()?;
     // Postgres' user has to pass through; what is private in it has its own mode.
     paths::ensure_dir(data_dir, 0o711).map_err(data_error)?;
     let Place { lock, listener, agents_listener, private, talk } = take_place(&settings).await?;
@@ -168,7 +204,8 @@ pub async fn run(settings: ServerSettings, ready: impl FnOnce(&ServerFile)) -> R
     let takes_over = talk.is_some();
     // Held until Postgres has stopped: a free lock says that all has ended.
     let mut lock = Some(lock);
-    let began = Began { lock: &mut lock, listener, agents_listener, private, talk, docker, managed, options };
+    let began =
+        Began { lock: &mut lock, listener, agents_listener, certificate, private, talk, docker, managed, options };
     let served = serve(&settings, began, ready).await;
     match (postgres, served) {
         (_, Ok(true)) => return Ok(()),
@@ -191,6 +228,7 @@ struct Began<'a> {
     lock: &'a mut Option<File>,
     listener: TcpListener,
     agents_listener: TcpListener,
+    certificate: Option<Arc<Certificate>>,
     private: Private,
     talk: Option<Talk>,
     docker: engine::Engine,
@@ -205,7 +243,7 @@ async fn serve(
     began: Began<'_>,
     ready: impl FnOnce(&ServerFile),
 ) -> Result<bool, ServerError> {
-    let Began { lock, listener, agents_listener, private, mut talk, docker, managed, options } = began;
+    let Began { lock, listener, agents_listener, certificate, private, mut talk, docker, managed, options } = began;
     let data_dir = &settings.data_dir;
     let data_error = |source| ServerError::DataDir { path: data_dir.display().to_string(), source };
     let store = Store::open(options).await?;
@@ -220,10 +258,13 @@ async fn serve(
     lease::begin(&gateway).await?;
     shutdown.spawn_until_cancelled(lease::keep(gateway.clone()));
     let runtime: Arc<dyn Runtime> = Arc::new(DockerRuntime::new(docker, server, &reconcilers));
+    let bound = |listener: &TcpListener, asked| listener.local_addr().unwrap_or(asked);
+    let (bound, agents_bound) = (bound(&listener, settings.listen), bound(&agents_listener, settings.agents_listen));
+    let Called { url, agents_url, hosts } = addresses::called(settings, bound, agents_bound);
     let file = ServerFile {
         pid: std::process::id(),
-        url: url_of(&listener, settings.listen),
-        agents_url: url_of(&agents_listener, settings.agents_listen),
+        url,
+        agents_url,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         arguments: settings.arguments.clone(),
     };
@@ -246,13 +287,16 @@ async fn serve(
     }
     control.begin().await?;
 
-    let hosts = Arc::new(KnownHosts::new([settings.listen.ip(), settings.agents_listen.ip()], []));
+    let tls = certificate.as_ref().map(Certificate::acceptor).transpose()?;
+    if let Some(certificate) = certificate {
+        shutdown.spawn_until_cancelled(certificate.keep());
+    }
     let closing = CancellationToken::new();
-    let app = App { control: control.clone(), hosts, closing: closing.clone() };
+    let app = App { control: control.clone(), hosts: Arc::new(hosts), closing: closing.clone() };
     let doors = Doors::default();
     let (listener, agents_listener) = (Arc::new(listener), Arc::new(agents_listener));
     let open = |listener: &Arc<TcpListener>, router: axum::Router| {
-        let (closing, door) = (closing.clone(), doors.door(Arc::clone(listener)));
+        let (closing, door) = (closing.clone(), doors.door(Arc::clone(listener), tls.clone()));
         let router = doors.route(router);
         shutdown.spawn(async move { axum::serve(door, router).with_graceful_shutdown(closing.cancelled_owned()).await })
     };
@@ -301,8 +345,8 @@ async fn take_place(settings: &ServerSettings) -> Result<Place, ServerError> {
         let _ = std::fs::remove_file(server_file(&data_dir));
         let private =
             Private { database_url: settings.database_url.as_ref().map(|url| url.expose_secret().to_owned()) };
-        let listener = listen(settings.listen, settings.insecure).await?;
-        let agents_listener = listen(settings.agents_listen, settings.insecure).await?;
+        let listener = listen(settings.listen).await?;
+        let agents_listener = listen(settings.agents_listen).await?;
         return Ok(Place { lock, listener, agents_listener, private, talk: None });
     }
     let (talk, inheritance) = blocking(move || handover::begin(&data_dir)).await.map_err(ServerError::Handover)?;
@@ -397,19 +441,8 @@ fn lock(data_dir: &Path) -> Result<File, ServerError> {
     }
 }
 
-async fn listen(address: SocketAddr, insecure: bool) -> Result<TcpListener, ServerError> {
-    if !address.ip().is_loopback() && !insecure {
-        return Err(ServerError::Insecure(address));
-    }
+async fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
     TcpListener::bind(address).await.map_err(|source| ServerError::Listen { address, source })
-}
-
-fn url_of(listener: &TcpListener, asked: SocketAddr) -> String {
-    let mut address = listener.local_addr().unwrap_or(asked);
-    if address.ip().is_unspecified() {
-        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
-    }
-    format!("http://{address}")
 }
 
 /// The administrator's token: its value in a private file, its hash in the store.
@@ -433,7 +466,7 @@ async fn ensure_admin_token(store: &Store, data_dir: &Path) -> Result<(), Server
 async fn stop_signal() -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    // A closed terminal ends no server.
+    // A closed terminal ends no server; the certificate is read again.
     let mut hangup = signal(SignalKind::hangup())?;
     loop {
         tokio::select! {

@@ -7,8 +7,10 @@
 
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
+mod authority;
 mod outside;
 
+pub use authority::Authority;
 pub use outside::*;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -191,6 +193,8 @@ impl Machine {
             .env("RAPIDCLAW_DATA_DIR", self.data_dir())
             .env("RAPIDCLAW_RUN_DIR", self.run_dir())
             .env("RAPIDCLAW_BASE_IMAGE", BASE)
+            // No keyring of the user's is asked.
+            .env("DBUS_SESSION_BUS_ADDRESS", format!("unix:path={}", self.home().join("no-bus").display()))
             .current_dir(self.root.path())
             .stdin(Stdio::null());
         if let Some(docker) = std::env::var_os("DOCKER_HOST") {
@@ -273,6 +277,17 @@ impl Server {
     }
 
     pub fn with(arguments: &[&str]) -> Self {
+        Self::called(arguments, &[])
+    }
+
+    /// One that speaks TLS for 127.0.0.1; commands trust it by what login remembers.
+    pub fn with_tls(authority: &Authority, arguments: &[&str]) -> Self {
+        let (cert, key) = authority.issue("server", &["IP:127.0.0.1", "DNS:localhost"]);
+        let tls = ["--tls-cert", cert.to_str().unwrap(), "--tls-key", key.to_str().unwrap()];
+        Self::called(&[&tls, arguments].concat(), &["--ca-file", authority.certificate().to_str().unwrap()])
+    }
+
+    fn called(arguments: &[&str], login: &[&str]) -> Self {
         need_docker();
         let mut server = Self {
             machine: Machine::new(),
@@ -284,7 +299,7 @@ impl Server {
             pid: String::new(),
         };
         server.start_again();
-        server.rapidclaw(&["login", "--local"]).ok();
+        server.rapidclaw(&[&["login", "--local"], login].concat()).ok();
         let who = server.rapidclaw(&["whoami", "--json"]).ok().json();
         who["server"]["id"].as_str().unwrap().clone_into(&mut server.id);
         server
@@ -292,7 +307,7 @@ impl Server {
 
     /// Starts it where it was before.
     pub fn start_again(&mut self) {
-        let address = |url: &str| url.strip_prefix("http://").unwrap().to_owned();
+        let address = |url: &str| url.split_once("://").unwrap().1.to_owned();
         let provider = format!("openai={}/v1", self.stub.url);
         let mut command = self.machine.command();
         command

@@ -3,13 +3,15 @@
 use super::server;
 use crate::base::secret::SecretString;
 use crate::base::{env, paths};
-use crate::cli::args::{Global, LoginArgs};
+use crate::cli::args::{Global, LoginArgs, TokenStore};
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::session;
+use crate::cli::session::{self, Session, Target};
 use crate::cli::ui::{Format, Printer};
-use crate::client::credentials::Credentials;
+use crate::client::contexts::{Contexts, Store};
+use crate::client::keyring::{self, KeyringError};
 use crate::client::{Client, address};
 use crate::server::process;
+use serde_json::json;
 use std::io::Read as _;
 use std::path::Path;
 
@@ -25,12 +27,20 @@ struct Presented {
 /// Checks a token against a server and keeps it. Exit 0, or 4 when the server does not know it.
 pub async fn login(args: &LoginArgs, global: &Global, printer: &Printer) -> Result<Exit, Failure> {
     let data_dir = args.data_dir.clone().filter(|given| !given.as_os_str().is_empty()).unwrap_or_else(paths::data_dir);
-    let given = args.address.as_deref().or(global.server.as_deref()).map(str::to_owned);
+    let mut contexts = Contexts::load(&paths::config_dir())?;
+    // A name that is not known yet is that of the new login.
+    let known = global.context.as_deref().is_none_or(|name| contexts.get(name).is_ok());
+    let told = if known { session::target(global, &contexts)?.filter(|_| is_told(global)) } else { None };
+    let given = args.address.clone().or_else(|| told.map(|target| target.server)).or_else(|| env::var(env::SERVER));
     let asked = match (args.local, given) {
         (false, Some(given)) => Some(given),
         (false, None) if printer.is_interactive() => ask_where()?,
         _ => None,
     };
+    let from_environment = env::var(env::TOKEN).is_some() && !args.token_stdin;
+    // Before anybody types a token: where it will rest.
+    let store = if from_environment { Rests { store: Store::None, why: None } } else { rests(args.store)? };
+    let is_local = asked.is_none();
     let (server, presented) = match asked {
         Some(given) => {
             let server = address(&given)?;
@@ -39,51 +49,124 @@ pub async fn login(args: &LoginArgs, global: &Global, printer: &Printer) -> Resu
         }
         None => local(&data_dir, args, printer).await?,
     };
-    let client = Client::new(&server, presented.token.clone())?;
+    let name = global.context.clone().or_else(|| contexts.find_server(&server).map(str::to_owned));
+    let name = name.unwrap_or_else(|| name_of(&server, is_local));
+    let ca_file = session::ca_file(global, &contexts, Some(&name));
+    let ca_file = ca_file.map(|path| std::path::absolute(&path).unwrap_or(path));
+    let client = Client::new(&server, presented.token.clone(), ca_file.as_deref())?;
     let who = client.whoami().await?;
-    let mut credentials = Credentials::load(&paths::config_dir())?;
-    let kept = (!presented.from_environment).then_some(presented.token);
-    credentials.set(&server, kept)?;
+    let kept = (!presented.from_environment).then_some((presented.token, store.store));
+    contexts.set(&name, &server, ca_file, kept)?;
     if printer.format() == Format::Json {
-        printer.json(&who);
+        printer.json(&json!({
+            "context": name, "url": server, "store": store.store, "name": who.name, "role": who.role,
+            "server": who.server,
+        }));
     } else {
-        printer.line(format!("logged in to {server} as {} ({})", who.name, who.role));
+        printer.line(format!("logged in to {server} as {} ({}), context {name}", who.name, who.role));
     }
-    if presented.from_environment {
-        printer.note(format!("the token of {} is stored nowhere", env::TOKEN));
-    } else {
-        printer.note(format!("the token rests in {}", credentials.path().display()));
+    match (store.store, &store.why) {
+        (Store::None, _) => printer.note(format!("the token of {} is stored nowhere", env::TOKEN)),
+        (Store::Keyring, _) => printer.note("the token rests in the OS keyring"),
+        (Store::File, None) => printer.note(format!("the token rests in {}", contexts.path().display())),
+        (Store::File, Some(why)) => {
+            printer.note(format!("the token rests in {} ({why})", contexts.path().display()));
+        }
+    }
+    say_versions(&who.server.version, printer);
+    Ok(Exit::Done)
+}
+
+/// Where a token will rest, and why not in the keyring.
+struct Rests {
+    store: Store,
+    why: Option<KeyringError>,
+}
+
+fn rests(asked: TokenStore) -> Result<Rests, Failure> {
+    if asked == TokenStore::File {
+        return Ok(Rests { store: Store::File, why: None });
+    }
+    match (keyring::probe(), asked) {
+        (Ok(()), _) => Ok(Rests { store: Store::Keyring, why: None }),
+        (Err(why), TokenStore::Keyring) => {
+            Err(Failure::new(Exit::Failed, why).hint("unlock or start it, or keep the token in a file: --store file"))
+        }
+        (Err(why), _) => Ok(Rests { store: Store::File, why: Some(why) }),
+    }
+}
+
+/// Whether this command line names a server.
+fn is_told(global: &Global) -> bool {
+    global.server.is_some() || global.context.is_some()
+}
+
+/// `local` for this machine's, else the host, with the port where it is said.
+fn name_of(server: &str, is_local: bool) -> String {
+    if is_local {
+        return "local".to_owned();
+    }
+    let bare = server.split_once("://").map_or(server, |(_, rest)| rest);
+    bare.split('/').next().unwrap_or(bare).to_owned()
+}
+
+fn say_versions(theirs: &str, printer: &Printer) {
+    let here = env!("CARGO_PKG_VERSION");
+    if theirs != here {
+        printer.warn(format!("this is rapidclaw {here}, the server is {theirs}"));
+    }
+}
+
+/// Forgets the login of the current context, or of the one named.
+pub fn logout(global: &Global, printer: &Printer) -> Result<Exit, Failure> {
+    let mut contexts = Contexts::load(&paths::config_dir())?;
+    let target = session::target(global, &contexts)?;
+    let (server, known) = match target {
+        None => (None, false),
+        Some(Target { server, context: None }) => (Some(server), false),
+        Some(Target { server, context: Some(name) }) => {
+            forget(&mut contexts, &name, printer)?;
+            (Some(server), true)
+        }
+    };
+    match (&server, printer.format()) {
+        (server, Format::Json) => printer.json(&json!({ "url": server, "logged_out": known })),
+        (Some(server), _) if known => printer.line(format!("logged out of {server}")),
+        (Some(server), _) => printer.line(format!("not logged in to {server}")),
+        (None, _) => printer.line("not logged in"),
     }
     Ok(Exit::Done)
 }
 
-/// Forgets the login of the current server, or of the one named.
-pub fn logout(global: &Global, printer: &Printer) -> Result<Exit, Failure> {
-    let mut credentials = Credentials::load(&paths::config_dir())?;
-    let server = match global.server.as_deref().or_else(|| credentials.current()) {
-        Some(server) => address(server)?,
-        None => {
-            printer.line("not logged in");
-            return Ok(Exit::Done);
-        }
-    };
-    let known = credentials.forget(&server)?;
-    printer.line(if known { format!("logged out of {server}") } else { format!("not logged in to {server}") });
-    Ok(Exit::Done)
+/// Forgets a context; a keyring that keeps its token is named.
+pub fn forget(contexts: &mut Contexts, name: &str, printer: &Printer) -> Result<(), Failure> {
+    if let Some(why) = contexts.forget(name)? {
+        printer.warn(format!("the token of {name} may still rest in the OS keyring, under rapidclaw ({why})"));
+    }
+    Ok(())
 }
 
 /// Who the token belongs to, and where.
 pub async fn whoami(global: &Global, printer: &Printer) -> Result<Exit, Failure> {
-    let client = session::client(global)?;
+    let Session { client, context, token_from } = session::open(global)?;
     let who = client.whoami().await?;
     if printer.format() == Format::Json {
-        printer.json(&who);
+        printer.json(&json!({
+            "name": who.name, "role": who.role, "context": context, "url": client.server(),
+            "token_from": token_from.as_str(), "server": who.server,
+        }));
     } else {
-        printer.line(format!("{} ({}) on {}, rapidclaw {}", who.name, who.role, client.server(), who.server.version));
+        let context = context.map_or_else(String::new, |name| format!(", context {name}"));
+        printer.line(format!(
+            "{} ({}) on {}, rapidclaw {}{context}, token from the {}",
+            who.name,
+            who.role,
+            client.server(),
+            who.server.version,
+            token_from.as_str(),
+        ));
     }
-    if who.server.version != env!("CARGO_PKG_VERSION") {
-        printer.warn(format!("this is rapidclaw {}, the server is {}", env!("CARGO_PKG_VERSION"), who.server.version));
-    }
+    say_versions(&who.server.version, printer);
     Ok(Exit::Done)
 }
 

@@ -2,6 +2,7 @@
 
 mod build;
 pub mod completions;
+mod context;
 mod deploy;
 mod destroy;
 mod doctor;
@@ -33,6 +34,7 @@ pub async fn run(command: Command, global: &Global, printer: &Printer) -> Result
         Command::Login(args) => login::login(&args, global, printer).await,
         Command::Logout => login::logout(global, printer),
         Command::Whoami => login::whoami(global, printer).await,
+        Command::Context(args) => context::run(args.command, global, printer),
         Command::Deploy(args) => Box::pin(deploy::run(&args, global, printer)).await,
         Command::Rollback(args) => rollback::run(&args, global, printer).await,
         Command::Status(args) => status::run(&args, global, printer).await,

@@ -5,7 +5,7 @@ use crate::cli::args::{DataDirArg, ServerCommand, ServerOptions};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::ui::{Format, Printer};
 use crate::server::process::{self, ServerFile};
-use crate::server::{ServerSettings, run as run_server};
+use crate::server::{ServerSettings, TlsFiles, run as run_server};
 use serde_json::json;
 use std::fs::File;
 use std::os::unix::process::CommandExt as _;
@@ -24,7 +24,7 @@ const LOG_BYTES: u64 = 32 << 20;
 /// Does what is asked.
 pub async fn run(command: ServerCommand, printer: &Printer) -> Result<Exit, Failure> {
     match command {
-        ServerCommand::Run(options) => foreground(options, printer).await,
+        ServerCommand::Run(options) => foreground(*options, printer).await,
         ServerCommand::Start(options) => background(&options, printer).await,
         ServerCommand::Restart(place) => restart(&folder(&place), printer).await,
         ServerCommand::Stop(place) => stop(&folder(&place), printer).await,
@@ -49,6 +49,9 @@ async fn foreground(options: ServerOptions, printer: &Printer) -> Result<Exit, F
         data_dir: folder(&options.data_dir),
         listen: options.listen,
         agents_listen: options.agents_listen,
+        public_url: options.public_url,
+        agents_public_url: options.agents_public_url,
+        tls: tls(options.tls_cert.as_deref(), options.tls_key.as_deref()),
         insecure: options.insecure,
         database_url: options.database_url,
         providers: options.providers,
@@ -89,12 +92,23 @@ async fn background(options: &ServerOptions, printer: &Printer) -> Result<Exit, 
 fn arguments(options: &ServerOptions) -> Vec<String> {
     let mut arguments =
         vec![format!("--listen={}", options.listen), format!("--agents-listen={}", options.agents_listen)];
+    let urls = [("--public-url", &options.public_url), ("--agents-public-url", &options.agents_public_url)];
+    arguments.extend(urls.iter().filter_map(|(name, url)| Some(format!("{name}={}", url.as_ref()?.as_str()))));
+    if let Some(TlsFiles { cert, key }) = tls(options.tls_cert.as_deref(), options.tls_key.as_deref()) {
+        arguments.extend([format!("--tls-cert={}", cert.display()), format!("--tls-key={}", key.display())]);
+    }
     arguments.extend(options.insecure.then(|| "--insecure".to_owned()));
     arguments.extend(options.log_json.then(|| "--log-json".to_owned()));
     // As they were typed: what they mean is for the server to say again.
     arguments.extend(typed("--provider"));
     arguments.extend(typed("--resolve"));
     arguments
+}
+
+/// The files by names that hold wherever the server is started again.
+fn tls(cert: Option<&Path>, key: Option<&Path>) -> Option<TlsFiles> {
+    let whole = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    Some(TlsFiles { cert: whole(cert?), key: whole(key?) })
 }
 
 /// Starts the next server, which takes over; the old one ends when what it took has ended.
