@@ -70,6 +70,13 @@ ensure_cargo() {
     ensure_commands cc -- gcc libc6-dev
 }
 
+# Debian's registry for tests: the program without the service that its package starts on port 5000.
+ensure_docker_registry() {
+    command -v docker-registry >/dev/null && return
+    [ ! -d /run/systemd/system ] || quietly as_root systemctl mask docker-registry || true
+    apt_install docker-registry
+}
+
 ensure_python() { ensure_commands python3 -- python3; }
 
 # A Docker Engine that answers. Starts one where none does, and remembers it in `dockerd_pid`.

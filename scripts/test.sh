@@ -42,6 +42,8 @@ ensure_cargo
 ensure_commands curl openssl setsid -- curl openssl util-linux
 # The keyring of a desktop, for the tests of logins.
 ensure_commands dbus-run-session gnome-keyring-daemon -- dbus-daemon gnome-keyring
+ensure_commands skopeo -- skopeo
+ensure_docker_registry
 ensure_python
 ensure_docker
 ensure_postgres

@@ -14,6 +14,7 @@ pub mod gateway;
 pub mod image;
 pub mod manifest;
 pub mod models;
+pub mod registry;
 pub mod release;
 pub mod run;
 pub mod runner;

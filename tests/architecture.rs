@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// Rooms by floor: a room imports from its own floor or below.
-const FLOORS: [(&str, u8); 16] = [
+const FLOORS: [(&str, u8); 17] = [
     ("cli", 5),
     ("server", 4),
     ("control", 3),
@@ -14,6 +14,7 @@ const FLOORS: [(&str, u8); 16] = [
     ("store", 2),
     ("egress", 2),
     ("models", 2),
+    ("registry", 2),
     ("client", 2),
     ("manifest", 1),
     ("release", 1),

@@ -86,6 +86,7 @@ impl Control {
                     secret_names: secrets.keys().cloned().collect(),
                     source_revision: request.source_revision,
                     copy_of: None,
+                    pushed: None,
                 };
                 let begin = NewRollout { id: request.rollout, phases: &request.client_phases, standby: None };
                 let (release, rollout) = self.store().begin_rollout(agent.id, &new, begin).await?;

@@ -7,6 +7,7 @@ pub mod destroy;
 mod evidence;
 mod fleet;
 pub mod history;
+mod leftovers;
 pub mod logs;
 mod reconciler;
 mod redact;
@@ -25,6 +26,7 @@ use crate::base::shutdown::Shutdown;
 use crate::egress::Resolver;
 use crate::gateway::Gateway;
 use crate::models::{Clients, ProviderOverride};
+use crate::registry::Registry;
 use crate::runtime::folders::RunDir;
 use crate::runtime::{ReplicaExit, Runtime, RuntimeError};
 use crate::store::agents::Agent;
@@ -48,6 +50,8 @@ pub struct Parts {
     pub store: Store,
     /// The gateway of this process.
     pub gateway: Gateway,
+    /// Images.
+    pub registry: Registry,
     /// Where replicas run.
     pub runtime: Arc<dyn Runtime>,
     /// Their folders.
@@ -222,6 +226,7 @@ impl Control {
     pub async fn begin(&self) -> Result<(), ControlError> {
         self.gateway().reload_keys().await?;
         self.spawn_exits();
+        self.0.parts.shutdown.spawn_until_cancelled(leftovers::clear(self.clone()));
         let known = self.runtime().list().await?;
         for one in &known {
             self.take_charge(one.id);

@@ -43,6 +43,7 @@ impl Control {
             secret_names: self.store().list_secrets(agent.id).await?.into_iter().map(|one| one.name).collect(),
             source_revision: target.source_revision,
             copy_of: Some(target.id),
+            pushed: target.pushed,
         };
         let begin = NewRollout { id, standby, ..NewRollout::default() };
         let (release, rollout) = self.store().begin_rollout(agent.id, &new, begin).await?;

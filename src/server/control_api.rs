@@ -2,7 +2,7 @@
 
 use super::error::ApiError;
 use super::extract::{Body, Operator};
-use super::{App, hosts, operations_api, versions};
+use super::{App, hosts, operations_api, registry_api, versions};
 use crate::api::control::{
     AgentStatus, DeployRequest, DeployResponse, KeyCreated, KeyRequest, KeyView, RollbackRequest, RollbackResponse,
     RolloutView, ServerInfo, Whoami,
@@ -37,8 +37,9 @@ pub fn router(app: App) -> Router {
         .fallback(async || ApiError::no_route())
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .layer(middleware::from_fn(versions::check))
-        .layer(middleware::from_fn_with_state(app.clone(), hosts::check))
-        .with_state(app)
+        .with_state(app.clone())
+        .merge(registry_api::router(app.registry.clone()))
+        .layer(middleware::from_fn_with_state(app, hosts::check))
 }
 
 async fn whoami(State(app): State<App>, Operator(owner): Operator) -> Result<Json<Whoami>, ApiError> {

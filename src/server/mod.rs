@@ -14,6 +14,7 @@ mod hosts;
 mod listener;
 mod operations_api;
 pub mod process;
+pub mod registry_api;
 mod tls;
 mod versions;
 
@@ -24,12 +25,14 @@ pub use tls::TlsFiles;
 
 use crate::base::shutdown::CancellationToken;
 use crate::control::Control;
+use registry_api::RegistryApp;
 use std::sync::Arc;
 
 /// What handlers share.
 #[derive(Clone)]
 struct App {
     control: Control,
+    registry: RegistryApp,
     hosts: Arc<KnownHosts>,
     /// Cancelled when the server stops: streams end by it.
     closing: CancellationToken,

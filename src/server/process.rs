@@ -4,6 +4,7 @@ use super::addresses::{self, Called, PublicUrl};
 use super::ending::Running;
 use super::handover::{self, Private, Talk};
 use super::listener::Doors;
+use super::registry_api::RegistryApp;
 use super::tls::{Certificate, TlsError, TlsFiles};
 use super::{App, agents_api, control_api};
 use crate::base::secret::{ExposeSecret as _, MasterKey, SecretError, SecretString, token_hash};
@@ -13,6 +14,7 @@ use crate::control::{Control, ControlError, Parts};
 use crate::egress::{Override, Resolver};
 use crate::gateway::{Gateway, lease};
 use crate::models::ProviderOverride;
+use crate::registry::{Registry, RegistryError, RegistrySettings};
 use crate::runtime::docker::{DockerRuntime, engine};
 use crate::runtime::folders::RunDir;
 use crate::runtime::{Runtime, RuntimeError};
@@ -145,6 +147,9 @@ pub enum ServerError {
     /// The server that runs did not hand over.
     #[error("taking over from the server that runs")]
     Handover(#[source] io::Error),
+    /// The registry's folder.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     /// Signals could not be listened for.
     #[error("listening for signals")]
     Signals(#[source] io::Error),
@@ -268,13 +273,15 @@ async fn serve(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         arguments: settings.arguments.clone(),
     };
+    let registry = Registry::open(RegistrySettings::new(data_dir.join("registry")))?;
     let control = Control::new(Parts {
         server,
         store: store.clone(),
         gateway: gateway.clone(),
+        registry: registry.clone(),
         runtime,
         run_dir: RunDir::ensure(server)?,
-        key,
+        key: key.clone(),
         providers: settings.providers.clone(),
         resolver: Arc::new(Resolver::new(settings.resolve.clone())),
         agents_url: file.agents_url.clone(),
@@ -292,7 +299,9 @@ async fn serve(
         shutdown.spawn_until_cancelled(certificate.keep());
     }
     let closing = CancellationToken::new();
-    let app = App { control: control.clone(), hosts: Arc::new(hosts), closing: closing.clone() };
+    let registry =
+        RegistryApp { registry, store: store.clone(), key, url: file.url.clone(), tls: tls.is_some() };
+    let app = App { control: control.clone(), registry, hosts: Arc::new(hosts), closing: closing.clone() };
     let doors = Doors::default();
     let (listener, agents_listener) = (Arc::new(listener), Arc::new(agents_listener));
     let open = |listener: &Arc<TcpListener>, router: axum::Router| {

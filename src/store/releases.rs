@@ -26,6 +26,8 @@ pub struct Release {
     pub secret_names: Vec<String>,
     /// The commit that was built.
     pub source_revision: Option<String>,
+    /// Digest of its manifest in the server's registry, where it came through that.
+    pub pushed: Option<String>,
 }
 
 /// What a new release is made from.
@@ -45,9 +47,12 @@ pub struct NewRelease {
     pub source_revision: Option<String>,
     /// The release that a rollback makes it from.
     pub copy_of: Option<Uuid>,
+    /// Digest of its manifest in the server's registry, where it came through that.
+    pub pushed: Option<String>,
 }
 
-const COLUMNS: &str = "id, agent_id, version, image, inputs_digest, manifest, folder, secret_names, source_revision";
+const COLUMNS: &str =
+    "id, agent_id, version, image, inputs_digest, manifest, folder, secret_names, source_revision, pushed";
 
 impl Store {
     /// The release of that id.
@@ -88,6 +93,19 @@ impl Store {
             .await?)
     }
 
+    /// Digests of all manifests in the server's registry that releases are made from.
+    pub async fn list_pushed(&self) -> Result<Vec<String>, StoreError> {
+        let sql = "SELECT DISTINCT pushed FROM releases WHERE pushed IS NOT NULL";
+        Ok(sqlx::query_scalar(sql).fetch_all(self.pool()).await?)
+    }
+
+    /// The newest release that is made from that manifest of the server's registry: agent and number.
+    pub async fn find_release_of_pushed(&self, digest: &str) -> Result<Option<(String, i32)>, StoreError> {
+        let sql = "SELECT a.name, r.version FROM releases r JOIN agents a ON a.id = r.agent_id
+                   WHERE r.pushed = $1 ORDER BY r.id DESC LIMIT 1";
+        Ok(sqlx::query_as(sql).bind(digest).fetch_optional(self.pool()).await?)
+    }
+
     /// Keeps what the release's replicas said of their graphs.
     pub async fn set_describe(&self, release: Uuid, describe: &str) -> Result<(), StoreError> {
         sqlx::query("UPDATE releases SET describe = $2::json WHERE id = $1")
@@ -112,8 +130,8 @@ pub(super) async fn insert(
             .fetch_one(&mut *connection)
             .await?;
     let sql = format!(
-        "INSERT INTO releases (id, agent_id, version, image, inputs_digest, manifest, folder, secret_names, source_revision, copy_of)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING {COLUMNS}"
+        "INSERT INTO releases (id, agent_id, version, image, inputs_digest, manifest, folder, secret_names, source_revision, copy_of, pushed)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING {COLUMNS}"
     );
     Ok(sqlx::query_as(sqlx::AssertSqlSafe(sql))
         .bind(id)
@@ -126,6 +144,7 @@ pub(super) async fn insert(
         .bind(&new.secret_names)
         .bind(&new.source_revision)
         .bind(new.copy_of)
+        .bind(&new.pushed)
         .fetch_one(connection)
         .await?)
 }

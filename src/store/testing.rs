@@ -25,6 +25,7 @@ pub async fn release(store: &Store, agent: Uuid) -> Release {
         secret_names: Vec::new(),
         source_revision: Some("0123456789abcdef".into()),
         copy_of: None,
+        pushed: None,
     };
     store.begin_rollout(agent, &new, NewRollout::default()).await.unwrap().0
 }

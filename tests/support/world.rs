@@ -67,6 +67,7 @@ impl World {
             secret_names: vec![],
             source_revision: None,
             copy_of: None,
+            pushed: None,
         };
         let (release, _) = store.begin_rollout(agent.id, &new, NewRollout::default()).await.unwrap();
         let shutdown = Shutdown::default();

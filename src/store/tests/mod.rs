@@ -102,5 +102,6 @@ fn new_release(image: &str) -> NewRelease {
         secret_names: vec!["KEY".into()],
         source_revision: None,
         copy_of: None,
+        pushed: None,
     }
 }

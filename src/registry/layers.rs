@@ -1,0 +1,100 @@
+//! Images as engines know them: layers by the digest of what is in them, however they were packed.
+//!
+//! An engine names a layer by its uncompressed digest, a registry by that of the compressed bytes. Which
+//! belongs to which is noted when a manifest comes, so that whoever has an image in an engine can ask what
+//! is here without packing anything.
+
+use super::RegistryError;
+use super::disk::{self, Disk};
+use super::manifest::{Descriptor, Manifest, diff_ids};
+use super::names::{Digest, Reference, Repository};
+
+/// The largest config that is read.
+const MAX_CONFIG: u64 = 8 << 20;
+
+/// A layer of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layer {
+    /// The digest of what it holds.
+    pub diff_id: Digest,
+    /// The blob.
+    pub digest: Digest,
+    /// Bytes of the blob.
+    pub size: u64,
+}
+
+/// An image, to be put together for an engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageParts {
+    /// The manifest's digest.
+    pub manifest: Digest,
+    /// The config's digest, which is the image's id in most engines.
+    pub config_digest: Digest,
+    /// The config.
+    pub config: Vec<u8>,
+    /// Bottom first.
+    pub layers: Vec<Layer>,
+}
+
+impl Disk {
+    /// Notes where the layers of an image are kept.
+    pub(super) fn note_layers(&self, manifest: &Manifest) -> Result<(), RegistryError> {
+        let Some(config) = manifest.image_config() else { return Ok(()) };
+        let Some(ids) = self.read_content(&config, MAX_CONFIG)?.and_then(|config| diff_ids(&config)) else {
+            return Ok(());
+        };
+        if ids.len() != manifest.layers.len() {
+            return Ok(());
+        }
+        for (id, layer) in ids.iter().zip(&manifest.layers).filter(|(_, layer)| layer.urls.is_empty()) {
+            if self.find_layer(id)?.is_none() {
+                let text = serde_json::to_vec(layer).unwrap_or_default();
+                // Lost, it is found out again with the next manifest.
+                disk::write(&self.layers().join(id.hex()), &text, false)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the layer of that uncompressed digest is kept.
+    fn find_layer(&self, id: &Digest) -> Result<Option<Descriptor>, RegistryError> {
+        let note = disk::read(&self.layers().join(id.hex()))?;
+        let Some(layer) = note.and_then(|text| serde_json::from_str::<Descriptor>(&text).ok()) else { return Ok(None) };
+        let there = match Digest::parse(&layer.digest) {
+            Some(digest) => self.keep(&digest)?.is_some(),
+            None => false,
+        };
+        Ok(Some(layer).filter(|_| there))
+    }
+
+    /// Which of these layers are here. Those that are belong to the repository from now on.
+    pub fn adopt_layers(&self, name: &Repository, ids: &[Digest]) -> Result<Vec<Option<Descriptor>>, RegistryError> {
+        let _naming = self.name();
+        let mut found = Vec::with_capacity(ids.len());
+        for id in ids {
+            let layer = self.find_layer(id)?;
+            if let Some(digest) = layer.as_ref().and_then(|layer| Digest::parse(&layer.digest)) {
+                self.link(name, &digest)?;
+            }
+            found.push(layer);
+        }
+        Ok(found)
+    }
+
+    /// The image of a manifest's digest; nothing where it is not whole.
+    pub fn find_image(&self, name: &Repository, digest: &Digest) -> Result<Option<ImageParts>, RegistryError> {
+        let Some(found) = self.find_manifest(name, &Reference::Digest(digest.clone()))? else { return Ok(None) };
+        let Ok(manifest) = Manifest::read(Some(&found.media_type), &found.content) else { return Ok(None) };
+        let Some(config_digest) = manifest.image_config() else { return Ok(None) };
+        let Some(config) = self.read_content(&config_digest, MAX_CONFIG)? else { return Ok(None) };
+        let ids = diff_ids(&config).unwrap_or_default();
+        let mut layers = Vec::with_capacity(ids.len());
+        for (diff_id, layer) in ids.into_iter().zip(&manifest.layers) {
+            let Some(digest) = Digest::parse(&layer.digest) else { return Ok(None) };
+            let Some(size) = self.keep(&digest)? else { return Ok(None) };
+            layers.push(Layer { diff_id, digest, size });
+        }
+        let whole = layers.len() == manifest.layers.len();
+        Ok(whole.then(|| ImageParts { manifest: found.digest, config_digest, config, layers }))
+    }
+}

@@ -1,0 +1,14 @@
+//! The registry as its clients see it: each row of the distribution specification over HTTP, on a real
+//! Postgres and a real disk; and Docker Engine, skopeo and Debian's docker-registry against a real server.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+#[path = "../machine/mod.rs"]
+mod machine;
+
+mod collecting;
+mod login;
+mod manifests;
+mod service;
+mod tools;
+mod uploads;
