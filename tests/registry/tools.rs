@@ -293,7 +293,7 @@ fn a_server_that_is_killed_in_an_upload_loses_nothing_that_it_took() {
     let rest = format!("@{}", rest.display());
     let put = format!("{location}?digest=sha256:{digest}");
     let headers = ok(&mut curl(&["-D", "-", "-X", "PUT", "-H", &range, "--data-binary", &rest, &put]));
-    assert!(headers.starts_with("HTTP/1.1 201"), "{headers}");
+    assert!(headers.contains("HTTP/1.1 201"), "{headers}");
     let got = hub.folder.path().join("got");
     ok(&mut curl(&["-o", got.to_str().unwrap(), &format!("{url}/v2/team/big/blobs/sha256:{digest}")]));
     assert!(std::fs::read(&got).unwrap() == bytes, "the blob is another one");
