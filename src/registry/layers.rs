@@ -95,6 +95,6 @@ impl Disk {
             layers.push(Layer { diff_id, digest, size });
         }
         let whole = layers.len() == manifest.layers.len();
-        Ok(whole.then(|| ImageParts { manifest: found.digest, config_digest, config, layers }))
+        Ok(whole.then_some(ImageParts { manifest: found.digest, config_digest, config, layers }))
     }
 }

@@ -6,6 +6,7 @@ use rapidclaw::registry::collect::Collected;
 use rapidclaw::registry::manifest::{OCI_INDEX, OCI_MANIFEST};
 use rapidclaw::registry::names::Digest;
 use rapidclaw::store::releases::NewRelease;
+use rapidclaw::store::rollouts::NewRollout;
 use reqwest::Method;
 use serde_json::json;
 use std::collections::HashSet;
@@ -40,7 +41,7 @@ async fn what_tags_and_releases_name_stays_and_the_rest_goes() {
         copy_of: None,
         pushed: Some(released_digest.to_string()),
     };
-    service.store.begin_rollout(agent.id, &release, &[], None).await.unwrap();
+    service.store.begin_rollout(agent.id, &release, NewRollout::default()).await.unwrap();
     // and a blob and an upload that were never named
     let stray = service.push_blob("b", b"stray").await;
     let upload = service.begin("b").await;

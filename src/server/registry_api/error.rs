@@ -11,7 +11,10 @@ use serde_json::{Value, json};
 
 /// An error on its way out.
 #[derive(Debug)]
-pub struct Fault {
+pub struct Fault(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     status: StatusCode,
     code: &'static str,
     message: String,
@@ -22,18 +25,18 @@ pub struct Fault {
 impl Fault {
     /// An error with one of the specification's codes.
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), detail: Value::Null, headers: Vec::new() }
+        Self(Box::new(Inner { status, code, message: message.into(), detail: Value::Null, headers: Vec::new() }))
     }
 
     /// What it was this time, for programs.
     pub fn detail(mut self, detail: Value) -> Self {
-        self.detail = detail;
+        self.0.detail = detail;
         self
     }
 
     /// With a header.
     pub fn header(mut self, name: HeaderName, value: impl Into<String>) -> Self {
-        self.headers.push((name, value.into()));
+        self.0.headers.push((name, value.into()));
         self
     }
 
@@ -56,12 +59,13 @@ impl Fault {
 
 impl IntoResponse for Fault {
     fn into_response(self) -> Response {
-        let mut error = json!({"code": self.code, "message": self.message});
-        if !self.detail.is_null() {
-            error["detail"] = self.detail;
+        let Inner { status, code, message, detail, headers } = *self.0;
+        let mut error = json!({"code": code, "message": message});
+        if !detail.is_null() {
+            error["detail"] = detail;
         }
-        let mut response = (self.status, Json(json!({"errors": [error]}))).into_response();
-        super::put_headers(&mut response, self.headers);
+        let mut response = (status, Json(json!({"errors": [error]}))).into_response();
+        super::put_headers(&mut response, headers);
         response
     }
 }
