@@ -64,7 +64,7 @@ async fn what_tags_and_releases_name_stays_and_the_rest_goes() {
     service.get(&format!("/v2/b/blobs/{stray}")).await.refuses(404, "BLOB_UNKNOWN");
     service.get(&upload).await.refuses(404, "BLOB_UPLOAD_UNKNOWN");
     let freed = lost.to_string().len()
-        + lost["config"]["size"].as_u64().unwrap() as usize
+        + usize::try_from(lost["config"]["size"].as_u64().unwrap()).unwrap()
         + b"lost".len()
         + b"stray".len()
         + b"half".len();

@@ -251,7 +251,7 @@ fn an_index_of_several_platforms_is_copied_whole() {
 fn a_server_that_is_killed_in_an_upload_loses_nothing_that_it_took() {
     let mut hub = Hub::start();
     let (url, token) = (hub.server.url.clone(), hub.token.clone());
-    let bytes: Vec<u8> = (0..40_000_000_u32).map(|at| (at % 251) as u8).collect();
+    let bytes: Vec<u8> = (0..40_000_000_u32).map(|at| u8::try_from(at % 251).unwrap()).collect();
     let file = hub.folder.path().join("content");
     std::fs::write(&file, &bytes).unwrap();
     let digest = ok(Command::new("sha256sum").arg(&file)).split(' ').next().unwrap().to_owned();

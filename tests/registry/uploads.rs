@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 /// Bytes that are nowhere twice.
 fn content(bytes: usize) -> Vec<u8> {
-    (0..bytes).map(|at| (at * 31 % 251) as u8).collect()
+    (0..bytes).map(|at| u8::try_from(at * 31 % 251).unwrap()).collect()
 }
 
 /// A body that breaks off after these bytes.
