@@ -299,8 +299,7 @@ async fn serve(
         shutdown.spawn_until_cancelled(certificate.keep());
     }
     let closing = CancellationToken::new();
-    let registry =
-        RegistryApp { registry, store: store.clone(), key, url: file.url.clone(), tls: tls.is_some() };
+    let registry = RegistryApp { registry, store: store.clone(), key, url: file.url.clone(), tls: tls.is_some() };
     let app = App { control: control.clone(), registry, hosts: Arc::new(hosts), closing: closing.clone() };
     let doors = Doors::default();
     let (listener, agents_listener) = (Arc::new(listener), Arc::new(agents_listener));
