@@ -317,6 +317,10 @@ pub enum ServerCommand {
     Stop(DataDirArg),
     /// Say whether a server runs on this machine
     Status(DataDirArg),
+    /// Write all that the server keeps into one file: databases and registry, without the key of its secrets
+    Backup(BackupArgs),
+    /// Make a new data folder from a backup
+    Restore(RestoreArgs),
 }
 
 /// Where a server's data are.
@@ -325,6 +329,31 @@ pub struct DataDirArg {
     /// The data folder; /var/lib/rapidclaw for root, the XDG data folder else
     #[arg(long, value_name = "DIR", env = env::DATA_DIR)]
     pub data_dir: Option<PathBuf>,
+}
+
+/// `server backup`.
+#[derive(Debug, Args)]
+pub struct BackupArgs {
+    /// Where to write it
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Where the data are.
+    #[command(flatten)]
+    pub data_dir: DataDirArg,
+}
+
+/// `server restore`.
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// What `server backup` wrote
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Where the data shall be.
+    #[command(flatten)]
+    pub data_dir: DataDirArg,
+    /// The key file of the server that was backed up; else the one beside the data folder
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
 }
 
 /// How a server runs.

@@ -5,6 +5,7 @@
 
 mod addresses;
 mod agents_api;
+pub mod backup;
 mod control_api;
 mod ending;
 mod error;

@@ -437,7 +437,8 @@ async fn successor(
     }
 }
 
-fn lock(data_dir: &Path) -> Result<File, ServerError> {
+/// Takes the data folder for this process.
+pub(super) fn lock(data_dir: &Path) -> Result<File, ServerError> {
     let shown = data_dir.display().to_string();
     let error = |source| ServerError::DataDir { path: shown.clone(), source };
     let file =

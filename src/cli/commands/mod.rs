@@ -1,5 +1,6 @@
 //! One file a command: settings in, work, report out.
 
+mod backup;
 mod build;
 pub mod completions;
 mod context;

@@ -1,5 +1,6 @@
 //! `server run|start|stop|status`.
 
+use super::backup;
 use crate::base::{paths, telemetry};
 use crate::cli::args::{DataDirArg, ServerCommand, ServerOptions};
 use crate::cli::exit::{Exit, Failure};
@@ -29,6 +30,8 @@ pub async fn run(command: ServerCommand, printer: &Printer) -> Result<Exit, Fail
         ServerCommand::Restart(place) => restart(&folder(&place), printer).await,
         ServerCommand::Stop(place) => stop(&folder(&place), printer).await,
         ServerCommand::Status(place) => Ok(status(&folder(&place), printer)),
+        ServerCommand::Backup(args) => backup::back_up(&folder(&args.data_dir), &args.file, printer).await,
+        ServerCommand::Restore(args) => backup::restore(&args, &folder(&args.data_dir), printer).await,
     }
 }
 

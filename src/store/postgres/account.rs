@@ -102,7 +102,8 @@ async fn user_name(uid: u32) -> String {
 /// Only what the programs of Postgres need is handed on: the server's environment holds secrets.
 const ENVIRONMENT: [&str; 4] = ["PATH", "LD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH", "TMPDIR"];
 
-async fn run(
+/// Runs a program and gives its output; as another user where one is given.
+pub(super) async fn run(
     program: &Path,
     args: &[&str],
     cwd: &Path,

@@ -53,6 +53,16 @@ impl Binaries {
     pub fn program(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
+
+    /// A program that is not among the three: it may lie only where the folder's links lead.
+    pub async fn other_program(&self, name: &str) -> PathBuf {
+        let here = self.folder.join(name);
+        if tokio::fs::metadata(&here).await.is_ok() {
+            return here;
+        }
+        let home = tokio::fs::canonicalize(self.folder.join("postgres")).await;
+        home.map_or(here, |postgres| postgres.with_file_name(name))
+    }
 }
 
 const PLACES_IN_WORDS: &str = "PATH, pg_config --bindir, /usr/lib/postgresql, /usr/pgsql-*, Homebrew's folders";

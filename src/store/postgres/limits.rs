@@ -33,6 +33,8 @@ pub const STOP: Duration = Duration::from_mins(1);
 pub const STOP_NOW: Duration = Duration::from_secs(10);
 /// `initdb`.
 pub const INIT: Duration = Duration::from_mins(3);
+/// A whole database, written or read.
+pub const DUMP: Duration = Duration::from_hours(4);
 /// `postgres --version`, `pg_config --bindir`, `id`.
 pub const QUESTION: Duration = Duration::from_secs(10);
 /// Another process of ours starts the same Postgres.

@@ -5,6 +5,7 @@
 //! folder, and peer authentication that maps the server's user (and root) onto its only role.
 
 mod account;
+mod backup;
 mod binaries;
 mod cluster;
 mod error;
@@ -16,6 +17,7 @@ mod pool;
 mod tests;
 
 use account::Account;
+pub use backup::Dump;
 use binaries::Binaries;
 use cluster::{Layout, Seen};
 pub use error::PostgresError;
