@@ -619,6 +619,8 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
             [CompletionResult]::new('restart', 'restart', [CompletionResultType]::ParameterValue, 'Replace the server on this machine by this binary, without failing a request')
             [CompletionResult]::new('stop', 'stop', [CompletionResultType]::ParameterValue, 'Stop the server on this machine, its replicas and its Postgres; all data stay')
             [CompletionResult]::new('status', 'status', [CompletionResultType]::ParameterValue, 'Say whether a server runs on this machine')
+            [CompletionResult]::new('backup', 'backup', [CompletionResultType]::ParameterValue, 'Write all that the server keeps into one file: databases and registry, without the key of its secrets')
+            [CompletionResult]::new('restore', 'restore', [CompletionResultType]::ParameterValue, 'Make a new data folder from a backup')
             break
         }
         'rapidclaw;server;run' {
@@ -715,6 +717,41 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
         }
         'rapidclaw;server;status' {
             [CompletionResult]::new('--data-dir', '--data-dir', [CompletionResultType]::ParameterName, 'The data folder; /var/lib/rapidclaw for root, the XDG data folder else')
+            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to; else `RAPIDCLAW_SERVER`')
+            [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
+            [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')
+            [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON on stdout')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Say more; twice: everything')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Say more; twice: everything')
+            [CompletionResult]::new('--no-input', '--no-input', [CompletionResultType]::ParameterName, 'Never ask')
+            [CompletionResult]::new('-y', '-y', [CompletionResultType]::ParameterName, 'Answer yes to every question')
+            [CompletionResult]::new('--yes', '--yes', [CompletionResultType]::ParameterName, 'Answer yes to every question')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help')
+            break
+        }
+        'rapidclaw;server;backup' {
+            [CompletionResult]::new('--data-dir', '--data-dir', [CompletionResultType]::ParameterName, 'The data folder; /var/lib/rapidclaw for root, the XDG data folder else')
+            [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to; else `RAPIDCLAW_SERVER`')
+            [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
+            [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')
+            [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON on stdout')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Say more; twice: everything')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Say more; twice: everything')
+            [CompletionResult]::new('--no-input', '--no-input', [CompletionResultType]::ParameterName, 'Never ask')
+            [CompletionResult]::new('-y', '-y', [CompletionResultType]::ParameterName, 'Answer yes to every question')
+            [CompletionResult]::new('--yes', '--yes', [CompletionResultType]::ParameterName, 'Answer yes to every question')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help')
+            break
+        }
+        'rapidclaw;server;restore' {
+            [CompletionResult]::new('--data-dir', '--data-dir', [CompletionResultType]::ParameterName, 'The data folder; /var/lib/rapidclaw for root, the XDG data folder else')
+            [CompletionResult]::new('--key-file', '--key-file', [CompletionResultType]::ParameterName, 'The key file of the server that was backed up; else the one beside the data folder')
             [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to; else `RAPIDCLAW_SERVER`')
             [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
             [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')

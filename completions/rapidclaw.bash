@@ -112,8 +112,14 @@ _rapidclaw() {
             rapidclaw__subcmd__secrets,unset)
                 cmd="rapidclaw__subcmd__secrets__subcmd__unset"
                 ;;
+            rapidclaw__subcmd__server,backup)
+                cmd="rapidclaw__subcmd__server__subcmd__backup"
+                ;;
             rapidclaw__subcmd__server,restart)
                 cmd="rapidclaw__subcmd__server__subcmd__restart"
+                ;;
+            rapidclaw__subcmd__server,restore)
+                cmd="rapidclaw__subcmd__server__subcmd__restore"
                 ;;
             rapidclaw__subcmd__server,run)
                 cmd="rapidclaw__subcmd__server__subcmd__run"
@@ -989,12 +995,42 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__server)
-            opts="-q -v -y -h --json --quiet --verbose --no-input --yes --server --context --ca-file --help run start restart stop status"
+            opts="-q -v -y -h --json --quiet --verbose --no-input --yes --server --context --ca-file --help run start restart stop status backup restore"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rapidclaw__subcmd__server__subcmd__backup)
+            opts="-q -v -y -h --data-dir --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --server)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1022,6 +1058,40 @@ _rapidclaw() {
             fi
             case "${prev}" in
                 --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rapidclaw__subcmd__server__subcmd__restore)
+            opts="-q -v -y -h --data-dir --key-file --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -585,6 +585,8 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
             cand restart 'Replace the server on this machine by this binary, without failing a request'
             cand stop 'Stop the server on this machine, its replicas and its Postgres; all data stay'
             cand status 'Say whether a server runs on this machine'
+            cand backup 'Write all that the server keeps into one file: databases and registry, without the key of its secrets'
+            cand restore 'Make a new data folder from a backup'
         }
         &'rapidclaw;server;run'= {
             cand --data-dir 'The data folder; /var/lib/rapidclaw for root, the XDG data folder else'
@@ -676,6 +678,39 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
         }
         &'rapidclaw;server;status'= {
             cand --data-dir 'The data folder; /var/lib/rapidclaw for root, the XDG data folder else'
+            cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
+            cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
+            cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'
+            cand --json 'Print JSON on stdout'
+            cand -q 'Print no progress and no hints'
+            cand --quiet 'Print no progress and no hints'
+            cand -v 'Say more; twice: everything'
+            cand --verbose 'Say more; twice: everything'
+            cand --no-input 'Never ask'
+            cand -y 'Answer yes to every question'
+            cand --yes 'Answer yes to every question'
+            cand -h 'Print help'
+            cand --help 'Print help'
+        }
+        &'rapidclaw;server;backup'= {
+            cand --data-dir 'The data folder; /var/lib/rapidclaw for root, the XDG data folder else'
+            cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
+            cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
+            cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'
+            cand --json 'Print JSON on stdout'
+            cand -q 'Print no progress and no hints'
+            cand --quiet 'Print no progress and no hints'
+            cand -v 'Say more; twice: everything'
+            cand --verbose 'Say more; twice: everything'
+            cand --no-input 'Never ask'
+            cand -y 'Answer yes to every question'
+            cand --yes 'Answer yes to every question'
+            cand -h 'Print help'
+            cand --help 'Print help'
+        }
+        &'rapidclaw;server;restore'= {
+            cand --data-dir 'The data folder; /var/lib/rapidclaw for root, the XDG data folder else'
+            cand --key-file 'The key file of the server that was backed up; else the one beside the data folder'
             cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
             cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
             cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'

@@ -386,20 +386,22 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand destroy" -s v -l ver
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand destroy" -l no-input -d 'Never ask'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand destroy" -s y -l yes -d 'Answer yes to every question'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand destroy" -s h -l help -d 'Print help'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status" -l json -d 'Print JSON on stdout'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status" -s q -l quiet -d 'Print no progress and no hints'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status" -s v -l verbose -d 'Say more; twice: everything'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status" -l no-input -d 'Never ask'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status" -s y -l yes -d 'Answer yes to every question'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status" -s h -l help -d 'Print help'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status" -f -a "run" -d 'Run the server in the foreground'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status" -f -a "start" -d 'Start the server in the background, and wait until it answers'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status" -f -a "restart" -d 'Replace the server on this machine by this binary, without failing a request'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status" -f -a "stop" -d 'Stop the server on this machine, its replicas and its Postgres; all data stay'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status" -f -a "status" -d 'Say whether a server runs on this machine'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status backup restore" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status backup restore" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status backup restore" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status backup restore" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status backup restore" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status backup restore" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status backup restore" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status backup restore" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status backup restore" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status backup restore" -f -a "run" -d 'Run the server in the foreground'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status backup restore" -f -a "start" -d 'Start the server in the background, and wait until it answers'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status backup restore" -f -a "restart" -d 'Replace the server on this machine by this binary, without failing a request'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status backup restore" -f -a "stop" -d 'Stop the server on this machine, its replicas and its Postgres; all data stay'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status backup restore" -f -a "status" -d 'Say whether a server runs on this machine'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status backup restore" -f -a "backup" -d 'Write all that the server keeps into one file: databases and registry, without the key of its secrets'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and not __fish_seen_subcommand_from run start restart stop status backup restore" -f -a "restore" -d 'Make a new data folder from a backup'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l data-dir -d 'The data folder; /var/lib/rapidclaw for root, the XDG data folder else' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l listen -d 'Where the control API answers' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l agents-listen -d 'Where agents answer' -r
@@ -474,6 +476,27 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_s
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from status" -l no-input -d 'Never ask'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from status" -s y -l yes -d 'Answer yes to every question'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from status" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from backup" -l data-dir -d 'The data folder; /var/lib/rapidclaw for root, the XDG data folder else' -r -F
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from backup" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from backup" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from backup" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from backup" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from backup" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from backup" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from backup" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from backup" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from backup" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from restore" -l data-dir -d 'The data folder; /var/lib/rapidclaw for root, the XDG data folder else' -r -F
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from restore" -l key-file -d 'The key file of the server that was backed up; else the one beside the data folder' -r -F
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from restore" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from restore" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from restore" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from restore" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from restore" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from restore" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from restore" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from restore" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from restore" -s h -l help -d 'Print help'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand doctor" -s m -l manifest -d 'The manifest' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand doctor" -l base-image -d 'The image that builds stand on' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand doctor" -l data-dir -d 'The data folder of the server on this machine' -r -F

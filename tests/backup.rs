@@ -58,6 +58,6 @@ fn a_server_that_lost_everything_comes_back_from_its_backup() {
     // A backup needs no running server, and leaves none.
     server.rapidclaw(&["server", "stop"]).ok();
     server.rapidclaw(&backup).ok();
-    server.rapidclaw(&["server", "status"]).fails(1);
+    server.rapidclaw(&["server", "status"]).exits(1);
     assert!(!data.join("postgres/data/postmaster.pid").exists());
 }
