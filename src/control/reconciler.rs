@@ -143,7 +143,7 @@ impl Reconciler {
         if let Some(rollout) = &rollout
             && self.drive(rollout).await?
         {
-            // It has ended: what is wanted has changed.
+            // It has ended, or entered a phase: what is wanted may have changed.
             return Ok(Some(Duration::ZERO));
         }
         let wait = self.act(&desired).await?;
@@ -305,7 +305,7 @@ impl Reconciler {
         self.releases.values().map(|loaded| loaded.settings.drain_timeout).max().unwrap_or(STOP_GRACE)
     }
 
-    /// Drives the rollout under way. Says whether it has ended.
+    /// Drives the rollout under way. Says whether to look anew at once: it has ended, or entered a phase.
     async fn drive(&mut self, rollout: &Rollout) -> Result<bool, ControlError> {
         let loaded = self.load(rollout.release_id).await?;
         let version = loaded.release.version;
@@ -344,13 +344,16 @@ impl Reconciler {
             return Ok(true);
         }
         let all_started = green.len() == wanted && green.iter().all(|one| !matches!(one.now(), MemberState::Starting));
-        if all_started {
-            self.enter(rollout.id, Phase::Ready).await?;
+        // Who enters a phase looks again: what is ready may have died meanwhile.
+        if all_started && self.enter(rollout.id, Phase::Ready).await? {
+            return Ok(true);
         }
         if !all_started || ready < wanted {
             return Ok(false);
         }
-        self.enter(rollout.id, Phase::Switch).await?;
+        if self.enter(rollout.id, Phase::Switch).await? {
+            return Ok(true);
+        }
         let describe = self.members.iter().filter(|one| one.generation == rollout.generation).find_map(Member::ready);
         if let Some(text) = describe.as_ref().and_then(|(_, describe)| std::str::from_utf8(describe).ok()) {
             self.control.store().set_describe(rollout.release_id, text).await?;
@@ -376,15 +379,18 @@ impl Reconciler {
         Ok(true)
     }
 
-    async fn enter(&mut self, rollout: Uuid, phase: Phase) -> Result<(), ControlError> {
+    /// Enters a phase. Says whether that is news.
+    async fn enter(&mut self, rollout: Uuid, phase: Phase) -> Result<bool, ControlError> {
         // A server that goes on where another was killed may find itself behind what that one has seen.
-        let Some(progress) = self.progress.as_mut().filter(|progress| progress.phase < phase) else { return Ok(()) };
+        let Some(progress) = self.progress.as_mut().filter(|progress| progress.phase < phase) else {
+            return Ok(false);
+        };
         let ended = PhaseTime { phase: progress.phase, seconds: progress.since.elapsed().as_secs_f64() };
         self.control.store().set_phase(rollout, phase, Some(&ended)).await?;
         progress.phase = phase;
         progress.since = Instant::now();
         self.control.rollout_changed();
-        Ok(())
+        Ok(true)
     }
 
     async fn event(&self, rollout: Uuid, phase: Phase, message: &str) -> Result<(), ControlError> {

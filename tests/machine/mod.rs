@@ -63,12 +63,13 @@ pub struct Said {
 impl Said {
     fn of(command: &Command, output: &Output) -> Self {
         let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
-        let said = Self {
-            command: words.join(" "),
-            code: output.status.code(),
-            out: String::from_utf8_lossy(&output.stdout).into_owned(),
-            err: String::from_utf8_lossy(&output.stderr).into_owned(),
-        };
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self::new(&words.join(" "), output.status.code(), text(&output.stdout), text(&output.stderr))
+    }
+
+    /// What a command said that the test has run in its own way.
+    pub fn new(command: &str, code: Option<i32>, out: String, err: String) -> Self {
+        let said = Self { command: command.to_owned(), code, out, err };
         for word in ["panicked", "RUST_BACKTRACE", STUB_KEY] {
             assert!(!said.out.contains(word) && !said.err.contains(word), "{word:?} in what was said: {said}");
         }
@@ -80,6 +81,11 @@ impl Said {
     pub fn exits(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "{self}");
         self
+    }
+
+    /// The code it ended with; none when a signal ended it.
+    pub fn code(&self) -> Option<i32> {
+        self.code
     }
 
     /// Sees that it ended well.
@@ -146,16 +152,23 @@ impl std::fmt::Display for Said {
 pub struct Machine {
     root: TempDir,
     run: TempDir,
+    /// The engine it works with, as `DOCKER_HOST` says it; else that of the test.
+    engine: Option<String>,
 }
 
 impl Machine {
     pub fn new() -> Self {
+        Self::on(None)
+    }
+
+    /// With an engine of the test's own.
+    pub fn on(engine: Option<String>) -> Self {
         let root = tempfile::Builder::new().prefix("rc-e2e-").tempdir().unwrap();
         // Postgres' user has to pass through.
         std::fs::set_permissions(root.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         let run = tempfile::Builder::new().prefix("rc-e2e-").tempdir_in("/dev/shm").unwrap();
         std::fs::create_dir(root.path().join("home")).unwrap();
-        Self { root, run }
+        Self { root, run, engine }
     }
 
     pub fn home(&self) -> PathBuf {
@@ -197,9 +210,20 @@ impl Machine {
             .env("DBUS_SESSION_BUS_ADDRESS", format!("unix:path={}", self.home().join("no-bus").display()))
             .current_dir(self.root.path())
             .stdin(Stdio::null());
-        if let Some(docker) = std::env::var_os("DOCKER_HOST") {
+        if let Some(docker) = self.engine.as_ref().map(Into::into).or_else(|| std::env::var_os("DOCKER_HOST")) {
             command.env("DOCKER_HOST", docker);
         }
+    }
+
+    /// Runs docker on this machine's engine.
+    pub fn docker(&self, arguments: &[&str]) -> Output {
+        docker_at(self.engine.as_deref(), arguments)
+    }
+
+    /// The lines that docker prints.
+    pub fn docker_lines(&self, arguments: &[&str]) -> BTreeSet<String> {
+        let output = self.docker(arguments);
+        String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
     }
 
     pub fn rapidclaw(&self, arguments: &[&str]) -> Said {
@@ -289,8 +313,13 @@ impl Server {
 
     fn called(arguments: &[&str], login: &[&str]) -> Self {
         need_docker();
+        Self::on(Machine::new(), arguments)
+    }
+
+    /// On a machine that is there already.
+    pub fn on(machine: Machine, arguments: &[&str]) -> Self {
         let mut server = Self {
-            machine: Machine::new(),
+            machine,
             stub: Stub::start(),
             arguments: arguments.iter().map(|&one| one.to_owned()).collect(),
             url: "http://127.0.0.1:0".to_owned(),
@@ -357,20 +386,26 @@ impl Server {
 
     /// Ids of the server's containers, running or not.
     pub fn containers(&self) -> BTreeSet<String> {
-        docker_lines(&["ps", "-aq", "--no-trunc", "--filter", &format!("label=rapidclaw.server={}", self.id)])
+        self.machine.docker_lines(&[
+            "ps",
+            "-aq",
+            "--no-trunc",
+            "--filter",
+            &format!("label=rapidclaw.server={}", self.id),
+        ])
     }
 
     /// Ids of an agent's containers, running or not.
     pub fn containers_of(&self, agent: &str) -> BTreeSet<String> {
         let server = format!("label=rapidclaw.server={}", self.id);
         let agent = format!("label=rapidclaw.agent={agent}");
-        docker_lines(&["ps", "-aq", "--no-trunc", "--filter", &server, "--filter", &agent])
+        self.machine.docker_lines(&["ps", "-aq", "--no-trunc", "--filter", &server, "--filter", &agent])
     }
 
     /// Names of the server's networks.
     pub fn networks(&self) -> BTreeSet<String> {
         let server = format!("label=rapidclaw.server={}", self.id);
-        docker_lines(&["network", "ls", "--format", "{{.Name}}", "--filter", &server])
+        self.machine.docker_lines(&["network", "ls", "--format", "{{.Name}}", "--filter", &server])
     }
 
     /// Waits until so many containers of the agent are there, and no more.
@@ -440,10 +475,10 @@ impl Drop for Server {
         }
         if !self.id.is_empty() {
             for container in self.containers() {
-                docker(&["rm", "-f", "-v", &container]);
+                self.machine.docker(&["rm", "-f", "-v", &container]);
             }
             for network in self.networks() {
-                docker(&["network", "rm", &network]);
+                self.machine.docker(&["network", "rm", &network]);
             }
         }
     }

@@ -3,7 +3,6 @@
 use super::BASE;
 use rapidclaw::base::http;
 use serde_json::Value;
-use std::collections::BTreeSet;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
@@ -88,7 +87,14 @@ pub fn need_docker() {
 }
 
 pub fn docker(arguments: &[&str]) -> Output {
-    let output = Command::new("docker").args(arguments).stdin(Stdio::null()).output();
+    docker_at(None, arguments)
+}
+
+/// At another engine than the test's, where one is named.
+pub fn docker_at(host: Option<&str>, arguments: &[&str]) -> Output {
+    let mut command = Command::new("docker");
+    command.args(arguments).stdin(Stdio::null());
+    let output = command.envs(host.map(|host| ("DOCKER_HOST", host))).output();
     output.unwrap_or_else(|error| panic!("this test needs the docker command (apt-get install docker.io): {error}"))
 }
 
@@ -99,9 +105,4 @@ pub fn docker_said(arguments: &[&str]) -> String {
     let err = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "docker {arguments:?}: {err}");
     String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
-}
-
-pub fn docker_lines(arguments: &[&str]) -> BTreeSet<String> {
-    let output = docker(arguments);
-    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
 }

@@ -1,0 +1,181 @@
+//! The fault matrix: SIGKILL of each part in each phase of a deploy and of a rollback. What served before the
+//! switch serves until it, what comes after serves from it on; rollouts end; runs are answered; nothing is left
+//! behind; exit codes are those of DESIGN.md 4. One test a victim; the table is printed, and lies in
+//! `target/fault-matrix.txt`.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod cell;
+mod engine;
+mod hold;
+#[path = "../machine/mod.rs"]
+mod machine;
+mod proxy;
+mod table;
+mod world;
+
+use cell::{Phase, Work};
+use engine::Engine;
+use machine::{Project, docker_said, need_docker, until};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use world::{Expected, LOAD, START, WELL, World};
+
+/// Ended with SIGKILL: what it had begun goes on without it.
+const KILLED: Expected = Expected { exit: None, new_serves: true, says: "" };
+/// The rollout failed: what served before serves.
+const FAILED: Expected = Expected { exit: Some(6), new_serves: false, says: "a replica ended with code 137" };
+
+/// The socket of the engine that the test itself works with.
+fn engine_socket() -> PathBuf {
+    need_docker();
+    let host = std::env::var("DOCKER_HOST").unwrap_or_else(|_| "unix:///var/run/docker.sock".to_owned());
+    let socket =
+        host.strip_prefix("unix://").unwrap_or_else(|| panic!("DOCKER_HOST={host} is no socket of this machine"));
+    Path::new(socket).to_owned()
+}
+
+#[test]
+fn the_server() {
+    // Given rollouts in all phases, when the server is killed and started again,
+    let mut world = World::new(&engine_socket());
+    let database = world.enter_phases(false);
+    world.server.kill();
+    database.release(true);
+    world.proxy.release(START, true);
+    world.proxy.release(LOAD, false);
+    world.server.start_again();
+    world.gates.open_all();
+    // then the CLI has waited for it, and each rollout goes on to its end.
+    table::print(&world.check("server", |_, _| WELL));
+}
+
+#[test]
+fn the_cli() {
+    // Given rollouts in all phases, when the commands that began them are killed,
+    let mut world = World::new(&engine_socket());
+    let database = world.enter_phases(false);
+    let ended: Vec<String> =
+        world.cells.iter_mut().filter_map(|cell| (!cell.kill_cli()).then(|| cell.agent.clone())).collect();
+    assert!(ended.iter().all(|agent| agent.contains("draining")), "{ended:?}");
+    world.proxy.release(LOAD, true);
+    world.proxy.release(START, false);
+    database.release(false);
+    world.gates.open_all();
+    // then what was handed in goes on, and of what was not there is nothing.
+    let expected = |_, phase| match phase {
+        Phase::Build => Expected { new_serves: false, ..KILLED },
+        Phase::Draining => WELL,
+        _ => KILLED,
+    };
+    table::print(&world.check("CLI", expected));
+}
+
+#[test]
+fn the_managed_postgres() {
+    // Given rollouts in all phases, when Postgres is killed,
+    let mut world = World::new(&engine_socket());
+    let database = world.enter_phases(false);
+    let file = world.server.machine.data_dir().join("postgres/data/postmaster.pid");
+    let postmaster = move || std::fs::read_to_string(&file).ok()?.lines().next().map(str::to_owned);
+    let before = postmaster().unwrap();
+    assert!(Command::new("kill").args(["-KILL", &before]).status().unwrap().success());
+    drop(database);
+    world.proxy.release(LOAD, false);
+    world.proxy.release(START, false);
+    world.gates.open_all();
+    // then the server starts it again, and all goes on.
+    until("another Postgres", || match postmaster() {
+        Some(now) if now != before => Ok(()),
+        now => Err(format!("{now:?}; {}", world.server.log())),
+    });
+    until("the server's database", || {
+        let said = world.server.rapidclaw(&["status"]);
+        if said.code() == Some(0) { Ok(()) } else { Err(said.to_string()) }
+    });
+    table::print(&world.check("Postgres", |_, _| WELL));
+}
+
+#[test]
+fn docker_engine() {
+    // Given an engine of the test's own, and rollouts in all phases on it,
+    need_docker();
+    let machine = machine::Machine::new();
+    let project = Project::new("f-engine");
+    let mut build = machine.command();
+    let built = machine::said(build.args(["build", "--json"]).current_dir(project.path())).ok().json();
+    let mut engine = Engine::start(built["image"].as_str().unwrap());
+    let mut world = World::new(&engine.socket());
+    let database = world.enter_phases(false);
+    // when it is killed,
+    engine.kill();
+    world.proxy.release(LOAD, false);
+    world.proxy.release(START, false);
+    database.release(false);
+    world.gates.open_all();
+    // then the server says so, and what runs serves on without it;
+    until("the server sees that the engine is away", || {
+        let said = world.server.rapidclaw(&["status"]);
+        if said.err.contains("Docker Engine cannot be reached") { Ok(()) } else { Err(said.to_string()) }
+    });
+    let doctor = world.server.rapidclaw(&["doctor"]).exits(1);
+    assert!(doctor.out.lines().any(|line| line.starts_with("fail  Docker Engine")), "{doctor}");
+    let build = world.cells.iter().find(|cell| cell.phase == Phase::Build).unwrap();
+    assert_eq!(world.server.turn(&build.agent, &build.key, "away", "hello"), "one 1: hello");
+    world.server.rapidclaw(&["rollback", "--agent", &build.agent]).exits(1);
+    world.server.deploy(&build.project).exits(5);
+    // and when it is back, all that it took along is started again, and all goes on.
+    engine.start_again();
+    let gone = Expected { exit: Some(5), new_serves: false, says: "hint: " };
+    let expected = |_, phase| if phase == Phase::Build { gone } else { WELL };
+    table::print(&world.check("Docker Engine", expected));
+    drop(engine);
+}
+
+#[test]
+fn the_new_replica() {
+    // Given rollouts in all phases, when the replicas are killed that are to serve,
+    let mut world = World::new(&engine_socket());
+    let mut database = world.enter_phases(true);
+    world.cells.retain(|cell| cell.phase != Phase::Build);
+    for cell in &world.cells {
+        let [_, new] = database.generations(&cell.agent);
+        kill_replicas(&world, &cell.agent, |generation| generation == new);
+    }
+    world.proxy.release(LOAD, true);
+    database.release(false);
+    world.gates.open_all();
+    // then a release whose replica dies before it was ever ready is not rolled out; one that was ready gets another.
+    let expected = |work, phase| match (work, phase) {
+        (Work::Deploy | Work::Rollback, Phase::Start | Phase::Ready) => FAILED,
+        _ => WELL,
+    };
+    table::print(&world.check("replica, new", expected));
+}
+
+#[test]
+fn the_old_replica() {
+    // Given rollouts in all phases, when the replicas are killed that have served until then,
+    let mut world = World::new(&engine_socket());
+    let mut database = world.enter_phases(true);
+    for cell in &world.cells {
+        let [_, new] = database.generations(&cell.agent);
+        kill_replicas(&world, &cell.agent, |generation| generation != new || cell.phase == Phase::Build);
+    }
+    world.proxy.release(LOAD, false);
+    database.release(false);
+    world.gates.open_all();
+    // then others take their place, their runs go on there, and the rollouts go on.
+    table::print(&world.check("replica, old", |_, _| WELL));
+}
+
+/// SIGKILL of an agent's replicas, by the rollout that made them.
+fn kill_replicas(world: &World, agent: &str, is_meant: impl Fn(&str) -> bool) {
+    let filters = [format!("label=rapidclaw.server={}", world.server.id), format!("label=rapidclaw.agent={agent}")];
+    let format = "{{.ID}} {{.Label \"rapidclaw.rollout\"}}";
+    let lines = docker_said(&["ps", "--format", format, "--filter", &filters[0], "--filter", &filters[1]]);
+    let meant: Vec<&str> =
+        lines.lines().filter_map(|line| line.split_once(' ')).filter(|one| is_meant(one.1)).map(|one| one.0).collect();
+    assert_eq!(meant.len(), 1, "{agent}: {lines:?}");
+    docker_said(&["kill", meant[0]]);
+}
