@@ -153,6 +153,10 @@ impl Gates {
         }
     }
 
+    pub fn open(&self, gate: &str) {
+        self.closed.lock().unwrap().retain(|(_, closed)| *closed != gate);
+    }
+
     pub fn open_all(&self) {
         self.closed.lock().unwrap().clear();
     }

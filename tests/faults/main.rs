@@ -112,7 +112,7 @@ fn docker_engine() {
     world.proxy.release(LOAD, false);
     world.proxy.release(START, false);
     database.release(false);
-    world.gates.open_all();
+    world.gates.open("load");
     // then the server says so, and what runs serves on without it;
     until("the server sees that the engine is away", || {
         let said = world.server.rapidclaw(&["status"]);
@@ -126,6 +126,7 @@ fn docker_engine() {
     world.server.deploy(&build.project).exits(5);
     // and when it is back, all that it took along is started again, and all goes on.
     engine.start_again();
+    world.gates.open("go");
     let gone = Expected { exit: Some(5), new_serves: false, says: "hint: " };
     let expected = |_, phase| if phase == Phase::Build { gone } else { WELL };
     table::print(&world.check("Docker Engine", expected));
