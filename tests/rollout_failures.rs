@@ -4,9 +4,10 @@
 
 mod machine;
 
-use machine::{ECHO, Project, Said, Server, until};
+use machine::{ECHO, Project, Said, Server, docker, docker_said, said, until};
 use serde_json::json;
 use std::collections::BTreeSet;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// A value that a careless graph prints: it must be blotted out wherever it turns up.
@@ -117,6 +118,40 @@ fn what_served_before_serves_through_every_kind_of_failure() {
         assert!(!said.err.contains("line 149\n"), "more than 50 lines: {said}");
         still_serves(kind);
     }
+}
+
+#[test]
+fn an_image_for_another_processor_is_refused_before_anything_starts() {
+    // Given a release that serves, and an image of the next one that says it is for another processor.
+    let server = Server::start();
+    let name = "e2e-processor";
+    let key = server.deploy(&project(name, ECHO)).ok().key();
+    let serving = server.until_containers(name, 1);
+    let next = project(name, &format!("{ECHO}# {}\n", uuid::Uuid::now_v7()));
+    let built = said(server.machine.command().args(["build", "--json"]).current_dir(next.path())).ok().json();
+    let (image, tag) = (built["image"].as_str().unwrap(), built["tag"].as_str().unwrap());
+    let own = docker_said(&["image", "inspect", "-f", "{{.Architecture}}", image]);
+    let other = if own == "arm64" { "amd64" } else { "arm64" };
+    // Its config is all that is changed; without a name it is loaded beside the other.
+    let change = format!(
+        "docker save {image} | LC_ALL=C sed 's/\"architecture\":\"{own}\"/\"architecture\":\"{other}\"/' | docker load -q"
+    );
+    let loaded = Command::new("bash").args(["-o", "pipefail", "-c", &change]).output().unwrap();
+    let foreign = String::from_utf8(loaded.stdout).unwrap().trim().trim_start_matches("Loaded image ID: ").to_owned();
+    assert_eq!(docker_said(&["image", "inspect", "-f", "{{.Architecture}}", &foreign]), other, "{change}");
+    docker_said(&["tag", &foreign, tag]);
+
+    // When it is deployed, then it is refused with what is wrong, no replica is started, and what serves serves.
+    let said = server.deploy(&next);
+    docker(&["rmi", "-f", tag, image]);
+    said.fails(1)
+        .says("the image is for another processor")
+        .says(&format!("is for {other}"))
+        .says(&format!("runs on {own}"));
+    assert_eq!(server.containers_of(name), serving);
+    server.until_status(name, &format!("{name} v1 running 1 replica "));
+    assert_eq!(server.turn(name, &key, "t", "hi"), "hello 1: hi");
+    assert_eq!(server.query("SELECT count(*) FROM rapidclaw.rollouts"), 1);
 }
 
 #[test]

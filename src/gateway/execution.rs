@@ -63,7 +63,9 @@ impl Execution {
     /// Executes the attempt. When the run's end is committed, whoever waits for it gets it; a run that
     /// goes on elsewhere is the queue's again.
     pub async fn run(self, gateway: &Gateway, route: &Route) {
+        let executing = gateway.executes((self.run, self.attempt));
         let outcome = self.attempt(gateway, route).await;
+        drop(executing);
         drop(self.slot);
         match outcome {
             Attempt::Ended(outcome) => gateway.deliver(self.run, outcome),

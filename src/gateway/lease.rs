@@ -12,6 +12,8 @@ const LEASE_SECONDS: f64 = 4.0;
 /// How long beyond its lease a gateway is silent before its runs go on elsewhere: with the lease 10 s, by
 /// when their replicas have given them up.
 const SILENCE_SECONDS: f64 = 6.0;
+/// How long after its beginning an attempt that this gateway does not know of is no attempt of its.
+const STRAY_SECONDS: f64 = 15.0;
 /// Every so many renewals, runs without a holder are looked for.
 const SWEEP_EVERY: u32 = 2;
 
@@ -42,6 +44,14 @@ async fn sweep(gateway: &Gateway) -> Result<(), StoreError> {
         let (done, _) = tokio::sync::oneshot::channel();
         tracing::warn!(run_id = %run, attempt, "a run of a server that is gone goes on");
         gateway.committer().submit(Item::Requeue { key: (run, attempt), loss: false, done }).await;
+    }
+    // The commit of its beginning or of its end was not seen here: the database died with the answer.
+    for key in gateway.store().own_attempts(gateway.id(), STRAY_SECONDS).await? {
+        if !gateway.is_executing(key) {
+            let (done, _) = tokio::sync::oneshot::channel();
+            tracing::warn!(run_id = %key.0, attempt = key.1, "a run that nobody here executes goes on");
+            gateway.committer().submit(Item::Requeue { key, loss: false, done }).await;
+        }
     }
     let waiting = gateway.store().agents_with_waiting_runs().await?;
     for route in gateway.0.routes.read().unwrap_or_else(std::sync::PoisonError::into_inner).values() {

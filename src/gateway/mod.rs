@@ -18,10 +18,10 @@ use crate::base::secret::token_hash;
 use crate::base::shutdown::Shutdown;
 use crate::store::checkpoints::CheckpointError;
 use crate::store::{Store, StoreError};
-use committer::Committer;
+use committer::{Committer, Key};
 use outcome::Outcome;
 use route::Route;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -37,6 +37,8 @@ struct Inner {
     routes: RwLock<HashMap<String, Arc<Route>>>,
     keys: RwLock<HashMap<[u8; 32], Uuid>>,
     waiting: Mutex<HashMap<Uuid, Vec<oneshot::Sender<Arc<Outcome>>>>>,
+    /// Attempts that are executed here.
+    executing: Mutex<HashSet<Key>>,
     shutdown: Shutdown,
     /// Tasks of runs: they end when their runs are committed, not when they are asked to.
     runs: Shutdown,
@@ -64,6 +66,7 @@ impl Gateway {
             routes: RwLock::default(),
             keys: RwLock::default(),
             waiting: Mutex::default(),
+            executing: Mutex::default(),
             shutdown: shutdown.clone(),
             runs: Shutdown::default(),
         }))
@@ -144,6 +147,16 @@ impl Gateway {
         self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
+    /// Counts an attempt among those that are executed here, until what is returned is dropped.
+    fn executes(&self, key: Key) -> Executing {
+        self.0.executing.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+        Executing(self.clone(), key)
+    }
+
+    fn is_executing(&self, key: Key) -> bool {
+        self.0.executing.lock().unwrap_or_else(PoisonError::into_inner).contains(&key)
+    }
+
     /// Registers a client that waits for a run's end.
     fn wait_for(&self, run: Uuid) -> oneshot::Receiver<Arc<Outcome>> {
         let (sender, receiver) = oneshot::channel();
@@ -183,5 +196,14 @@ impl Gateway {
 
     fn forget(&self, run: Uuid) {
         self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
+    }
+}
+
+/// An attempt that is executed here.
+struct Executing(Gateway, Key);
+
+impl Drop for Executing {
+    fn drop(&mut self) {
+        self.0.0.executing.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
     }
 }

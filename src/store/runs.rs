@@ -333,6 +333,18 @@ impl Store {
         .await?)
     }
 
+    /// Live attempts of a gateway that began more than `age` seconds ago: run and number.
+    pub async fn own_attempts(&self, gateway: Uuid, age: f64) -> Result<Vec<(Uuid, i32)>, StoreError> {
+        Ok(sqlx::query_as(
+            "SELECT run_id, number FROM attempts WHERE gateway_id = $1 AND state = 'live'
+               AND started_at < clock_timestamp() - make_interval(secs => $2)",
+        )
+        .bind(gateway)
+        .bind(age)
+        .fetch_all(self.pool())
+        .await?)
+    }
+
     /// Takes a run away from an attempt: it waits for its next one, before all later runs of its thread.
     /// With `loss` the replica went with it: after `most` of those the run is given up.
     pub async fn requeue_run(&self, run: Uuid, attempt: i32, loss: bool, most: i32) -> Result<Requeued, StoreError> {

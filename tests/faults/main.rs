@@ -16,9 +16,10 @@ mod world;
 
 use cell::{Phase, Work};
 use engine::Engine;
-use machine::{Project, docker_said, need_docker, until};
+use hold::{Database, Gates};
+use machine::{ECHO, Project, Said, Server, docker_said, need_docker, until};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use world::{Expected, LOAD, START, WELL, World};
 
 /// Ended with SIGKILL: what it had begun goes on without it.
@@ -48,6 +49,50 @@ fn the_server() {
     world.gates.open_all();
     // then the CLI has waited for it, and each rollout goes on to its end.
     table::print(&world.check("server", |_, _| WELL));
+}
+
+#[test]
+fn a_server_that_stays_away() {
+    // Given a rollout, and a CLI that watches it,
+    need_docker();
+    let mut server = Server::start();
+    let gates = Gates::of(&server);
+    let agent = "f-away";
+    let project = Project::new(agent);
+    let key = server.deploy(&project).ok().key();
+    project.write(
+        "agent.py",
+        &format!("import os, time\nwhile not os.path.exists('/run/rapidclaw/r/load'): time.sleep(0.02)\n{ECHO}"),
+    );
+    gates.close(agent, "load");
+    let mut command = server.machine.command();
+    command
+        .args(["deploy", "--timeout", "8"])
+        .current_dir(project.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let cli = command.spawn().unwrap();
+    let mut database = Database::of(&server);
+    until("the phase ready", || match database.rollout(agent) {
+        found if found == "running ready" => Ok(()),
+        found => Err(found),
+    });
+    // when the server is killed and does not come back in time,
+    server.kill();
+    let output = cli.wait_with_output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    // then the CLI says what it does not know, and how to look,
+    let said = Said::new("deploy", output.status.code(), text(&output.stdout), text(&output.stderr));
+    said.fails(5)
+        .says("cannot be reached")
+        .says("the rollout goes on when the server is back")
+        .says("rapidclaw rollouts");
+    server.rapidclaw(&["rollback", "--agent", agent]).fails(5);
+    // and the rollout goes on when the server is back.
+    gates.open_all();
+    server.start_again();
+    server.until_status(agent, "f-away v2 running 1 replica ");
+    assert_eq!(server.turn(agent, &key, "t", "hi"), "hello 1: hi");
 }
 
 #[test]
@@ -102,8 +147,8 @@ fn docker_engine() {
     need_docker();
     let machine = machine::Machine::new();
     let project = Project::new("f-engine");
-    let mut build = machine.command();
-    let built = machine::said(build.args(["build", "--json"]).current_dir(project.path())).ok().json();
+    let mut command = machine.command();
+    let built = machine::said(command.args(["build", "--json"]).current_dir(project.path())).ok().json();
     let mut engine = Engine::start(built["image"].as_str().unwrap());
     let mut world = World::new(&engine.socket());
     let database = world.enter_phases(false);
@@ -120,10 +165,10 @@ fn docker_engine() {
     });
     let doctor = world.server.rapidclaw(&["doctor"]).exits(1);
     assert!(doctor.out.lines().any(|line| line.starts_with("fail  Docker Engine")), "{doctor}");
-    let build = world.cells.iter().find(|cell| cell.phase == Phase::Build).unwrap();
-    assert_eq!(world.server.turn(&build.agent, &build.key, "away", "hello"), "one 1: hello");
-    world.server.rapidclaw(&["rollback", "--agent", &build.agent]).exits(1);
-    world.server.deploy(&build.project).exits(5);
+    let idle = world.cells.iter().find(|cell| cell.phase == Phase::Build).unwrap();
+    assert_eq!(world.server.turn(&idle.agent, &idle.key, "away", "hello"), "one 1: hello");
+    world.server.rapidclaw(&["rollback", "--agent", &idle.agent]).exits(1);
+    world.server.deploy(&idle.project).exits(5);
     // and when it is back, all that it took along is started again, and all goes on.
     engine.start_again();
     world.gates.open("go");

@@ -81,7 +81,7 @@ fn serve(client: &UnixStream, engine: &PathBuf, shared: &Shared) {
 }
 
 fn pass(mut from: UnixStream, mut to: UnixStream, shared: Option<&Shared>) {
-    let mut bytes = [0; 64 << 10];
+    let mut bytes = vec![0; 64 << 10];
     while let Ok(count) = from.read(&mut bytes) {
         let part = &bytes[..count];
         if count == 0 || shared.is_some_and(|shared| !may_pass(part, shared)) || to.write_all(part).is_err() {

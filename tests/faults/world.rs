@@ -156,11 +156,14 @@ impl World {
         self.until_waiting(LOAD, 1);
         for cell in &self.cells {
             let wanted = match cell.phase {
-                Phase::Build => "succeeded switch",
-                Phase::Draining => "succeeded switch",
+                Phase::Build | Phase::Draining => "succeeded switch",
                 phase => &format!("running {}", phase.word()),
             };
             assert_eq!(database.rollout(&cell.agent), wanted, "{} is not in its phase", cell.agent);
+            // Before the switch the old release serves, after it the new one.
+            let word = &cell.words[usize::from(cell.phase == Phase::Draining)];
+            let answer = self.server.turn(&cell.agent, &cell.key, "now", "hello");
+            assert_eq!(answer, format!("{word} 1: hello"), "{}", cell.agent);
         }
         database
     }
@@ -238,19 +241,19 @@ impl World {
             };
         }
         // No container, and no image, that belongs to nothing.
-        let [serves, _] = database.generations(&agent);
+        let [own_generation, _] = database.generations(&agent);
         until(&format!("the containers of {agent}"), || {
             let format = "{{.State}} {{.Label \"rapidclaw.rollout\"}}";
             let filters = [format!("label=rapidclaw.server={}", server.id), format!("label=rapidclaw.agent={agent}")];
             let arguments = ["ps", "-a", "--format", format, "--filter", &filters[0], "--filter", &filters[1]];
             let output = server.machine.docker(&arguments);
             let text = String::from_utf8(output.stdout).unwrap();
-            let own = text.lines().filter(|line| line.ends_with(&serves)).count();
+            let own = text.lines().filter(|line| line.ends_with(&own_generation)).count();
             let strange = text.lines().count() - own;
             let fine = own == 1
                 && strange <= usize::from(expected.new_serves)
                 && text.lines().all(|line| line.starts_with("running "));
-            if fine { Ok(()) } else { Err(format!("{text}; {serves} serves")) }
+            if fine { Ok(()) } else { Err(format!("{text}; {own_generation} serves")) }
         });
         let known: BTreeSet<&str> =
             releases.as_array().unwrap().iter().map(|one| one["image"].as_str().unwrap()).collect();

@@ -4,9 +4,12 @@ use crate::stories;
 use crate::support::world::World;
 use crate::support::{PATIENCE, until};
 use rapidclaw::api::chat::ChatRequest;
+use rapidclaw::base::ids;
 use rapidclaw::gateway::outcome::Outcome;
 use rapidclaw::gateway::route::RunLimits;
 use rapidclaw::gateway::turn::TurnError;
+use rapidclaw::store::runs::{NewRun, Place, RunRequest};
+use serde_json::json;
 use std::sync::Arc;
 
 fn kind(outcome: Outcome) -> String {
@@ -105,6 +108,34 @@ async fn a_runner_that_falls_silent_counts_as_lost() {
     // Nobody answered for it (there is no supervisor here): its run went on with the other.
     assert_eq!(answer.replica, Some(other.replica.id));
     assert_eq!(world.answer("memory", "t", "again").await.replica, Some(other.replica.id));
+}
+
+#[tokio::test]
+async fn a_run_whose_beginning_was_committed_and_never_heard_of_goes_on() {
+    // Given a run that the database has as this gateway's, and that it does not execute: the answer was lost.
+    let world = World::new().await;
+    let runner = stories(&world, 4, &[]).await;
+    world.serve(&[&runner], RunLimits::default());
+    let request = RunRequest::Chat { message: "hello".to_owned(), full: false };
+    let new = NewRun {
+        id: ids::new_id(),
+        agent: world.agent.id,
+        release: world.release.id,
+        thread: ids::thread_id("t"),
+        given: "t",
+        graph: "memory",
+        request: &request,
+        metadata: &json!({ "user_id": "ann" }),
+        idempotency_key: None,
+    };
+    let place = Place { gateway: world.gateway.id(), replica: runner.replica.id };
+    world.store().accept_run(&new, Some(place)).await.unwrap();
+
+    // When it has been so for a while, then it is executed, and its thread is free for others.
+    let age = "UPDATE attempts SET started_at = started_at - interval '1 minute'";
+    sqlx::query(age).execute(world.pool()).await.unwrap();
+    assert_eq!(world.answer("memory", "t", "again").await.result.as_deref(), Some("heard 2: hello"));
+    assert_eq!(world.run_row(new.id).await.status, "success");
 }
 
 #[tokio::test]
