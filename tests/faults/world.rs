@@ -68,7 +68,7 @@ impl World {
     /// Every agent with what its cell begins with.
     pub fn new(engine: &Path) -> Self {
         let proxy = Proxy::before(engine);
-        let server = Server::on(Machine::on(Some(proxy.host())), &[]);
+        let server = Server::on(Machine::on(Some(proxy.host())), &[], &[]);
         let suffix = uuid::Uuid::new_v4().simple().to_string()[..6].to_owned();
         let gates = Gates::of(&server);
         let (todo, done) = (Mutex::new(CELLS.to_vec()), Mutex::new(Vec::new()));

@@ -301,23 +301,20 @@ impl Server {
     }
 
     pub fn with(arguments: &[&str]) -> Self {
-        Self::called(arguments, &[])
+        need_docker();
+        Self::on(Machine::new(), arguments, &[])
     }
 
     /// One that speaks TLS for 127.0.0.1; commands trust it by what login remembers.
     pub fn with_tls(authority: &Authority, arguments: &[&str]) -> Self {
         let (cert, key) = authority.issue("server", &["IP:127.0.0.1", "DNS:localhost"]);
         let tls = ["--tls-cert", cert.to_str().unwrap(), "--tls-key", key.to_str().unwrap()];
-        Self::called(&[&tls, arguments].concat(), &["--ca-file", authority.certificate().to_str().unwrap()])
-    }
-
-    fn called(arguments: &[&str], login: &[&str]) -> Self {
         need_docker();
-        Self::on(Machine::new(), arguments)
+        Self::on(Machine::new(), &[&tls, arguments].concat(), &["--ca-file", authority.certificate().to_str().unwrap()])
     }
 
-    /// On a machine that is there already.
-    pub fn on(machine: Machine, arguments: &[&str]) -> Self {
+    /// On a machine that is there already; `login` goes to the login's arguments.
+    pub fn on(machine: Machine, arguments: &[&str], login: &[&str]) -> Self {
         let mut server = Self {
             machine,
             stub: Stub::start(),
