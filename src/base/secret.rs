@@ -51,6 +51,30 @@ pub fn sha256_digest(bytes: &[u8]) -> String {
     format!("sha256:{}", hex(&Sha256::digest(bytes)))
 }
 
+/// What Postgres stores of a password (`SCRAM-SHA-256$ITERATIONS:SALT$STORED:SERVER`; RFC 5802, RFC 7677): with
+/// it in place of the password a role can be made without telling the password.
+pub fn scram_verifier(password: &str) -> Result<String, SecretError> {
+    const ITERATIONS: u32 = 4096;
+    let mut salt = [0_u8; 16];
+    getrandom::fill(&mut salt).map_err(|_| SecretError::Random)?;
+    let hmac = |key: &[u8], parts: &[&[u8]]| -> [u8; 32] {
+        let mut mac = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(key)
+            .unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"));
+        parts.iter().for_each(|part| mac.update(part));
+        mac.finalize().into_bytes().into()
+    };
+    let mut round = hmac(password.as_bytes(), &[&salt, &1_u32.to_be_bytes()]);
+    let mut salted = round;
+    for _ in 1..ITERATIONS {
+        round = hmac(password.as_bytes(), &[&round]);
+        salted.iter_mut().zip(round).for_each(|(sum, byte)| *sum ^= byte);
+    }
+    let stored = Sha256::digest(hmac(&salted, &[b"Client Key"]));
+    let server = hmac(&salted, &[b"Server Key"]);
+    let text = |bytes: &[u8]| base64::Engine::encode(&base64::engine::general_purpose::STANDARD, bytes);
+    Ok(format!("SCRAM-SHA-256${ITERATIONS}:{}${}:{}", text(&salt), text(&stored), text(&server)))
+}
+
 /// The server's own key: seals secrets at rest (AES-256-GCM) and derives replicas' secrets.
 #[derive(Clone)]
 pub struct MasterKey([u8; 32]);

@@ -1,5 +1,6 @@
 //! `POST /v1/agents/NAME/deploys`: a new release, or nothing when nothing changed.
 
+use super::database;
 use super::settings::AgentSettings;
 use super::{Control, ControlError};
 use crate::api::control::{DeployOutcome, DeployRequest, DeployResponse, RolloutView, SecretMap};
@@ -37,6 +38,15 @@ impl Control {
             return Err(StoreError::RolloutUnderWay.into());
         }
         checkpoints::ensure_schema(self.store().pool(), &Schema::new(&agent.schema_name)?).await?;
+        if settings.database {
+            self.ensure_database(&agent).await?;
+            if secrets.contains_key(database::VARIABLE) {
+                notes.push(format!(
+                    "{} among the secrets is not used: rapidclaw.database gives the agent one of its own",
+                    database::VARIABLE
+                ));
+            }
+        }
         let secrets_changed = match &request.secrets {
             Some(secrets) => {
                 let known = self.store().list_secrets(agent.id).await?.into_iter().map(|one| one.name);

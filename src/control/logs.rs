@@ -34,7 +34,7 @@ impl Control {
         let after: Option<Timestamp> = after.transpose()?;
         let reading = Reading {
             control: self.clone(),
-            redactor: Redactor::new(&self.secrets(agent.id).await?),
+            redactor: Redactor::new(&self.blotted(&agent).await?),
             agent,
             which: Which::of(&query),
             replica: query.replica.as_deref().map(|id| id.replace('-', "").to_lowercase()),
@@ -172,7 +172,7 @@ impl Reading {
                             continue;
                         }
                         // It may be new because secrets changed.
-                        if let Ok(secrets) = self.control.secrets(self.agent.id).await {
+                        if let Ok(secrets) = self.control.blotted(&self.agent).await {
                             self.redactor.learn(&secrets);
                         }
                         let from = known.get(&one.id).copied().or(after);

@@ -2,6 +2,7 @@
 //! runs what the database says.
 
 pub mod access;
+mod database;
 pub mod deploy;
 pub mod destroy;
 mod evidence;
@@ -30,6 +31,7 @@ use crate::registry::Registry;
 use crate::runtime::folders::RunDir;
 use crate::runtime::{ReplicaExit, Runtime, RuntimeError};
 use crate::store::agents::Agent;
+use crate::store::postgres::passage::{OpenPassage, Passages};
 use crate::store::{Store, StoreError};
 use fleet::Snapshot;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -62,6 +64,8 @@ pub struct Parts {
     pub providers: Vec<ProviderOverride>,
     /// `--resolve`, and the system's resolver.
     pub resolver: Arc<Resolver>,
+    /// The ways of replicas to their agents' databases.
+    pub passages: Passages,
     /// Base of the agents' URLs, without a slash at its end.
     pub agents_url: String,
     /// Ends all tasks.
@@ -184,6 +188,9 @@ pub enum ControlError {
         /// The engine's.
         engine: String,
     },
+    /// The agent's own database could not be made.
+    #[error("the agent's own database (rapidclaw.database)")]
+    Database(#[source] StoreError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -278,6 +285,20 @@ impl Control {
     /// The gateway.
     pub fn gateway(&self) -> &Gateway {
         &self.0.parts.gateway
+    }
+
+    /// The ways of replicas to their agents' databases.
+    pub fn passages(&self) -> &Passages {
+        &self.0.parts.passages
+    }
+
+    /// Goes on with connections to agents' databases that the server before handed over.
+    pub fn take_passages(&self, open: Vec<OpenPassage>) {
+        for passage in open {
+            if let Err(error) = self.passages().take(passage, &self.0.parts.shutdown) {
+                tracing::warn!(%error, "a connection to an agent's database was lost");
+            }
+        }
     }
 
     /// The runtime.

@@ -21,6 +21,7 @@ use crate::run::chat::ChatShape;
 use crate::run::limits::ceiling;
 use crate::runtime::{KnownReplica, Stage};
 use crate::store::agents::Agent;
+use crate::store::databases::database_name;
 use crate::store::releases::Release;
 use crate::store::rollouts::Rollout;
 use std::collections::{BTreeMap, HashMap};
@@ -205,11 +206,12 @@ impl Reconciler {
 
     async fn supervise(&mut self, id: Uuid, generation: Uuid, release: Uuid, adopt: bool) -> Result<(), ControlError> {
         let loaded = self.load(release).await?;
-        let secrets = self.control.secrets(self.agent.id).await?;
+        let secrets = self.control.variables(&self.agent, loaded.settings.database).await?;
         self.control.take_charge(id);
         let charge = Charge {
             id,
             agent: self.agent.name.clone(),
+            database: loaded.settings.database.then(|| database_name(&self.agent)),
             schema: Arc::clone(&self.route.schema),
             release,
             version: loaded.release.version,
@@ -400,7 +402,7 @@ impl Reconciler {
     }
 
     async fn fail(&mut self, rollout: &Rollout, replica: Uuid, fault: &Fault) -> Result<(), ControlError> {
-        let secrets: BTreeMap<String, SecretString> = self.control.secrets(self.agent.id).await?;
+        let secrets: BTreeMap<String, SecretString> = self.control.blotted(&self.agent).await?;
         let failure = self.control.failure(replica, fault, &secrets).await;
         tracing::warn!(agent = self.agent.name, code = failure.code, message = failure.message, "a rollout failed");
         self.progress = None;
@@ -461,6 +463,7 @@ impl Reconciler {
             self.control.discard_replica(member.id, Duration::ZERO).await?;
         }
         self.control.runtime().remove_agent(&self.agent.name).await?;
+        self.control.store().drop_database(&self.agent).await?;
         self.control.store().remove_agent(&self.agent).await?;
         self.control.forget_reconciler(self.agent.id);
         tracing::info!(agent = self.agent.name, "an agent is gone");

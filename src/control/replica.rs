@@ -14,6 +14,7 @@ use crate::runner::connection::{ConnectError, Endpoint};
 use crate::runtime::folders::{REPLICA_UID, bind};
 use crate::runtime::{ReplicaFolders, ReplicaSpec, RuntimeError};
 use crate::store::checkpoints::Schema;
+use crate::store::postgres::passage;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +48,8 @@ pub struct Charge {
     pub generation: Uuid,
     /// What the manifest says.
     pub settings: Arc<AgentSettings>,
+    /// The database and role of the agent's own, where its release asks for them.
+    pub database: Option<String>,
     /// The agent's secrets.
     pub secrets: Arc<BTreeMap<String, SecretString>>,
     /// Whether its container runs already: it is adopted.
@@ -159,6 +162,10 @@ async fn prepare(
     let policy = Arc::new(charge.settings.policy.clone());
     egress::serve(egress_socket, whose, policy, Arc::clone(&parts.resolver), shutdown);
     models::serve(models_socket, Arc::new(files.route), Arc::clone(&control.0.clients), shutdown);
+    if let Some(name) = &charge.database {
+        let socket = bind(&folders, passage::SOCKET).map_err(|error| chain(&error))?;
+        control.passages().serve(socket, name.clone(), shutdown);
+    }
     if !charge.adopt {
         let spec = ReplicaSpec {
             id: charge.id,

@@ -22,6 +22,8 @@ pub struct AgentSettings {
     pub policy: Policy,
     /// Whether their keys of model providers stay here.
     pub model_gateway: bool,
+    /// Whether the agent has a database of its own.
+    pub database: bool,
     /// `postgres` or `own`.
     pub checkpointer: &'static str,
     /// The runner's log level.
@@ -93,6 +95,7 @@ impl AgentSettings {
             memory_bytes: section.resources.memory_bytes,
             policy,
             model_gateway: section.models.gateway,
+            database: section.database,
             checkpointer: match section.checkpointer {
                 Checkpointer::Postgres => "postgres",
                 Checkpointer::Own => "own",

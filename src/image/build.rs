@@ -137,7 +137,11 @@ impl BuildError {
                 "try `docker pull {image}` (it knows your registry logins); without a registry make one with \
                  scripts/base-image.sh and give it with --base-image or RAPIDCLAW_BASE_IMAGE"
             )),
-            Self::Dependencies(_) => Some("change the versions that the project asks for until they agree".into()),
+            Self::Dependencies(_) => Some(
+                "change the versions that the project asks for until they agree; where a uv.lock is older than its \
+                 pyproject.toml, run `uv lock`"
+                    .into(),
+            ),
             Self::Step { message, .. } if message.contains("requires BuildKit") => {
                 Some("`dockerfile_lines` may not use what only BuildKit knows (RUN --mount, heredocs)".into())
             }
@@ -301,6 +305,7 @@ impl Work<'_> {
             .target(target.stage)
             .t(&target.tag)
             .labels(&target.labels)
+            .buildargs(&plan.build_arguments())
             .nocache(target.no_cache)
             .rm(true)
             .forcerm(true)

@@ -1,5 +1,5 @@
 //! Floor 2: from a project to an image. `context` finds the files, `requirements` what they depend
-//! on, `plan` writes the Dockerfile, `archive` the tar, `build` has the engine build it, `append` lays
+//! on (`pyproject`, `lock`), `plan` writes the Dockerfile (`steps`), `archive` the tar, `build` has the engine build it, `append` lays
 //! the code on what is built already.
 
 mod append;
@@ -7,10 +7,13 @@ pub mod archive;
 pub mod base;
 pub mod build;
 pub mod context;
+mod lock;
 mod output;
 pub mod plan;
+mod pyproject;
 pub mod requirements;
 mod revision;
+mod steps;
 pub use revision::find_revision;
 
 pub use build::{BuildError, BuildOptions, BuildReporter, Built, build};

@@ -4,15 +4,18 @@
 //! order is that of change: what is the same for all agents, then the dependencies, then the code.
 //! All but the code is a stage of its own, whose image is kept: `append` lays the code on it.
 
-use crate::base::secret::hex;
+use crate::base::secret::{ExposeSecret as _, SecretString, hex, sha256_digest};
 use crate::image::archive::{self, ArchiveError, Content, Entry};
 use crate::image::context::{self, Context, ContextFile, DEPS, OWN, Project};
+use crate::image::lock::{self, Lock};
 use crate::image::requirements::{self, BUILD_DIR, Requirements, RequirementsError};
+use crate::image::steps;
 use crate::manifest::ignore::normalize;
 use crate::manifest::{EnvSource, Graph, GraphTarget};
 use crate::runner::embed;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -33,12 +36,6 @@ pub const READY: &str = "rapidclaw-ready";
 /// Where the archive holds what changes with the code, and where that lies in the image.
 const CODE: [(&str, &str); 2] = [(".rapidclaw/meta/", "opt/rapidclaw/"), (".rapidclaw/app/", "deps/")];
 
-/// Before uv: where the image has a CA bundle, that is what uv trusts, as pip does.
-const TRUST: &str = "set -eu; [ ! -s /etc/ssl/certs/ca-certificates.crt ] || export UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1;";
-
-/// Bytecode that is never checked against its source: it holds whatever happens to times on the way.
-const UNCHECKED: &str = "--invalidation-mode unchecked-hash";
-
 /// A plan for one image.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -54,6 +51,8 @@ pub struct Plan {
     pub project_json: Value,
     /// What should be known.
     pub notes: Vec<String>,
+    /// The pip.conf of the manifest: a step gets it, no layer does.
+    pip_config: Option<SecretString>,
     agent: String,
     manifest: Value,
     /// How many of the layers come before the code.
@@ -115,14 +114,12 @@ impl Plan {
             return Err(PlanError::JavaScript(graph.id.clone()));
         }
         let context = context::collect(project)?;
-        let uv_root = project.manifest.source.as_ref().map(|source| normalize(&project.folder.join(&source.root)));
         let mut parts = Vec::new();
-        for (index, root) in context.roots.iter().enumerate() {
-            let locked = uv_root.as_ref() == Some(&root.path);
-            parts.push(if locked {
-                requirements::of_lock(&context, index)?
-            } else {
-                requirements::of_root(&context, index)?
+        for index in 0..context.roots.len() {
+            let locked = lock::of_lock(&context, index, &project.manifest, &project.folder)?;
+            parts.push(match locked {
+                Some(locked) => locked,
+                None => requirements::of_root(&context, index)?,
             });
         }
         let pip_config = match &project.manifest.pip_config_file {
@@ -132,7 +129,7 @@ impl Plan {
             }
             None => None,
         };
-        let found = Found { project, context: &context, parts: &parts, pip_config: pip_config.as_deref() };
+        let found = Found { project, context: &context, parts: &parts, pip_config };
         found.plan(base_image)
     }
 
@@ -140,7 +137,8 @@ impl Plan {
     pub fn digests(&self, base_image_id: &str, platform: &str) -> Result<Digests, PlanError> {
         let version = env!("CARGO_PKG_VERSION");
         let mut sum = Sha256::new();
-        let head = json!([version, platform, base_image_id, self.agent, self.manifest]);
+        let pip_config = self.pip_config.as_ref().map(|text| sha256_digest(text.expose_secret().as_bytes()));
+        let head = json!([version, platform, base_image_id, self.agent, self.manifest, pip_config]);
         sum.update(head.to_string());
         archive::digest(&self.entries, &mut sum)?;
         let inputs = format!("sha256:{}", hex(&sum.finalize()));
@@ -173,6 +171,11 @@ impl Plan {
         (!entries.iter().any(is_whiteout)).then_some(entries)
     }
 
+    /// The arguments of the build that its steps find their secrets in.
+    pub fn build_arguments(&self) -> HashMap<String, String> {
+        self.pip_config.as_ref().map(|text| steps::secret_arguments(text.expose_secret())).unwrap_or_default()
+    }
+
     /// The image's working directory.
     pub fn workdir(&self) -> &str {
         self.project_json["workdir"].as_str().unwrap_or(DEPS)
@@ -190,11 +193,11 @@ struct Found<'a> {
     project: &'a Project,
     context: &'a Context,
     parts: &'a [Requirements],
-    pip_config: Option<&'a str>,
+    pip_config: Option<String>,
 }
 
 impl Found<'_> {
-    fn plan(&self, base_image: &str) -> Result<Plan, PlanError> {
+    fn plan(self, base_image: &str) -> Result<Plan, PlanError> {
         let manifest = &self.project.manifest;
         let project_json = self.project_json()?;
         let Layers { list: layers, ready } = self.layers(base_image, project_json["workdir"].as_str().unwrap_or(DEPS));
@@ -220,6 +223,7 @@ impl Found<'_> {
             entries,
             project_json,
             notes,
+            pip_config: self.pip_config.map(SecretString::from),
             agent: manifest.name.clone(),
             manifest: manifest.raw.clone(),
             ready,
@@ -228,22 +232,12 @@ impl Found<'_> {
 
     /// The requirements file of everything: one resolution for all.
     fn requirements_in(&self) -> String {
-        let mut lines = self.pip_config.map(index_options).unwrap_or_default();
-        lines.extend(self.parts.iter().flat_map(|part| part.lines.clone()));
+        let mut lines: Vec<String> = self.parts.iter().flat_map(|part| part.lines.clone()).collect();
         let named = self.project.manifest.dependencies.iter().filter(|name| !name.starts_with('.'));
         lines.extend(named.cloned());
         lines.extend(self.project.manifest.keep_pkg_tools.iter().cloned());
         lines.push(format!("langgraph>={LOWEST_LANGGRAPH}"));
-        if self.lock_root().is_some() {
-            lines.push(format!("-r {BUILD_DIR}/locked.txt"));
-        }
         lines.join("\n") + "\n"
-    }
-
-    fn lock_root(&self) -> Option<String> {
-        let source = self.project.manifest.source.as_ref()?;
-        let path = normalize(&self.project.folder.join(&source.root));
-        self.context.roots.iter().find(|root| root.path == path).map(|root| format!("{BUILD_DIR}/{}", root.name))
     }
 
     fn layers(&self, base_image: &str, workdir: &str) -> Layers {
@@ -255,52 +249,22 @@ impl Found<'_> {
 
         layers.add("", "FROM rapidclaw-base AS rapidclaw-deps".into());
         layers.add("", "USER root".into());
-        if self.pip_config.is_some() {
-            layers.add("", format!("COPY {OWN}/pip /opt/pip"));
-            layers.add("", "ENV PIP_CONFIG_FILE=/opt/pip/pip.conf".into());
+        layers.add("", format!("ENV {}", steps::QUIET));
+        layers.add("installing uv and what the runner needs", steps::install_tools());
+        let named = &self.project.manifest.dependencies;
+        if self.parts.iter().any(|part| part.git) || named.iter().any(|name| name.contains("git+")) {
+            layers.add("installing git for the dependencies", steps::install_git());
         }
-        let quiet =
-            "UV_NO_CACHE=1 UV_NO_PROGRESS=1 UV_PYTHON_DOWNLOADS=never NO_COLOR=1 PYC_INVALIDATION_MODE=UNCHECKED_HASH";
-        layers.add("", format!("ENV {quiet}"));
-        let own = embed::REQUIREMENTS.map(|name| format!("'{name}'")).join(" ");
-        layers.add(
-            "installing uv and what the runner needs",
-            format!(
-                "RUN {TRUST} if python3 -m pip --version >/dev/null 2>&1; then python3 -m pip install --quiet --no-cache-dir \
-                 --disable-pip-version-check --root-user-action=ignore --no-compile --target /opt/uv 'uv>=0.9,<1' 2>&1; \
-                 elif command -v uv >/dev/null; then mkdir -p /opt/uv/bin && ln -s \"$(command -v uv)\" /opt/uv/bin/uv; \
-                 else echo 'rapidclaw: the base image has neither pip nor uv'; exit 9; fi; \
-                 /opt/uv/bin/uv venv --quiet --system-site-packages --python \"$(command -v python3)\" /opt/venv 2>&1; \
-                 /opt/uv/bin/uv pip install --quiet --python /opt/venv/bin/python --target /opt/rapidclaw/site \
-                 --compile-bytecode {own} 2>&1"
-            ),
-        );
         layers.add("", format!("COPY {OWN}/deps {BUILD_DIR}"));
-        let export = match (self.lock_root(), &self.project.manifest.source) {
-            (Some(root), Some(source)) => {
-                let package = source.package.as_ref().map(|name| format!(" --package {}", shell_quoted(name)));
-                format!(
-                    "cd {root}; /opt/uv/bin/uv export --quiet --frozen --no-hashes --no-dev --no-emit-workspace{} \
-                     --output-file {BUILD_DIR}/locked.txt >/dev/null; cd /; ",
-                    package.unwrap_or_default()
-                )
-            }
-            _ => String::new(),
-        };
-        layers.add(
-            "installing dependencies",
-            format!(
-                "RUN {TRUST} {export}/opt/uv/bin/uv pip install --python /opt/venv/bin/python --compile-bytecode \
-                 -r {BUILD_DIR}/requirements.in 2>&1"
-            ),
-        );
+        let locks: Vec<&Lock> = self.parts.iter().filter_map(|part| part.lock.as_ref()).collect();
+        layers.add("installing dependencies", steps::install_dependencies(&locks));
         layers.last_installs();
 
         layers.add("", format!("FROM rapidclaw-base AS {READY}"));
         layers.add("", "USER root".into());
         layers.add("", "COPY --from=rapidclaw-deps /opt/rapidclaw/site /opt/rapidclaw/site".into());
         layers.add("the runner", format!("COPY {OWN}/runner /opt/rapidclaw/runner"));
-        layers.add("compiling", prepare());
+        layers.add("compiling", steps::prepare());
         layers.add("the environment", "COPY --from=rapidclaw-deps /opt/venv /opt/venv".into());
         layers.add("", "ENV PATH=/opt/venv/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1".into());
         layers.add("", format!("USER {UID}:{UID}"));
@@ -321,9 +285,6 @@ impl Found<'_> {
     fn entries(&self, project_json: &Value) -> Vec<Entry> {
         let mut entries = vec![Entry::text(format!("{OWN}/deps/requirements.in"), self.requirements_in())];
         entries.extend(self.parts.iter().flat_map(|part| part.files.clone()));
-        if let Some(text) = self.pip_config {
-            entries.push(Entry::text(format!("{OWN}/pip/pip.conf"), text));
-        }
         let package = embed::PACKAGE_NAME;
         entries.extend(
             embed::files()
@@ -332,7 +293,7 @@ impl Found<'_> {
         );
         let text = serde_json::to_string_pretty(project_json).unwrap_or_default() + "\n";
         entries.push(Entry::text(format!("{OWN}/meta/project.json"), text));
-        for (name, version) in self.parts.iter().filter_map(|part| part.package.as_ref()) {
+        for (name, version) in self.parts.iter().flat_map(|part| &part.packages) {
             let folder = format!("{}-{version}.dist-info", name.replace(['-', '.'], "_"));
             let text = format!("Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n");
             entries.push(Entry::text(format!("{OWN}/meta/meta/{folder}/METADATA"), text));
@@ -376,7 +337,7 @@ impl Found<'_> {
             found.retain(|path| !paths.contains(path));
             paths.extend(found);
         }
-        if self.parts.iter().any(|part| part.package.is_some()) {
+        if self.parts.iter().any(|part| !part.packages.is_empty()) {
             paths.push("/opt/rapidclaw/meta".into());
         }
         let workdir = self.in_image(&self.project.folder);
@@ -420,58 +381,6 @@ impl Layers {
             layer.dependencies = true;
         }
     }
-}
-
-/// The user, the folders that the code goes to (as plain as a layer's folders are), and bytecode of the
-/// runner and (official Python images come without) of Python itself.
-fn prepare() -> String {
-    let stdlib = "\"$(python3 -c 'import sysconfig; print(sysconfig.get_path(\"stdlib\"))')\"";
-    let cached = "\"$(python3 -c 'import os, importlib.util as u; print(u.cache_from_source(os.__file__))')\"";
-    let skipped = "'/(test|tests|idlelib|ensurepip|turtledemo|site-packages|dist-packages)/'";
-    format!(
-        "RUN set -eu; grep -q '^[^:]*:[^:]*:{UID}:' /etc/group || echo 'agent:x:{UID}:' >>/etc/group; \
-         grep -q '^[^:]*:[^:]*:{UID}:' /etc/passwd || echo 'agent:x:{UID}:{UID}::/tmp:/usr/sbin/nologin' >>/etc/passwd; \
-         for folder in /opt /opt/rapidclaw {DEPS}; do \
-         if [ -L $folder ]; then echo \"rapidclaw: $folder is a symbolic link in the base image; a folder is needed\"; exit 9; fi; \
-         mkdir -p $folder; chown 0:0 $folder; chmod 755 $folder; done; \
-         [ -e {cached} ] || python3 -m compileall -q -j 0 {UNCHECKED} -x {skipped} {stdlib} || true; \
-         python3 -m compileall -q {UNCHECKED} /opt/rapidclaw/runner"
-    )
-}
-
-/// The index options of a pip.conf, which uv does not read, as lines of a requirements file.
-fn index_options(text: &str) -> Vec<String> {
-    let mut section = String::new();
-    let mut key = String::new();
-    let mut lines = Vec::new();
-    for line in text.lines() {
-        let trimmed = line.trim();
-        if trimmed.is_empty() || trimmed.starts_with(['#', ';']) {
-            continue;
-        }
-        if let Some(name) = trimmed.strip_prefix('[') {
-            name.trim_end_matches(']').clone_into(&mut section);
-            key.clear();
-            continue;
-        }
-        // A line that is set in goes on with the value above.
-        let value = match trimmed.split_once(['=', ':']) {
-            Some((name, value)) if !line.starts_with([' ', '\t']) => {
-                key = name.trim().replace('_', "-");
-                value.trim()
-            }
-            _ => trimmed,
-        };
-        let known = ["index-url", "extra-index-url", "find-links"].contains(&key.as_str());
-        if known && ["global", "install"].contains(&section.as_str()) {
-            lines.extend(value.split_whitespace().map(|value| format!("--{key} {value}")));
-        }
-    }
-    lines
-}
-
-fn shell_quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 /// A path as one word of a Dockerfile.

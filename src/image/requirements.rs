@@ -6,9 +6,12 @@
 
 use crate::image::archive::{Content, Entry};
 use crate::image::context::{Context, OWN, Root};
+use crate::image::lock::Lock;
+use crate::image::pyproject::{self, dynamic_files, package_of, search_path};
+use crate::manifest::workspace::{self, PyprojectError, read_pyproject, tool};
 use std::io;
 use std::path::{Path, PathBuf};
-use toml::{Table, Value};
+use toml::Value;
 
 /// Where the requirements lie in the stage that installs them.
 pub const BUILD_DIR: &str = "/opt/build";
@@ -22,8 +25,12 @@ pub struct Requirements {
     pub files: Vec<Entry>,
     /// Folders for `sys.path`, relative to the root, `""` for itself.
     pub search: Vec<String>,
-    /// Name and version of the package that it is.
-    pub package: Option<(String, String)>,
+    /// Names and versions of the packages in it.
+    pub packages: Vec<(String, String)>,
+    /// How its `uv.lock` is exported, where that is what is installed.
+    pub lock: Option<Lock>,
+    /// Whether something comes from a Git repository.
+    pub git: bool,
     /// What should be known.
     pub notes: Vec<String>,
 }
@@ -39,14 +46,9 @@ pub enum RequirementsError {
         /// Why.
         source: io::Error,
     },
-    /// It is not TOML.
-    #[error("{} is not valid TOML", path.display())]
-    Toml {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: Box<toml::de::Error>,
-    },
+    /// A pyproject.toml says nothing.
+    #[error(transparent)]
+    Pyproject(#[from] PyprojectError),
     /// A file that another one includes is not there, or outside of its folder.
     #[error("{} includes {included}, which is not in its folder", path.display())]
     Include {
@@ -62,10 +64,10 @@ pub fn of_root(context: &Context, index: usize) -> Result<Requirements, Requirem
     let root = &context.roots[index];
     let mut found = Requirements::default();
     let pyproject = read_pyproject(&root.path)?;
-    let project = pyproject.as_ref().and_then(|table| table.get("project")).and_then(Value::as_table);
+    let project = pyproject.as_ref().and_then(workspace::project);
     let has = |name: &str| root.path.join(name).is_file();
     if let (Some(table), Some(project)) = (&pyproject, project) {
-        found.package = package_of(project);
+        found.packages.extend(package_of(project));
         let names = |key: &str| {
             project
                 .get("dynamic")
@@ -78,7 +80,7 @@ pub fn of_root(context: &Context, index: usize) -> Result<Requirements, Requirem
                 None => found.install_whole(context, index, "its dependencies are dynamic"),
             }
         } else {
-            found.static_dependencies(context, index, table, project);
+            pyproject::static_dependencies(&mut found, context, index, table, project)?;
         }
     } else if pyproject.as_ref().is_some_and(|table| tool(table, &["poetry"]).is_some()) {
         found.install_whole(context, index, "its dependencies are in Poetry's form");
@@ -88,35 +90,6 @@ pub fn of_root(context: &Context, index: usize) -> Result<Requirements, Requirem
         found.include(root, "requirements.txt")?;
     }
     found.search = search_path(&root.path, root.flat, pyproject.as_ref());
-    Ok(found)
-}
-
-/// The root of a `uv.lock`: its pyproject.toml files and its lock, for `uv export`. Blocks.
-pub fn of_lock(context: &Context, index: usize) -> Result<Requirements, RequirementsError> {
-    let root = &context.roots[index];
-    let mut found = Requirements::default();
-    for (file, inner) in context.files_of(root).filter(|(file, _)| file.link.is_none()) {
-        let member = inner.strip_suffix("pyproject.toml").filter(|folder| folder.is_empty() || folder.ends_with('/'));
-        if member.is_none() && inner != "uv.lock" {
-            continue;
-        }
-        let path = format!("{OWN}/deps/{}/{inner}", root.name);
-        found.files.push(Entry { path, content: Content::File(file.source.clone()), executable: false });
-        let Some(member) = member else { continue };
-        let folder = root.path.join(member);
-        let pyproject = read_pyproject(&folder)?;
-        for inner in search_path(&folder, false, pyproject.as_ref()) {
-            let path = format!("{member}{inner}");
-            found.search.push(path.trim_end_matches('/').to_owned());
-        }
-        if let Some(project) = pyproject.as_ref().and_then(|table| table.get("project")).and_then(Value::as_table)
-            && member.is_empty()
-        {
-            found.package = package_of(project);
-        }
-    }
-    // The root's own folders come first.
-    found.search.sort_by_key(|path| path.matches('/').count());
     Ok(found)
 }
 
@@ -173,6 +146,7 @@ impl Requirements {
                     }
                     Line::Other => {}
                 }
+                self.git |= line.contains("git+");
                 kept += line;
                 kept.push('\n');
             }
@@ -181,45 +155,8 @@ impl Requirements {
         Ok(())
     }
 
-    fn static_dependencies(&mut self, context: &Context, index: usize, table: &Table, project: &Table) {
-        let root = &context.roots[index];
-        let list = project.get("dependencies").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        let dependencies: Vec<&str> = list.iter().filter_map(Value::as_str).collect();
-        let uv = tool(table, &["uv"]);
-        let sources = uv.and_then(|uv| uv.get("sources")).and_then(Value::as_table);
-        let is_local = |source: &Value| {
-            let one = |table: &Table| table.contains_key("path") || table.contains_key("workspace");
-            source.as_table().is_some_and(one)
-                || source.as_array().is_some_and(|list| list.iter().filter_map(Value::as_table).any(one))
-        };
-        if sources.is_some_and(|sources| sources.values().any(is_local)) {
-            self.install_whole(context, index, "its [tool.uv.sources] name folders");
-            return;
-        }
-        let keys = [
-            "sources",
-            "index",
-            "index-url",
-            "extra-index-url",
-            "constraint-dependencies",
-            "override-dependencies",
-            "prerelease",
-        ];
-        if uv.is_some_and(|uv| keys.iter().any(|key| uv.contains_key(*key))) {
-            // uv reads its own tables from a pyproject.toml without building the package.
-            self.lines.push(format!("-r {BUILD_DIR}/{}/pyproject.toml", root.name));
-            self.files.push(Entry {
-                path: format!("{OWN}/deps/{}/pyproject.toml", root.name),
-                content: Content::File(root.path.join("pyproject.toml")),
-                executable: false,
-            });
-            return;
-        }
-        self.lines.extend(dependencies.into_iter().map(ToOwned::to_owned));
-    }
-
     /// The package's code is copied before the installation, which then builds it.
-    fn install_whole(&mut self, context: &Context, index: usize, why: &str) {
+    pub(super) fn install_whole(&mut self, context: &Context, index: usize, why: &str) {
         let root = &context.roots[index];
         self.lines.push(format!("{BUILD_DIR}/{}", root.name));
         self.files.extend(context.files_of(root).map(|(file, path)| Entry {
@@ -234,41 +171,6 @@ impl Requirements {
             "{}: {why}, so that it is built before; each change of its code installs the dependencies again",
             root.name
         ));
-    }
-}
-
-fn read_pyproject(folder: &Path) -> Result<Option<Table>, RequirementsError> {
-    let path = folder.join("pyproject.toml");
-    match std::fs::read_to_string(&path) {
-        Ok(text) => match toml::from_str(text.trim_start_matches('\u{feff}')) {
-            Ok(table) => Ok(Some(table)),
-            Err(source) => Err(RequirementsError::Toml { path, source: Box::new(source) }),
-        },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(RequirementsError::Unreadable { path, source }),
-    }
-}
-
-/// `[tool.A.B]`
-fn tool<'t>(table: &'t Table, keys: &[&str]) -> Option<&'t Table> {
-    keys.iter().try_fold(table.get("tool")?.as_table()?, |table, key| table.get(*key)?.as_table())
-}
-
-fn package_of(project: &Table) -> Option<(String, String)> {
-    let name = project.get("name")?.as_str()?;
-    let version = project.get("version").and_then(Value::as_str).unwrap_or("0");
-    let plain = |text: &str| {
-        !text.is_empty() && !text.contains(|one: char| one.is_control() || one.is_whitespace() || one == '/')
-    };
-    (plain(name) && plain(version)).then(|| (name.to_owned(), version.to_owned()))
-}
-
-/// `[tool.setuptools.dynamic] dependencies = {file = …}`
-fn dynamic_files(table: &Table) -> Option<Vec<String>> {
-    match tool(table, &["setuptools", "dynamic"])?.get("dependencies")?.as_table()?.get("file")? {
-        Value::String(file) => Some(vec![file.clone()]),
-        Value::Array(files) => files.iter().map(|file| file.as_str().map(ToOwned::to_owned)).collect(),
-        _ => None,
     }
 }
 
@@ -301,55 +203,6 @@ fn classify(line: &str) -> Line<'_> {
         return Line::Local(path.split('[').next().unwrap_or(path));
     }
     Line::Other
-}
-
-/// Where Python finds the root's packages: `src/`, what the build backends are told, the root itself.
-fn search_path(base: &Path, flat: bool, pyproject: Option<&Table>) -> Vec<String> {
-    let mut search = Vec::new();
-    let mut add = |folder: &str| {
-        let folder = folder.trim_start_matches("./").trim_end_matches('/');
-        let folder = if folder == "." { "" } else { folder };
-        if !folder.contains("..") && !search.iter().any(|known| known == folder) && base.join(folder).is_dir() {
-            search.push(folder.to_owned());
-        }
-    };
-    if let Some(table) = pyproject {
-        let strings = |value: &Value| -> Vec<String> {
-            value
-                .as_array()
-                .map(|list| list.iter().filter_map(Value::as_str).map(ToOwned::to_owned).collect())
-                .unwrap_or_default()
-        };
-        if let Some(find) = tool(table, &["setuptools", "packages", "find"]).and_then(|find| find.get("where")) {
-            for folder in strings(find) {
-                add(&folder);
-            }
-        }
-        if let Some(root) =
-            tool(table, &["setuptools", "package-dir"]).and_then(|dirs| dirs.get("")).and_then(Value::as_str)
-        {
-            add(root);
-        }
-        if let Some(packages) =
-            tool(table, &["hatch", "build", "targets", "wheel"]).and_then(|wheel| wheel.get("packages"))
-        {
-            for package in strings(packages) {
-                add(package.rsplit_once('/').map_or("", |(parent, _)| parent));
-            }
-        }
-        if let Some(packages) =
-            tool(table, &["poetry"]).and_then(|poetry| poetry.get("packages")).and_then(Value::as_array)
-        {
-            for package in packages.iter().filter_map(Value::as_table) {
-                add(package.get("from").and_then(Value::as_str).unwrap_or(""));
-            }
-        }
-    }
-    if !flat {
-        add("src");
-        add("");
-    }
-    search
 }
 
 #[cfg(test)]
@@ -404,11 +257,36 @@ mod tests {
         let found = of(&[("pyproject.toml", text), ("requirements.txt", "no"), ("src/n/__init__.py", "")]).unwrap();
         assert_eq!(found.lines, ["langgraph>=1", "httpx"]);
         assert_eq!(found.search, ["src", ""]);
-        assert_eq!(found.package, Some(("n".into(), "1".into())));
+        assert_eq!(found.packages, [("n".to_owned(), "1".to_owned())]);
         assert!(found.files.is_empty() && found.notes.is_empty());
-        let git = format!("{text}[tool.uv.sources]\nhttpx={{git='https://h/x'}}\n");
+        let git = format!("{text}[tool.uv.sources]\nhttpx={{git='https://h/x', tag='v1'}}\n");
         let found = of(&[("pyproject.toml", &git)]).unwrap();
+        assert_eq!(found.lines, ["langgraph>=1", "httpx @ git+https://h/x@v1"]);
+        assert!(found.git && found.files.is_empty());
+        let index = format!("{text}[[tool.uv.index]]\nname='i'\nurl='https://h/simple'\n");
+        let found = of(&[("pyproject.toml", &index)]).unwrap();
         assert_eq!((found.lines, found.files.len()), (vec!["-r /opt/build/app/pyproject.toml".to_owned()], 1));
+    }
+
+    #[test]
+    fn folders_that_a_pyproject_names_are_followed() {
+        let text = "[project]\nname='n'\ndependencies=['My_Lib[x]>=1', 'other', 'httpx']\n[tool.uv.workspace]\nmembers=['libs/*']\n\
+            [tool.uv.sources]\nmy-lib={workspace=true}\nother={path='other'}\n";
+        let found = of(&[
+            ("pyproject.toml", text),
+            ("libs/a/pyproject.toml", "[project]\nname='my.lib'\nversion='3'\ndependencies=['six', 'n']\n[tool.uv.sources]\nn={workspace=true}\n"),
+            ("libs/a/src/my_lib/__init__.py", ""),
+            ("other/pyproject.toml", "[project]\nname='other'\ndependencies=['idna']\n"),
+        ])
+        .unwrap();
+        let mut lines = found.lines.clone();
+        lines.sort();
+        assert_eq!(lines, ["httpx", "idna", "six"]);
+        let mut search = found.search.clone();
+        search.sort();
+        assert_eq!(search, ["", "libs/a", "libs/a/src", "other"]);
+        assert_eq!(found.packages.len(), 3);
+        assert!(found.notes.is_empty(), "nothing is built: {:?}", found.notes);
     }
 
     #[test]
@@ -420,7 +298,6 @@ mod tests {
             [("pyproject.toml", "[tool.poetry]\nname='n'\n"), ("n.py", "")],
             [("setup.py", "setup()"), ("n.py", "")],
             [("pyproject.toml", "[project]\nname='n'\ndynamic=['dependencies']"), ("n.py", "")],
-            [("pyproject.toml", "[project]\nname='n'\n[tool.uv.sources]\nx={workspace=true}"), ("n.py", "")],
         ] {
             let found = of(&files).unwrap();
             assert_eq!(found.lines, ["/opt/build/app"], "{files:?}");

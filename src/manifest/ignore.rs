@@ -228,7 +228,7 @@ fn matches_parts(pattern: &[String], path: &[String]) -> bool {
 }
 
 /// Go's `filepath.Match` within one name: `*`, `?`, `[a-z]`, `[^a]`, `\x`.
-fn matches_glob(glob: &[char], name: &[char]) -> bool {
+pub(crate) fn matches_glob(glob: &[char], name: &[char]) -> bool {
     match glob.split_first() {
         None => name.is_empty(),
         Some(('*', rest)) => (0..=name.len()).any(|skipped| matches_glob(rest, &name[skipped..])),

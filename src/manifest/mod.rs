@@ -10,11 +10,13 @@ mod json;
 mod langgraph;
 mod name;
 pub mod project;
+pub mod python;
 mod reader;
 mod section;
 mod syntax;
 pub mod units;
 mod versions;
+pub mod workspace;
 
 pub use diagnostic::{Diagnostic, Severity, Source, Span, render};
 pub use host::{AllowedHost, HostError};

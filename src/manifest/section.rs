@@ -213,9 +213,10 @@ impl Default for Section {
 const MAX_REPLICAS: u32 = 10;
 
 /// What this version carries out; everything else that is asked for is named by [`Section::unenforced`].
-const ENFORCED: [&str; 14] = [
+const ENFORCED: [&str; 15] = [
     "name",
     "checkpointer",
+    "database",
     "min_replicas",
     "runs_per_replica",
     "limits.recursion_limit",

@@ -11,6 +11,11 @@ use uuid::Uuid;
 /// The uid and gid of everything in a replica.
 pub const REPLICA_UID: u32 = 10001;
 
+/// Where the server's folder lies in a replica.
+pub const SERVER_SIDE: &str = "/run/rapidclaw/s";
+/// Where its own lies in it.
+pub const REPLICA_SIDE: &str = "/run/rapidclaw/r";
+
 /// The folder that holds one server's replicas.
 #[derive(Debug, Clone)]
 pub struct RunDir(PathBuf);

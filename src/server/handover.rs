@@ -3,8 +3,9 @@
 //!
 //! The next one says `begin` and gets the descriptors, makes itself ready, says `take` when it is about to
 //! look after the replicas (the old one looks after them no more), and `serving` when it accepts. Requests
-//! that the old one has taken end there. Nothing waits longer than the new one's look at the replicas.
+//! that the old one has taken end there; open connections to agents' databases come over as descriptors. Nothing waits longer than the new one's look at the replicas.
 
+use crate::store::postgres::passage::OpenPassage;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
     recvmsg, sendmsg,
@@ -123,6 +124,42 @@ impl Talk {
         ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
         sendmsg(&self.0, &[IoSlice::new(&text)], &mut ancillary, SendFlags::NOSIGNAL)?;
         Ok(())
+    }
+
+    /// Hands connections to agents' databases over, and ends the talk. Blocks.
+    pub fn hand_over_passages(self, passages: &[OpenPassage]) -> io::Result<()> {
+        for passage in passages {
+            let descriptors = [passage.client.as_fd(), passage.server.as_fd()];
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+            let mut ancillary = SendAncillaryBuffer::new(&mut space);
+            ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
+            let kind = [u8::from(passage.tcp)];
+            sendmsg(&self.0, &[IoSlice::new(&kind)], &mut ancillary, SendFlags::NOSIGNAL)?;
+        }
+        Ok(())
+    }
+
+    /// Takes them, until the other side ends the talk. Blocks.
+    pub fn take_passages(self) -> io::Result<Vec<OpenPassage>> {
+        let mut passages = Vec::new();
+        loop {
+            let mut kind = [0];
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+            let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+            let received =
+                recvmsg(&self.0, &mut [IoSliceMut::new(&mut kind)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+            if received.bytes == 0 {
+                return Ok(passages);
+            }
+            let mut descriptors = ancillary.drain().filter_map(|message| match message {
+                RecvAncillaryMessage::ScmRights(rights) => Some(rights),
+                _ => None,
+            });
+            let mut descriptors = descriptors.next().into_iter().flatten();
+            if let (Some(client), Some(server)) = (descriptors.next(), descriptors.next()) {
+                passages.push(OpenPassage { client, server, tcp: kind[0] == 1 });
+            }
+        }
     }
 
     /// Says a word. Blocks.

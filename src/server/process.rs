@@ -18,6 +18,7 @@ use crate::registry::{Registry, RegistryError, RegistrySettings};
 use crate::runtime::docker::{DockerRuntime, engine};
 use crate::runtime::folders::RunDir;
 use crate::runtime::{Runtime, RuntimeError};
+use crate::store::postgres::passage::Passages;
 use crate::store::postgres::{self, Managed, PostgresError};
 use crate::store::{Store, StoreError};
 use serde::{Deserialize, Serialize};
@@ -251,6 +252,7 @@ async fn serve(
     let Began { lock, listener, agents_listener, certificate, private, mut talk, docker, managed, options } = began;
     let data_dir = &settings.data_dir;
     let data_error = |source| ServerError::DataDir { path: data_dir.display().to_string(), source };
+    let passages = Passages::to(&options);
     let store = Store::open(options).await?;
     let server = store.server_id().await?;
     let key = MasterKey::ensure(&key_file(data_dir))?;
@@ -284,6 +286,7 @@ async fn serve(
         key: key.clone(),
         providers: settings.providers.clone(),
         resolver: Arc::new(Resolver::new(settings.resolve.clone())),
+        passages,
         agents_url: file.agents_url.clone(),
         shutdown: reconcilers.clone(),
     });
@@ -311,7 +314,15 @@ async fn serve(
     let servers = [open(&listener, control_api::router(app.clone())), open(&agents_listener, agents_api::router(app))];
     let text = serde_json::to_vec_pretty(&file).unwrap_or_default();
     paths::write_atomically(&server_file(data_dir), &text, 0o644).map_err(data_error)?;
-    talk_on(talk, "serving", None).await?;
+    if let Some(talk) = talk_on(talk, "serving", None).await? {
+        let control = control.clone();
+        shutdown.spawn_until_cancelled(async move {
+            match blocking(move || talk.take_passages()).await {
+                Ok(open) => control.take_passages(open),
+                Err(error) => tracing::warn!(%error, "connections to agents' databases were lost"),
+            }
+        });
+    }
     tracing::info!(url = file.url, agents_url = file.agents_url, pid = file.pid, "the server answers");
     ready(&file);
 
@@ -425,10 +436,16 @@ async fn successor(
         control.pause(true);
         let serving = blocking(move || {
             talk.say("yours")?;
-            talk.expect("serving")
+            talk.expect("serving").map(|()| talk)
         });
         match serving.await {
-            Ok(()) => return,
+            Ok(talk) => {
+                let open = control.passages().hand_over().await;
+                if let Err(error) = blocking(move || talk.hand_over_passages(&open)).await {
+                    tracing::warn!(%error, "connections to agents' databases were cut");
+                }
+                return;
+            }
             Err(error) => {
                 tracing::error!(%error, "a restart failed: the next server ended before it served");
                 control.pause(false);

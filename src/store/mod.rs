@@ -3,6 +3,7 @@
 
 pub mod agents;
 pub mod checkpoints;
+pub mod databases;
 pub mod history;
 pub mod keys;
 pub mod postgres;

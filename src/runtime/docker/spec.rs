@@ -2,7 +2,7 @@
 
 use super::label;
 use crate::runtime::ReplicaSpec;
-use crate::runtime::folders::REPLICA_UID;
+use crate::runtime::folders::{REPLICA_SIDE, REPLICA_UID, SERVER_SIDE};
 use bollard::models::{
     ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType, ResourcesUlimits, RestartPolicy,
     RestartPolicyNameEnum,
@@ -42,8 +42,8 @@ pub fn container(spec: &ReplicaSpec, server: Uuid, network: Option<&str>) -> Con
             format!("rw,nosuid,nodev,noexec,size={TMPFS_BYTES},mode=1777"),
         )])),
         mounts: Some(vec![
-            mount(&spec.folders.server, "/run/rapidclaw/s", true),
-            mount(&spec.folders.replica, "/run/rapidclaw/r", false),
+            mount(&spec.folders.server, SERVER_SIDE, true),
+            mount(&spec.folders.replica, REPLICA_SIDE, false),
         ]),
         cap_drop: Some(vec!["ALL".to_owned()]),
         security_opt: Some(vec!["no-new-privileges:true".to_owned()]),

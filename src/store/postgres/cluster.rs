@@ -135,15 +135,25 @@ impl Layout {
         for name in names {
             let _ = writeln!(ident, "rapidclaw \"{}\" {ROLE}", name.replace('"', ""));
         }
-        for (name, text) in [
-            ("postgresql.conf", settings(self, options)),
-            ("pg_hba.conf", format!("# Written by rapidclaw at each start.\nlocal all {ROLE} peer map=rapidclaw\n")),
-            ("pg_ident.conf", ident),
-        ] {
+        for (name, text) in
+            [("postgresql.conf", settings(self, options)), ("pg_hba.conf", access_rules()), ("pg_ident.conf", ident)]
+        {
             let path = cluster.join(name);
             write_for(account, &path, &text)?;
         }
         Ok(())
+    }
+
+    /// Writes the access rules of this version where a Postgres of an older one runs. Says whether it did. To be
+    /// called off the runtime's threads.
+    pub fn renew_access_rules(&self, account: &Account) -> Result<bool, PostgresError> {
+        let path = self.data.join("pg_hba.conf");
+        let rules = access_rules();
+        if std::fs::read_to_string(&path).is_ok_and(|now| now == rules) {
+            return Ok(false);
+        }
+        write_for(account, &path, &rules)?;
+        Ok(true)
     }
 
     /// The lock files that a killed Postgres left hold the next one back where its number has gone to
@@ -159,6 +169,14 @@ impl Layout {
         }
         Ok(())
     }
+}
+
+/// `pg_hba.conf`: the server's role is for the server's user; an agent's role enters the database of its own
+/// name, with its password.
+pub(super) fn access_rules() -> String {
+    format!(
+        "# Written by rapidclaw at each start.\nlocal all {ROLE} peer map=rapidclaw\nlocal sameuser all scram-sha-256\n"
+    )
 }
 
 /// Above every system's largest process number.
@@ -216,6 +234,8 @@ fn settings(layout: &Layout, options: &Options) -> String {
          unix_socket_directories = '\"{socket}\"'\n\
          unix_socket_permissions = 0700\n\
          max_connections = {}\n\
+         # What agents with databases of their own leave to the server.\n\
+         superuser_reserved_connections = 25\n\
          timezone = 'UTC'\n\
          log_timezone = 'UTC'\n\
          \n\

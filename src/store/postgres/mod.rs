@@ -12,7 +12,9 @@ mod error;
 mod external;
 mod keep;
 pub mod limits;
+pub mod passage;
 mod pool;
+pub mod startup;
 #[cfg(test)]
 mod tests;
 
@@ -51,7 +53,7 @@ pub struct Options {
 impl Options {
     /// The defaults of a server.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
-        Self { data_dir: data_dir.into(), max_connections: 50, durable: true }
+        Self { data_dir: data_dir.into(), max_connections: 150, durable: true }
     }
 }
 
@@ -184,6 +186,7 @@ impl Managed {
 
     /// Makes the server's database where it is not there yet.
     async fn with_database(self) -> Result<Self, PostgresError> {
+        self.renew_access_rules().await?;
         let failed = |source| PostgresError::Statement { action: "make the server's database", source };
         let source = match open(&self.connect_options()).await {
             Ok(connection) => {
@@ -204,6 +207,21 @@ impl Managed {
         }
         let _ = connection.close().await;
         Ok(self)
+    }
+}
+
+impl Managed {
+    /// A Postgres that runs may have been started by an older version of ours.
+    async fn renew_access_rules(&self) -> Result<(), PostgresError> {
+        let account = Account::for_data(look(&self.layout).await?.owner).await?;
+        let layout = self.layout.clone();
+        if blocking(move || layout.renew_access_rules(&account)).await? {
+            let failed = |source| PostgresError::Statement { action: "renew Postgres' access rules", source };
+            let mut connection = open(&self.options_for("postgres")).await.map_err(failed)?;
+            sqlx::raw_sql("SELECT pg_reload_conf()").execute(&mut connection).await.map_err(failed)?;
+            let _ = connection.close().await;
+        }
+        Ok(())
     }
 }
 

@@ -1,0 +1,5 @@
+"""Plans trips."""
+
+from importlib.metadata import version
+
+__version__ = version("itinerary")

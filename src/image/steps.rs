@@ -1,0 +1,151 @@
+//! The commands of the build's steps. For every shell and every builder: no heredocs, no mounts.
+
+use crate::image::context::DEPS;
+use crate::image::lock::Lock;
+use crate::image::plan::UID;
+use crate::image::requirements::BUILD_DIR;
+use crate::runner::embed;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use std::collections::HashMap;
+
+/// The environment of the steps that install.
+pub const QUIET: &str =
+    "UV_NO_CACHE=1 UV_NO_PROGRESS=1 UV_PYTHON_DOWNLOADS=never NO_COLOR=1 PYC_INVALIDATION_MODE=UNCHECKED_HASH";
+
+/// Before uv: where the image has a CA bundle, that is what uv trusts, as pip does.
+const TRUST: &str = "set -eu; [ ! -s /etc/ssl/certs/ca-certificates.crt ] || export UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1;";
+
+/// Bytecode that is never checked against its source: it holds whatever happens to times on the way.
+const UNCHECKED: &str = "--invalidation-mode unchecked-hash";
+
+/// Where a step's secrets lie while it runs: in memory, and in no layer.
+const SECRETS: &str = "/dev/shm/rapidclaw";
+
+/// The arguments that bring a pip.conf to the steps. Without BuildKit no builder mounts secrets; what every
+/// builder has are the predefined arguments for proxies, which are kept out of an image's history, its
+/// environment and the cache (Dockerfile reference, "Predefined ARGs"). No step needs a proxy for FTP.
+const ARGUMENTS: [&str; 2] = ["FTP_PROXY", "ftp_proxy"];
+
+/// What [`unpack`] finds: the pip.conf, and what of it uv reads from a requirements file only.
+pub fn secret_arguments(pip_config: &str) -> HashMap<String, String> {
+    let index = index_options(pip_config).join("\n") + "\n";
+    let values = [pip_config, &index].map(|text| STANDARD.encode(text));
+    ARGUMENTS.into_iter().map(ToOwned::to_owned).zip(values).collect()
+}
+
+/// Lays the secrets in; `$index` names them for uv. They go with the shell.
+fn unpack() -> String {
+    let [config, index] = ARGUMENTS;
+    format!(
+        "index=; mkdir -m 700 -p {SECRETS}; trap 'rm -rf {SECRETS}' EXIT; if [ -n \"${{{config}:-}}\" ]; then \
+         printf %s \"${config}\" | base64 -d >{SECRETS}/pip.conf; printf %s \"${index}\" | base64 -d >{SECRETS}/index.txt; \
+         export PIP_CONFIG_FILE={SECRETS}/pip.conf; index='-r {SECRETS}/index.txt'; fi; unset {config} {index};"
+    )
+}
+
+/// uv, the environment, and the runner's own packages.
+pub fn install_tools() -> String {
+    let own = embed::REQUIREMENTS.map(|name| format!("'{name}'")).join(" ");
+    let unpack = unpack();
+    format!(
+        "RUN {TRUST} {unpack} if python3 -m pip --version >/dev/null 2>&1; then python3 -m pip install --quiet --no-cache-dir \
+         --disable-pip-version-check --root-user-action=ignore --no-compile --target /opt/uv 'uv>=0.9,<1' 2>&1; \
+         elif command -v uv >/dev/null; then mkdir -p /opt/uv/bin && ln -s \"$(command -v uv)\" /opt/uv/bin/uv; \
+         else echo 'rapidclaw: the base image has neither pip nor uv'; exit 9; fi; \
+         /opt/uv/bin/uv venv --quiet --system-site-packages --python \"$(command -v python3)\" /opt/venv 2>&1; \
+         /opt/uv/bin/uv pip install --quiet --python /opt/venv/bin/python --target /opt/rapidclaw/site \
+         --compile-bytecode $index {own} 2>&1"
+    )
+}
+
+/// Git, in this stage only.
+pub fn install_git() -> String {
+    "RUN set -eu; command -v git >/dev/null || { if command -v apt-get >/dev/null; then apt-get update -qq; \
+     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends git ca-certificates >/dev/null; \
+     elif command -v apk >/dev/null; then apk add -q git; \
+     else echo 'rapidclaw: the base image has no git, which the dependencies need'; exit 9; fi; } 2>&1"
+        .to_owned()
+}
+
+/// The project's dependencies, all in one resolution. Where one has to be compiled and there is no compiler, it
+/// is installed, in this stage only, and the installation tried again.
+pub fn install_dependencies(locks: &[&Lock]) -> String {
+    let exports: String = locks.iter().map(|lock| lock.export()).collect();
+    let unpack = unpack();
+    let compiler = "gcc|g\\+\\+|clang|[Cc]ompiler|[Cc]make|Python\\.h|linker .?cc";
+    let has_headers = "import os, sysconfig; raise SystemExit(not os.path.exists(os.path.join(sysconfig.get_path(\"include\"), \"Python.h\")))";
+    format!(
+        "RUN {TRUST} {unpack} {exports}install() {{ {{ /opt/uv/bin/uv pip install --python /opt/venv/bin/python --compile-bytecode \
+         -r {BUILD_DIR}/requirements.in $index 2>&1 && echo 0 >{SECRETS}/code || echo 1 >{SECRETS}/code; }} | tee {SECRETS}/said; \
+         [ \"$(cat {SECRETS}/code)\" = 0 ]; }}; \
+         install || {{ grep -qE '{compiler}' {SECRETS}/said && command -v apt-get >/dev/null || exit 1; \
+         echo 'rapidclaw: a dependency is compiled; this stage gets a compiler for it'; \
+         headers=; python3 -c '{has_headers}' || headers=python3-dev; \
+         {{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+         build-essential pkg-config $headers; }} >/dev/null 2>&1 || {{ echo 'rapidclaw: the compiler could not be installed'; exit 1; }}; \
+         install || exit 1; }}"
+    )
+}
+
+/// The user, the folders that the code goes to (as plain as a layer's folders are), and bytecode of the
+/// runner and (official Python images come without) of Python itself.
+pub fn prepare() -> String {
+    let stdlib = "\"$(python3 -c 'import sysconfig; print(sysconfig.get_path(\"stdlib\"))')\"";
+    let cached = "\"$(python3 -c 'import os, importlib.util as u; print(u.cache_from_source(os.__file__))')\"";
+    let skipped = "'/(test|tests|idlelib|ensurepip|turtledemo|site-packages|dist-packages)/'";
+    format!(
+        "RUN set -eu; grep -q '^[^:]*:[^:]*:{UID}:' /etc/group || echo 'agent:x:{UID}:' >>/etc/group; \
+         grep -q '^[^:]*:[^:]*:{UID}:' /etc/passwd || echo 'agent:x:{UID}:{UID}::/tmp:/usr/sbin/nologin' >>/etc/passwd; \
+         for folder in /opt /opt/rapidclaw {DEPS}; do \
+         if [ -L $folder ]; then echo \"rapidclaw: $folder is a symbolic link in the base image; a folder is needed\"; exit 9; fi; \
+         mkdir -p $folder; chown 0:0 $folder; chmod 755 $folder; done; \
+         [ -e {cached} ] || python3 -m compileall -q -j 0 {UNCHECKED} -x {skipped} {stdlib} || true; \
+         python3 -m compileall -q {UNCHECKED} /opt/rapidclaw/runner"
+    )
+}
+
+/// The index options of a pip.conf, which uv does not read, as lines of a requirements file.
+fn index_options(text: &str) -> Vec<String> {
+    let mut section = String::new();
+    let mut key = String::new();
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        let trimmed = line.trim();
+        if trimmed.is_empty() || trimmed.starts_with(['#', ';']) {
+            continue;
+        }
+        if let Some(name) = trimmed.strip_prefix('[') {
+            name.trim_end_matches(']').clone_into(&mut section);
+            key.clear();
+            continue;
+        }
+        // A line that is set in goes on with the value above.
+        let value = match trimmed.split_once(['=', ':']) {
+            Some((name, value)) if !line.starts_with([' ', '\t']) => {
+                key = name.trim().replace('_', "-");
+                value.trim()
+            }
+            _ => trimmed,
+        };
+        let known = ["index-url", "extra-index-url", "find-links"].contains(&key.as_str());
+        if known && ["global", "install"].contains(&section.as_str()) {
+            lines.extend(value.split_whitespace().map(|value| format!("--{key} {value}")));
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uv_gets_the_indexes_of_a_pip_conf() {
+        let text = "[global]\nindex-url = https://u:p@h/simple\nextra_index_url =\n  https://a/s\n  https://b/s\n[freeze]\nfind-links = x\n";
+        assert_eq!(
+            index_options(text),
+            ["--index-url https://u:p@h/simple", "--extra-index-url https://a/s", "--extra-index-url https://b/s"]
+        );
+    }
+}
