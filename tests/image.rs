@@ -2,90 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests fail by panicking")]
 
+mod building;
+
+use building::{BASE, Cleanup, Heard, docker, engine, imported, options, project, said};
 use rapidclaw::base::shutdown::CancellationToken;
-use rapidclaw::image::{BuildError, BuildOptions, BuildReporter, Built, Project, build};
-use rapidclaw::manifest;
-use rapidclaw::runtime::docker::engine;
+use rapidclaw::image::{BuildError, BuildOptions, Project, build};
 use std::path::Path;
-use std::process::{Command, Output};
-use std::sync::Mutex;
+use std::process::Command;
 use std::time::{Duration, Instant};
-
-const BASE: &str = "rapidclaw-base:3.13";
-
-/// Remembers what a build said.
-#[derive(Default)]
-struct Heard(Mutex<Vec<String>>);
-
-impl Heard {
-    fn lines(&self) -> Vec<String> {
-        self.0.lock().unwrap().clone()
-    }
-
-    fn add(&self, line: String) {
-        self.0.lock().unwrap().push(line);
-    }
-}
-
-impl BuildReporter for Heard {
-    fn step_started(&self, number: usize, total: usize, title: &str) {
-        self.add(format!("started {number}/{total} {title}"));
-    }
-    fn step_cached(&self, _number: usize, _total: usize, title: &str) {
-        self.add(format!("cached {title}"));
-    }
-    fn output(&self, line: &str) {
-        self.add(format!("output {line}"));
-    }
-    fn finished(&self, built: &Built) {
-        self.add(format!("finished {}", built.image_id));
-    }
-}
-
-fn docker(arguments: &[&str]) -> Output {
-    Command::new("docker").args(arguments).output().expect("the docker command")
-}
-
-fn said(output: &Output) -> String {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
-}
-
-fn project(folder: &Path, files: &[(&str, &str)]) -> Project {
-    for (name, text) in files {
-        std::fs::create_dir_all(folder.join(name).parent().unwrap()).unwrap();
-        std::fs::write(folder.join(name), text).unwrap();
-    }
-    let manifest_file = folder.join("langgraph.json");
-    let loaded = manifest::load(&manifest_file).unwrap();
-    assert_eq!(manifest::project::check(&loaded, folder), []);
-    Project { manifest: loaded.manifest, folder: folder.to_owned(), manifest_file: Some(manifest_file) }
-}
-
-async fn engine() -> bollard::Docker {
-    assert!(
-        docker(&["image", "inspect", BASE]).status.success(),
-        "the base image {BASE} is missing: run scripts/base-image.sh"
-    );
-    engine::connect().await.unwrap()
-}
-
-fn options() -> BuildOptions {
-    BuildOptions { base_image: Some(BASE.into()), no_cache: false }
-}
-
-/// Takes the images of one agent away when the test ends, however it ends.
-struct Cleanup(&'static str);
-
-impl Drop for Cleanup {
-    fn drop(&mut self) {
-        let found = docker(&["images", "-q", "--filter", &format!("label=rapidclaw.agent={}", self.0)]);
-        for id in String::from_utf8_lossy(&found.stdout).lines() {
-            // Not the layers below: another build may stand on them.
-            docker(&["rmi", "-f", "--no-prune", id]);
-        }
-    }
-}
 
 const GRAPH: &str = "from langgraph.graph import StateGraph, START, MessagesState\n\
 import langchain_openai\n\
@@ -300,7 +224,7 @@ async fn engine_that_loads_nothing(folder: &Path) -> bollard::Docker {
             });
         }
     });
-    engine::connect_to(&format!("unix://{}", path.display())).await.unwrap()
+    rapidclaw::runtime::docker::engine::connect_to(&format!("unix://{}", path.display())).await.unwrap()
 }
 
 #[tokio::test]
@@ -423,15 +347,6 @@ async fn an_interrupted_build_leaves_nothing_running() {
         assert!(Instant::now() < deadline, "its container is still there");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-}
-
-/// Imports `module` as a replica would and prints what `shown` says.
-fn imported(tag: &str, module: &str, shown: &str) -> String {
-    let script = format!(
-        "import sys, json, importlib.metadata as m; p = json.load(open('/opt/rapidclaw/project.json'))\n\
-         sys.path[:0] = p['paths']; import langgraph, {module} as agent; print({shown})"
-    );
-    said(&docker(&["run", "--rm", "--network", "none", tag, "python", "-c", &script]))
 }
 
 #[tokio::test]

@@ -60,7 +60,9 @@ pub fn scram_verifier(password: &str) -> Result<String, SecretError> {
     let hmac = |key: &[u8], parts: &[&[u8]]| -> [u8; 32] {
         let mut mac = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(key)
             .unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"));
-        parts.iter().for_each(|part| mac.update(part));
+        for part in parts {
+            mac.update(part);
+        }
         mac.finalize().into_bytes().into()
     };
     let mut round = hmac(password.as_bytes(), &[&salt, &1_u32.to_be_bytes()]);

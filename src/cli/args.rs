@@ -64,6 +64,8 @@ pub enum Command {
     Validate(ValidateArgs),
     /// Make the image
     Build(BuildArgs),
+    /// Print the JSON Schema of langgraph.json, for editors
+    Schema,
     /// Log in to a server
     Login(LoginArgs),
     /// Forget a login

@@ -39,6 +39,7 @@ fn run(cli: Cli, printer: &Printer) -> Result<Exit, Failure> {
         // What needs no runtime gets none.
         Command::Completions(args) => return commands::completions::run(&args, printer),
         Command::Validate(args) => return commands::validate::run(&args, printer),
+        Command::Schema => return Ok(commands::validate::schema(printer)),
         _ => {}
     }
     if !matches!(command, Command::Server(_)) && global.verbose > 0 {

@@ -130,7 +130,8 @@ mod tests {
             ("apps/one/pyproject.toml", "[project]\nname='one'"),
             ("apps/two/pyproject.toml", "[project]\nname='two'"),
         ];
-        let (folder, mut project) = project(r#"{"source": {"kind": "uv", "root": "../.."}, "graphs": {"a": "./x.py:g"}}"#, &files);
+        let (folder, mut project) =
+            project(r#"{"source": {"kind": "uv", "root": "../.."}, "graphs": {"a": "./x.py:g"}}"#, &files);
         project.folder = folder.path().join("apps/two");
         let found = of_lock(&collect(&project).unwrap(), 0, &project.manifest, &project.folder).unwrap().unwrap();
         assert_eq!(found.lock.unwrap().package.as_deref(), Some("two"));

@@ -89,7 +89,12 @@ pub fn of_root(context: &Context, index: usize) -> Result<Requirements, Requirem
     } else if has("requirements.txt") {
         found.include(root, "requirements.txt")?;
     }
-    found.search = search_path(&root.path, root.flat, pyproject.as_ref());
+    // Its own folders come first.
+    let mut search = search_path(&root.path, root.flat, pyproject.as_ref());
+    let others = std::mem::take(&mut found.search).into_iter().filter(|path| !search.contains(path));
+    let others: Vec<String> = others.collect();
+    search.extend(others);
+    found.search = search;
     Ok(found)
 }
 

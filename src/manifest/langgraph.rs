@@ -13,7 +13,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// The keys that LangGraph knows (`_KNOWN_CONFIG_KEYS`), and ours.
-const KNOWN: [&str; 26] = [
+pub(super) const KNOWN: [&str; 26] = [
     "python_version",
     "node_version",
     "api_version",

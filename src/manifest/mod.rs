@@ -2,6 +2,7 @@
 //! project behind it. LangGraph's own keys mean what `langgraph-cli` means by them: a manifest
 //! that it accepts and can build, this accepts.
 
+mod code;
 mod diagnostic;
 pub mod dotenv;
 mod host;
@@ -12,6 +13,7 @@ mod name;
 pub mod project;
 pub mod python;
 mod reader;
+pub mod schema;
 mod section;
 mod syntax;
 pub mod units;

@@ -7,7 +7,7 @@ use crate::manifest::diagnostic::{Diagnostic, Span};
 use crate::manifest::ignore::{IgnoreRules, normalize};
 use crate::manifest::reader::Faults;
 use crate::manifest::syntax::has_credentials;
-use crate::manifest::{EnvSource, GraphTarget, Loaded, Manifest};
+use crate::manifest::{EnvSource, Graph, GraphTarget, Loaded, Manifest, code};
 use std::path::{Path, PathBuf};
 
 /// The files of a local dependency that say what it depends on.
@@ -49,6 +49,7 @@ pub fn check(loaded: &Loaded, folder: &Path) -> Vec<Diagnostic> {
     let roots = check.dependencies();
     check.graphs(&roots);
     check.other_files();
+    check.javascript();
     check.faults.list.sort_by_key(|fault| (fault.line, fault.column));
     check.faults.list
 }
@@ -64,12 +65,18 @@ impl Check<'_> {
     fn dependencies(&mut self) -> Vec<PathBuf> {
         let manifest = &self.loaded.manifest;
         let mut roots = Vec::new();
+        let mut named = Vec::new();
         for (index, path) in local_dependencies(manifest, self.folder) {
             let span = place(&self.loaded.places.dependencies, index);
             let name = &manifest.dependencies[index];
             match std::fs::metadata(&path) {
+                Ok(_) if path.parent().is_none() => {
+                    let message = format!("the dependency \"{name}\" is the root of this machine's files");
+                    self.faults.error("dependency-too-wide", &span, message, None);
+                }
                 Ok(meta) if meta.is_dir() => {
                     self.credentials(&path, &span);
+                    named.push((path.clone(), name.clone(), span));
                     roots.push(path);
                 }
                 Ok(_) => {
@@ -89,7 +96,18 @@ impl Check<'_> {
                 }
             }
         }
+        for (path, _, span) in &named {
+            code::pyproject(&mut self.faults, span, path, &roots);
+        }
+        code::shared_names(&mut self.faults, &named);
         for (index, name) in manifest.dependencies.iter().enumerate().filter(|(_, name)| !name.starts_with('.')) {
+            if name.starts_with(['/', '~']) {
+                let span = place(&self.loaded.places.dependencies, index);
+                let message = format!("\"{name}\" is a place of this machine, which no image has");
+                let fix = "write the folder relative to the manifest, such as \"../lib\"";
+                self.faults.error("absolute-dependency", &span, message, Some(fix.into()));
+                continue;
+            }
             if self.folder.join(name).is_dir() {
                 let span = place(&self.loaded.places.dependencies, index);
                 let message =
@@ -120,8 +138,14 @@ impl Check<'_> {
     fn graphs(&mut self, roots: &[PathBuf]) {
         let private = private_files(&self.loaded.manifest, self.folder);
         for (index, graph) in self.loaded.manifest.graphs.iter().enumerate() {
-            let GraphTarget::File { path: name, .. } = &graph.target else { continue };
             let span = place(&self.loaded.places.graphs, index);
+            let name = match &graph.target {
+                GraphTarget::File { path, .. } => path,
+                GraphTarget::Module { module, .. } => {
+                    self.module(roots, graph, module, &span);
+                    continue;
+                }
+            };
             let path = normalize(&self.folder.join(name));
             match std::fs::metadata(&path) {
                 Err(_) => {
@@ -152,6 +176,16 @@ impl Check<'_> {
                     continue;
                 }
             };
+            if let (Ok(real), Ok(real_holder)) = (path.canonicalize(), holder.canonicalize())
+                && !real.starts_with(&real_holder)
+            {
+                let message = format!("{name} is a link that leads out of its folder, to {}", real.display());
+                self.faults.error("graph-outside-dependencies", &span, message, None);
+                continue;
+            }
+            if !graph.is_javascript() {
+                code::attribute(&mut self.faults, &span, graph, &path);
+            }
             let rules_root = context_root(&holder, self.folder);
             match IgnoreRules::load(&rules_root, &private) {
                 Ok(mut rules) => {
@@ -173,10 +207,37 @@ impl Check<'_> {
         }
     }
 
+    /// A graph that is named as a module: of the project, or of a package that is installed.
+    fn module(&mut self, roots: &[PathBuf], graph: &Graph, module: &str, span: &Span) {
+        let uv = self.uv_root();
+        let all: Vec<PathBuf> = roots.iter().cloned().chain(uv).collect();
+        match code::find_module(&all, module) {
+            Ok(Some(file)) => code::attribute(&mut self.faults, span, graph, &file),
+            Ok(None) => {}
+            Err(missing) => {
+                let shown = missing.strip_prefix(self.folder).map_or(missing.as_path(), |path| path).display();
+                let message = format!("there is no module {module}: {shown} is missing (graph `{}`)", graph.id);
+                self.faults.error("missing-graph-file", span, message, None);
+            }
+        }
+    }
+
+    fn uv_root(&self) -> Option<PathBuf> {
+        self.loaded.manifest.source.as_ref().map(|source| normalize(&self.folder.join(&source.root)))
+    }
+
+    /// What belongs to JavaScript graphs.
+    fn javascript(&mut self) {
+        let (manifest, places) = (&self.loaded.manifest, &self.loaded.places);
+        if let Some(index) = manifest.graphs.iter().position(Graph::is_javascript) {
+            let span = places.node_version.clone().unwrap_or_else(|| place(&places.graphs, index));
+            code::package_json(&mut self.faults, &span, self.folder);
+        }
+    }
+
     /// The dependency that holds `path`; with `source` it is the folder of the lock.
     fn holder(&self, roots: &[PathBuf], path: &Path) -> Option<PathBuf> {
-        let uv = self.loaded.manifest.source.as_ref().map(|source| normalize(&self.folder.join(&source.root)));
-        roots.iter().cloned().chain(uv).find(|root| path.starts_with(root))
+        roots.iter().cloned().chain(self.uv_root()).find(|root| path.starts_with(root))
     }
 
     /// A file of the same name, or the nearest one, in the same folder.
@@ -204,6 +265,7 @@ impl Check<'_> {
         }
         if let (Some(source), Some(span)) = (&manifest.source, &places.source) {
             let root = normalize(&self.folder.join(&source.root));
+            code::uv_workspace(&mut self.faults, span, manifest, &root, self.folder);
             for file in ["pyproject.toml", "uv.lock"] {
                 if !root.join(file).is_file() {
                     let fix = (file == "uv.lock").then(|| "run `uv lock` there".to_owned());
@@ -230,69 +292,4 @@ fn dotted(path: &Path) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::manifest::{Severity, parse};
-
-    fn project(manifest: &str, files: &[(&str, &str)]) -> (tempfile::TempDir, Loaded) {
-        let folder = tempfile::tempdir().unwrap();
-        for (name, text) in files {
-            let path = folder.path().join(name);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        }
-        let loaded = parse(manifest, "langgraph.json", "x").unwrap();
-        (folder, loaded)
-    }
-
-    #[test]
-    fn a_whole_project_has_no_faults() {
-        let (folder, loaded) = project(
-            r#"{"dependencies": ["./app", "langchain-openai"], "graphs": {"a": "./app/agent.py:graph", "m": "pkg.mod:g"}, "env": ".env"}"#,
-            &[("app/agent.py", ""), (".gitignore", "*.db\n")],
-        );
-        assert_eq!(check(&loaded, folder.path()), []);
-        let env = env_file(&loaded.manifest, folder.path()).unwrap();
-        assert!(!env.exists && env.path.ends_with(".env"));
-    }
-
-    #[test]
-    fn what_is_missing_or_left_out_is_said_at_its_value() {
-        let manifest = r#"{"dependencies": ["./app", "./none", "./app/requirements.txt", "lib"],
- "graphs": {"a": "./app/agnet.py:graph",
-  "b": "./app/secret.py:graph",
-  "c": "./other/c.py:graph",
-  "d": "./app:graph"}, "pip_config_file": "pip.conf"}"#;
-        let (folder, loaded) = project(
-            manifest,
-            &[
-                ("app/agent.py", ""),
-                ("app/secret.py", ""),
-                ("app/requirements.txt", "x @ git+https://u:p@h/x"),
-                ("other/c.py", ""),
-                ("lib/x.py", ""),
-                (".dockerignore", "**/secret.py\n"),
-            ],
-        );
-        let faults = check(&loaded, folder.path());
-        let seen: Vec<_> = faults.iter().map(|fault| (fault.code, fault.line, fault.column)).collect();
-        assert_eq!(
-            seen,
-            [
-                ("credentials-in-url", 1, 19),
-                ("missing-dependency", 1, 28),
-                ("dependency-not-a-folder", 1, 38),
-                ("package-or-folder", 1, 64),
-                ("missing-graph-file", 2, 18),
-                ("graph-excluded", 3, 8),
-                ("graph-outside-dependencies", 4, 8),
-                ("graph-not-a-file", 5, 8),
-                ("missing-file", 5, 43),
-            ]
-        );
-        assert_eq!(faults[3].severity, Severity::Warning);
-        assert_eq!(faults[4].fix.as_deref(), Some("did you mean \"./app/agent.py\"?"));
-        assert_eq!(faults[6].fix.as_deref(), Some("add \"./other\" to `dependencies`"));
-        assert!(!crate::manifest::render(&faults).contains("u:p"));
-    }
-}
+mod tests;

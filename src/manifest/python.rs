@@ -263,9 +263,8 @@ fn target_end(tokens: &[Token<'_>]) -> usize {
     for (at, token) in tokens.iter().enumerate() {
         match token {
             Token::Sign("(" | "[" | "{") => depth += 1,
-            Token::Sign(")" | "]" | "}") if depth == 0 => return at,
+            Token::Sign(")" | "]" | "}" | ",") if depth == 0 => return at,
             Token::Sign(")" | "]" | "}") => depth -= 1,
-            Token::Sign(",") if depth == 0 => return at,
             _ => {}
         }
     }
@@ -372,9 +371,8 @@ impl<'t> Lexer<'t> {
     fn sign(&mut self) -> &'t str {
         const LONG: [&str; 14] = ["==", "!=", "<=", ">=", ":=", "->", "**", "//", "<<", ">>", "+=", "-=", "*=", "|="];
         let rest = self.rest();
-        let length = if LONG.iter().any(|long| rest.starts_with(long)) {
-            2
-        } else if rest.len() > 1 && rest.as_bytes()[1] == b'=' && "/%&^@".contains(&rest[..1]) {
+        let assigns = rest.as_bytes().get(1) == Some(&b'=') && rest.starts_with(['/', '%', '&', '^', '@']);
+        let length = if assigns || LONG.iter().any(|long| rest.starts_with(long)) {
             2
         } else {
             rest.chars().next().map_or(0, char::len_utf8)

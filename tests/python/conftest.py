@@ -14,7 +14,7 @@ from gateway import PROJECTS, Gateway, Replica
 GRAPHS = (
     "memory builder asking looping sync_blocking async_blocking sleeping stubborn_graph two_steps nested nested_call"
     " stateful_subgraph looking spying unmetered_graph metered_graph odd_graph inline_odd keyed keyed_subgraph"
-    " failing zero azero with_config managed generator functional contextual thinking"
+    " failing zero azero with_config managed by_runtime by_both generator functional contextual thinking"
 ).split()
 
 

@@ -46,6 +46,24 @@ async def test_connect_refuses_wrong_secrets_and_other_protocols(replica):
     assert (await http(replica.path, "/connect", headers=UPGRADE))[0] == 400
 
 
+async def test_a_graph_of_an_installed_package_is_named_by_its_module(folder):
+    package = folder / "installed" / "rc_installed"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise_on_reload = object()\n")
+    (package / "deep.py").write_text(
+        "import rc_installed\nfrom langgraph.graph import START, MessagesState, StateGraph\n"
+        "class Holder:\n"
+        "    graph = StateGraph(MessagesState).add_node('n', lambda state: {'messages': ('ai', __name__)})"
+        ".add_edge(START, 'n').compile()\n"
+    )
+    graphs = {"agent": "rc_installed.deep:Holder.graph"}
+    (folder / "r1").mkdir()
+    async with Replica(folder / "r1", graphs, environment={"PYTHONPATH": str(package.parent)}) as replica:
+        async with Gateway().connected(replica.path) as gateway:
+            end = await gateway.run(HELLO, answer="chat")
+    assert end["result"] == "rc_installed.deep"
+
+
 async def test_unknown_frames_close_the_connection(replica):
     async with Gateway().connected(replica.path) as gateway:
         await gateway.send("nonsense", run="x")

@@ -253,6 +253,10 @@ async def test_builders_modules_and_factories(gateway):
     assert end["values"]["log"] == ["hello Ada"]
     end = await gateway.run(HELLO, graph="managed")
     assert end["values"]["log"] == ["open"]
+    end = await gateway.run(HELLO, graph="by_runtime", context={"name": "Ada"})
+    assert end["values"]["log"] == ["run for Ada", "threads.create_run"]
+    end = await gateway.run(HELLO, graph="by_both", configurable={"who": "Ada"})
+    assert end["values"]["log"] == ["Ada", "threads.create_run"]
     end = await gateway.run(HELLO, graph="generator")
     assert end["values"]["log"] == ["generated"]
     end = await gateway.run(HELLO, graph="contextual", context={"name": "Ada"})

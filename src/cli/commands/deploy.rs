@@ -24,6 +24,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// Exit 0 when the new release serves, or when nothing changed.
 pub async fn run(args: &DeployArgs, global: &Global, printer: &Printer) -> Result<Exit, Failure> {
     let checked = check_loudly(&args.build.manifest.manifest, printer)?;
+    python_only(&checked)?;
     let name = checked.loaded.manifest.name.clone();
     let client = session::client(global)?;
     let who = client.whoami().await?;
@@ -62,6 +63,15 @@ pub async fn run(args: &DeployArgs, global: &Global, printer: &Printer) -> Resul
     };
     report.print(&format!("{name} v{} {what} in {seconds:.1}s ({phases})", view.version), &view.phases, printer);
     Ok(Exit::Done)
+}
+
+/// JavaScript is validated whole and not deployed yet: there is no runner for it.
+fn python_only(checked: &Checked) -> Result<(), Failure> {
+    let script = checked.loaded.manifest.graphs.iter().find(|graph| graph.is_javascript());
+    script.map_or(Ok(()), |graph| {
+        let text = format!("graph {} is JavaScript, which is validated and not deployed yet", graph.id);
+        Err(Failure::said(Exit::Invalid, text).hint("deploy the Python graphs with a manifest of their own"))
+    })
 }
 
 /// Hands the deploy in; with `wait` after the rollout that is under way.

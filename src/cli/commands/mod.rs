@@ -30,6 +30,7 @@ use super::ui::Printer;
 pub async fn run(command: Command, global: &Global, printer: &Printer) -> Result<Exit, Failure> {
     match command {
         Command::Validate(args) => validate::run(&args, printer),
+        Command::Schema => Ok(validate::schema(printer)),
         Command::Completions(args) => completions::run(&args, printer),
         Command::Build(args) => Box::pin(build::run(&args, global, printer)).await,
         Command::Login(args) => login::login(&args, global, printer).await,

@@ -4,7 +4,7 @@ use super::project;
 use crate::cli::args::ValidateArgs;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::ui::{Format, Printer};
-use crate::manifest::render;
+use crate::manifest::{render, schema::TEXT};
 use serde_json::json;
 
 /// Exit 0 when there are no errors, 3 when there are.
@@ -33,4 +33,10 @@ pub fn run(args: &ValidateArgs, printer: &Printer) -> Result<Exit, Failure> {
         printer.note(format!("not enforced yet: {key}"));
     }
     Ok(Exit::Done)
+}
+
+/// Prints the JSON Schema of manifests.
+pub fn schema(printer: &Printer) -> Exit {
+    printer.line(TEXT.trim_end());
+    Exit::Done
 }

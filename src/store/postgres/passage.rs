@@ -352,7 +352,7 @@ mod tests {
             ("postgres", "postgres"),
         ] {
             let error = world.options(user, database).connect().await.unwrap_err();
-            let code = error.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));
+            let code = error.as_database_error().and_then(|error| error.code().map(std::borrow::Cow::into_owned));
             assert_eq!(code.as_deref(), Some("28000"), "{user}/{database}: {error}");
         }
         // Words that are no startup packet end the connection and nothing else.

@@ -9,12 +9,14 @@ from typing import Annotated, Any, TypedDict
 
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, AnyMessage
+from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.func import entrypoint, task
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.runtime import Runtime
 from langgraph.types import interrupt
+from langgraph_sdk.runtime import ServerRuntime
 
 from rapidclaw_runner import step_key
 
@@ -23,6 +25,10 @@ class State(TypedDict, total=False):
     messages: Annotated[list[AnyMessage], add_messages]
     log: Annotated[list[str], operator.add]
     odd: Any
+
+
+class Context(TypedDict):
+    name: str
 
 
 def chain(**nodes):
@@ -235,6 +241,18 @@ async def managed(config):
     print("managed closed", flush=True)
 
 
+@contextlib.asynccontextmanager
+async def by_runtime(runtime: ServerRuntime[Context]):
+    execution = runtime.execution_runtime
+    told = f"run for {execution.context['name']}" if execution else "looked at"
+    yield chain(hello=lambda state: {"log": [told, runtime.access_context]}).compile()
+
+
+def by_both(config: RunnableConfig, runtime: ServerRuntime):
+    told = config["configurable"].get("who", "nobody")
+    return chain(hello=lambda state: {"log": [told, runtime.access_context]}).compile()
+
+
 def generator():
     yield chain(hello=lambda state: {"log": ["generated"]}).compile()
 
@@ -248,10 +266,6 @@ async def double(x):
 async def functional(x: int, *, previous: Any = None) -> Any:
     total = await double(x) + (previous or 0)
     return entrypoint.final(value=total, save=total)
-
-
-class Context(TypedDict):
-    name: str
 
 
 def read_context(state, runtime: Runtime[Context]):

@@ -97,7 +97,8 @@ class Stream:
         if entry.static is not None:
             await self._follow(entry.static, config)
         else:
-            async with entry.open(config) as graph:
+            context = jsonable.loads(run.fields["context"]) if run.fields.get("context") is not None else None
+            async with entry.open(config, context) as graph:
                 await self._follow(graph, config)
 
     async def _follow(self, graph: Pregel, config: dict[str, Any]) -> None:

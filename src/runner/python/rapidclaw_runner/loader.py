@@ -53,7 +53,7 @@ class Entry:
         """Builds the graph once, to see that it can be built; none where only a run's config can."""
         async with AsyncExitStack() as stack:
             try:
-                graph = await self._build({"configurable": {}}, stack, self._notes)
+                graph = await self._build({"configurable": {}}, _runtime(), stack, self._notes)
             except Exception as error:
                 if not self.needs_config:
                     raise
@@ -65,22 +65,22 @@ class Entry:
             return graph
 
     @asynccontextmanager
-    async def open(self, config: dict[str, Any]) -> AsyncIterator[Pregel]:
+    async def open(self, config: dict[str, Any], context: Any = None) -> AsyncIterator[Pregel]:
         if self._graph is not None:
             yield self._graph
             return
         async with AsyncExitStack() as stack:
-            yield await self._build(config, stack, [])
+            yield await self._build(config, _runtime(context=context), stack, [])
 
     @property
     def static(self) -> Pregel | None:
         """The graph where every run uses the same one: spares `open`'s cost."""
         return self._graph
 
-    async def _build(self, config: dict[str, Any], stack: AsyncExitStack, notes: list[str]) -> Pregel:
+    async def _build(self, config: dict[str, Any], runtime: Any, stack: AsyncExitStack, notes: list[str]) -> Pregel:
         value = self._target
         if _is_factory(value):
-            arguments = _arguments(value, config)
+            arguments = _arguments(value, config, runtime)
             if inspect.isasyncgenfunction(value):
                 value = asynccontextmanager(value)(**arguments)
             elif inspect.isgeneratorfunction(value):
@@ -215,22 +215,34 @@ def _is_runtime(parameter: inspect.Parameter) -> bool:
     return parameter.name == "runtime" or "Runtime" in str(parameter.annotation)
 
 
-def _arguments(function: Callable[..., Any], config: dict[str, Any]) -> dict[str, Any]:
+def _arguments(function: Callable[..., Any], config: dict[str, Any], runtime: Any) -> dict[str, Any]:
     """Arguments by name: the config, or for a parameter that says so the server runtime."""
     arguments: dict[str, Any] = {}
     for parameter in _parameters(function):
         if parameter.kind is parameter.POSITIONAL_ONLY:
             raise NotAGraph("a factory's parameters must have names")
-        arguments[parameter.name] = _runtime() if _is_runtime(parameter) else config
+        if _is_runtime(parameter):
+            if runtime is None:
+                raise NotAGraph("this langgraph_sdk has no server runtime; let the factory take a config")
+            arguments[parameter.name] = runtime
+        else:
+            arguments[parameter.name] = config
     return arguments
 
 
-def _runtime() -> Any:
+_NO_RUN = object()
+
+
+def _runtime(context: Any = _NO_RUN) -> Any:
+    """LangGraph's `ServerRuntime`: of a run, with its context, or of a look at the graph. None where this
+    project's langgraph_sdk has none."""
     try:
-        from langgraph_sdk.runtime import _ExecutionRuntime
+        from langgraph_sdk.runtime import _ExecutionRuntime, _ReadRuntime
     except ImportError:
-        raise NotAGraph("this langgraph_sdk has no server runtime; let the factory take a config") from None
-    return _ExecutionRuntime(access_context="threads.create_run", user=None, store=None, context=None)
+        return None
+    if context is _NO_RUN:
+        return _ReadRuntime(access_context="assistants.read", user=None, store=None)
+    return _ExecutionRuntime(access_context="threads.create_run", user=None, store=None, context=context)
 
 
 def _has_exits(stack: AsyncExitStack) -> bool:

@@ -1,0 +1,156 @@
+use super::*;
+use crate::manifest::{Severity, parse};
+
+fn project(manifest: &str, files: &[(&str, &str)]) -> (tempfile::TempDir, Loaded) {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    let loaded = parse(manifest, "langgraph.json", "x").unwrap();
+    (folder, loaded)
+}
+
+#[test]
+fn a_whole_project_has_no_faults() {
+    let (folder, loaded) = project(
+        r#"{"dependencies": ["./app", "langchain-openai"], "graphs": {"a": "./app/agent.py:graph", "m": "pkg.mod:g"}, "env": ".env"}"#,
+        &[("app/agent.py", "graph = 1\n"), (".gitignore", "*.db\n")],
+    );
+    assert_eq!(check(&loaded, folder.path()), []);
+    let env = env_file(&loaded.manifest, folder.path()).unwrap();
+    assert!(!env.exists && env.path.ends_with(".env"));
+}
+
+#[test]
+fn what_is_missing_or_left_out_is_said_at_its_value() {
+    let manifest = r#"{"dependencies": ["./app", "./none", "./app/requirements.txt", "lib"],
+"graphs": {"a": "./app/agnet.py:graph",
+ "b": "./app/secret.py:graph",
+ "c": "./other/c.py:graph",
+ "d": "./app:graph"}, "pip_config_file": "pip.conf"}"#;
+    let (folder, loaded) = project(
+        manifest,
+        &[
+            ("app/agent.py", ""),
+            ("app/secret.py", "graph = 1"),
+            ("app/requirements.txt", "x @ git+https://u:p@h/x"),
+            ("other/c.py", ""),
+            ("lib/x.py", ""),
+            (".dockerignore", "**/secret.py\n"),
+        ],
+    );
+    let faults = check(&loaded, folder.path());
+    let seen: Vec<_> = faults.iter().map(|fault| (fault.code, fault.line, fault.column)).collect();
+    assert_eq!(
+        seen,
+        [
+            ("credentials-in-url", 1, 19),
+            ("missing-dependency", 1, 28),
+            ("dependency-not-a-folder", 1, 38),
+            ("package-or-folder", 1, 64),
+            ("missing-graph-file", 2, 18),
+            ("graph-excluded", 3, 8),
+            ("graph-outside-dependencies", 4, 8),
+            ("graph-not-a-file", 5, 8),
+            ("missing-file", 5, 43),
+        ]
+    );
+    assert_eq!(faults[3].severity, Severity::Warning);
+    assert_eq!(faults[4].fix.as_deref(), Some("did you mean \"./app/agent.py\"?"));
+    assert_eq!(faults[6].fix.as_deref(), Some("add \"./other\" to `dependencies`"));
+    assert!(!crate::manifest::render(&faults).contains("u:p"));
+}
+
+fn codes(manifest: &str, files: &[(&str, &str)]) -> Vec<(&'static str, String, Option<String>)> {
+    let (folder, loaded) = project(manifest, files);
+    check(&loaded, folder.path()).into_iter().map(|fault| (fault.code, fault.message, fault.fix)).collect()
+}
+
+#[test]
+fn graphs_are_looked_for_in_the_code_which_is_not_run() {
+    let manifest = r#"{"dependencies": ["."], "graphs": {"a": "./agent.py:grpah", "b": "./agent.py:make.inner", "c": "./star.py:any",
+        "d": "pkg.mod:graph", "e": "pkg.none:graph", "f": "installed.mod:graph", "g": "./broken.py:graph", "h": "pkg.sub:nothing"}}"#;
+    let files = [
+        ("agent.py", "raise SystemExit('run')\nasync def make(): ...\ngraph = make()\n"),
+        ("star.py", "from x import *\n"),
+        ("broken.py", "graph = (\n"),
+        ("src/pkg/__init__.py", ""),
+        ("src/pkg/mod.py", "from .x import graph\n"),
+        ("src/pkg/sub/__init__.py", "# nothing\n"),
+    ];
+    let found = codes(manifest, &files);
+    let seen: Vec<_> = found.iter().map(|(code, ..)| *code).collect();
+    assert_eq!(seen, ["missing-attribute", "missing-graph-file", "python-syntax", "missing-attribute"], "{found:?}");
+    assert_eq!(found[0].2.as_deref(), Some("did you mean \"graph\"?"));
+    assert!(found[1].1.contains("src/pkg/none.py is missing"), "{found:?}");
+}
+
+#[test]
+fn places_of_this_machine_and_names_that_two_folders_share() {
+    let manifest = r#"{"dependencies": ["./a", "./b", "/srv/lib", "~/lib"], "graphs": {"a": "./a/one.py:graph", "b": "./b/two.py:graph"}}"#;
+    let files = [
+        ("a/one.py", "graph = 1"),
+        ("a/utils.py", ""),
+        ("a/pyproject.toml", "[project]\nname='my-agent'"),
+        ("b/two.py", "graph = 1"),
+        ("b/utils/__init__.py", ""),
+        ("b/pyproject.toml", "[project]\nname='my_agent'\n[tool.uv.sources]\nlib={path='../c'}\ngone={path='../d'}"),
+        ("c/x.py", ""),
+    ];
+    let found = codes(manifest, &files);
+    let mut seen: Vec<_> = found.iter().map(|(code, ..)| *code).collect();
+    seen.sort_unstable();
+    let want = [
+        "absolute-dependency",
+        "absolute-dependency",
+        "missing-local-source",
+        "missing-local-source",
+        "shared-name",
+        "shared-name",
+    ];
+    assert_eq!(seen, want, "{found:?}");
+}
+
+#[test]
+fn of_a_workspace_it_must_be_clear_which_package_is_meant() {
+    let files = [
+        ("pyproject.toml", "[tool.uv.workspace]\nmembers=['p/*']"),
+        ("uv.lock", ""),
+        ("p/one/pyproject.toml", "[project]\nname='one'"),
+        ("p/two/pyproject.toml", "[project]\nname='two'"),
+        ("p/one/x.py", "graph = 1"),
+    ];
+    let of = |package: &str| {
+        let manifest = format!(r#"{{"source": {{"kind": "uv"{package}}}, "graphs": {{"a": "./p/one/x.py:graph"}}}}"#);
+        codes(&manifest, &files)
+    };
+    assert_eq!(of(r#", "package": "One""#), []);
+    assert_eq!(of("")[0].2.as_deref(), Some("its packages are: one, two"));
+    assert_eq!(of(r#", "package": "tow""#)[0].2.as_deref(), Some("did you mean \"two\"?"));
+}
+
+#[test]
+fn engines_of_a_package_json_are_langgraphs() {
+    let of = |text: &str| {
+        let manifest = r#"{"graphs": {"a": "./agent.ts:graph"}, "node_version": "20"}"#;
+        let found = codes(manifest, &[("agent.ts", ""), ("package.json", text)]);
+        found.into_iter().map(|(code, ..)| code).collect::<Vec<_>>()
+    };
+    assert_eq!(of(r#"{"engines": {"node": "22"}}"#), [""; 0]);
+    assert_eq!(of("{}"), [""; 0]);
+    assert_eq!(of(r#"{"engines": {"node": ">=20"}}"#), ["node-engine"]);
+    assert_eq!(of(r#"{"engines": {"node": "18"}}"#), ["node-engine"]);
+    assert_eq!(of(r#"{"engines": {"node": "20", "pnpm": "9"}}"#), ["node-engine"]);
+    assert_eq!(of("{"), ["package-json"]);
+}
+
+#[test]
+fn a_graph_that_a_link_leads_elsewhere_for_would_not_enter_the_image() {
+    let elsewhere = tempfile::NamedTempFile::new().unwrap();
+    let (folder, loaded) = project(r#"{"dependencies": ["."], "graphs": {"a": "./x.py:graph"}}"#, &[]);
+    std::os::unix::fs::symlink(elsewhere.path(), folder.path().join("x.py")).unwrap();
+    let found = check(&loaded, folder.path());
+    assert_eq!(found[0].code, "graph-outside-dependencies");
+}
