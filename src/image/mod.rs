@@ -10,10 +10,10 @@ pub mod context;
 mod lock;
 mod output;
 pub mod plan;
-mod pyproject;
+pub mod pyproject;
 pub mod requirements;
 mod revision;
-mod steps;
+pub mod steps;
 pub use revision::find_revision;
 
 pub use build::{BuildError, BuildOptions, BuildReporter, Built, build};

@@ -179,15 +179,19 @@ impl Requirements {
     }
 }
 
-enum Line<'l> {
+/// What a line of a requirements file asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Line<'l> {
     /// `-r FILE`, `-c FILE`
     Include(&'l str),
     /// A path, editable or not.
     Local(&'l str),
+    /// Anything else: the installer reads it.
     Other,
 }
 
-fn classify(line: &str) -> Line<'_> {
+/// Tells what a line asks for.
+pub fn classify(line: &str) -> Line<'_> {
     let line = line.split(" #").next().unwrap_or_default().trim();
     for option in ["-r", "--requirement", "-c", "--constraint"] {
         if let Some(rest) = line.strip_prefix(option)

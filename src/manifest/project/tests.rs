@@ -26,10 +26,10 @@ fn a_whole_project_has_no_faults() {
 #[test]
 fn what_is_missing_or_left_out_is_said_at_its_value() {
     let manifest = r#"{"dependencies": ["./app", "./none", "./app/requirements.txt", "lib"],
-"graphs": {"a": "./app/agnet.py:graph",
- "b": "./app/secret.py:graph",
- "c": "./other/c.py:graph",
- "d": "./app:graph"}, "pip_config_file": "pip.conf"}"#;
+ "graphs": {"a": "./app/agnet.py:graph",
+  "b": "./app/secret.py:graph",
+  "c": "./other/c.py:graph",
+  "d": "./app:graph"}, "pip_config_file": "pip.conf"}"#;
     let (folder, loaded) = project(
         manifest,
         &[
