@@ -35,7 +35,9 @@ fn repository(folder: &Path) {
     run("git", work.path(), &["-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-q", "-m", "one"]);
     run("git", work.path(), &["tag", "v4"]);
     let target = folder.join("from-git.git");
-    run("git", work.path(), &["clone", "-q", "--bare", ".", target.to_str().unwrap()]);
+    // Pushed, so that no folder of it is empty: a build's context holds files.
+    run("git", work.path(), &["init", "-q", "--bare", target.to_str().unwrap()]);
+    run("git", work.path(), &["push", "-q", target.to_str().unwrap(), "main", "v4"]);
 }
 
 #[tokio::test]

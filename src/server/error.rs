@@ -134,12 +134,12 @@ impl From<ControlError> for ApiError {
                     .hint("wait until it has ended, then deploy again")
             }
             ControlError::TakesLonger(_) => Problem::new(504, "takes-longer", "it takes longer").detail(text),
+            ControlError::Store(cause) | ControlError::Database(cause) if cause.is_passing() => database_away(cause),
             ControlError::Database(_) => {
                 internal("agent-database", "the agent's own database could not be made", &error).hint(
                     "in a Postgres of yours the server's role needs CREATEDB and CREATEROLE; the server's log has more",
                 )
             }
-            ControlError::Store(cause) if cause.is_passing() => database_away(cause),
             ControlError::Store(_) => internal("database", "the database failed", &error),
             ControlError::Runtime(cause @ RuntimeError::Unreachable(_)) => {
                 away(ENGINE_AWAY, "the server's Docker Engine cannot be reached", cause)
