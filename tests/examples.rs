@@ -5,7 +5,7 @@
 
 mod machine;
 
-use machine::{Said, Server, docker_lines, docker_said, repository};
+use machine::{Said, Server, docker_said, repository};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -43,7 +43,8 @@ impl Example {
         let [server, agent, version] =
             [("server", server.id.clone()), ("agent", self.name.to_owned()), ("version", version.to_string())]
                 .map(|(name, value)| format!("label=rapidclaw.{name}={value}"));
-        let found = docker_lines(&["ps", "-q", "--filter", &server, "--filter", &agent, "--filter", &version]);
+        let found =
+            server.machine.docker_lines(&["ps", "-q", "--filter", &server, "--filter", &agent, "--filter", &version]);
         docker_said(&["inspect", "-f", "{{.Image}}", found.first().unwrap()])
     }
 }
