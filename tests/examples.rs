@@ -40,11 +40,11 @@ impl Example {
 
     /// The image of a release that has replicas.
     fn image(&self, server: &Server, version: u32) -> String {
-        let [server, agent, version] =
+        let [of_server, of_agent, of_version] =
             [("server", server.id.clone()), ("agent", self.name.to_owned()), ("version", version.to_string())]
                 .map(|(name, value)| format!("label=rapidclaw.{name}={value}"));
-        let found =
-            server.machine.docker_lines(&["ps", "-q", "--filter", &server, "--filter", &agent, "--filter", &version]);
+        let filters = ["--filter", &of_server, "--filter", &of_agent, "--filter", &of_version];
+        let found = server.machine.docker_lines(&[&["ps", "-q"], &filters[..]].concat());
         docker_said(&["inspect", "-f", "{{.Image}}", found.first().unwrap()])
     }
 }
