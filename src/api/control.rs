@@ -292,6 +292,9 @@ pub struct SecretView {
     pub name: String,
     /// When its value last changed (RFC 3339).
     pub updated_at: String,
+    /// Whether it was set by hand: a deploy that does not bring it leaves it alone.
+    #[serde(default)]
+    pub by_hand: bool,
 }
 
 /// `PATCH /v1/agents/NAME/secrets`: what is not named stays.

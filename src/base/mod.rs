@@ -1,8 +1,9 @@
-//! Floor 0: identifiers, environment, folders, secrets, shutdown, telemetry. Imports nothing of ours.
+//! Floor 0: identifiers, environment, folders, the machine's memory, secrets, shutdown, telemetry. Imports nothing of ours.
 
 pub mod env;
 pub mod http;
 pub mod ids;
+pub mod machine;
 pub mod paths;
 pub mod secret;
 pub mod shutdown;

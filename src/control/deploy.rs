@@ -4,6 +4,7 @@ use super::database;
 use super::settings::AgentSettings;
 use super::{Control, ControlError};
 use crate::api::control::{DeployOutcome, DeployRequest, DeployResponse, RolloutView, SecretMap};
+use crate::base::secret::SecretString;
 use crate::manifest::{Egress, Manifest};
 use crate::models::{Inputs, plan};
 use crate::store::StoreError;
@@ -11,7 +12,8 @@ use crate::store::agents::Agent;
 use crate::store::checkpoints::{self, Schema};
 use crate::store::releases::{NewRelease, Release};
 use crate::store::rollouts::NewRollout;
-use std::collections::BTreeMap;
+use crate::store::secrets::DeployedSecrets;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl Control {
     /// Accepts a deploy. What it leads to is watched as a rollout.
@@ -26,11 +28,7 @@ impl Control {
         if !self.can_run(&request.image).await? {
             return Err(ControlError::NoImage(request.image));
         }
-        let secrets = match (&request.secrets, &known) {
-            (Some(SecretMap(secrets)), _) => secrets.clone(),
-            (None, Some(agent)) => self.secrets(agent.id).await?,
-            (None, None) => BTreeMap::new(),
-        };
+        let secrets = self.secrets_after(known.as_ref(), request.secrets.as_ref()).await?;
         // A deploy that is refused leaves no agent behind.
         let mut notes = self.check_models(&settings, &secrets)?;
         let agent = self.store().ensure_agent(name).await?;
@@ -49,12 +47,11 @@ impl Control {
         }
         let secrets_changed = match &request.secrets {
             Some(secrets) => {
-                let known = self.store().list_secrets(agent.id).await?.into_iter().map(|one| one.name);
-                let gone: Vec<String> = known.filter(|name| !secrets.0.contains_key(name)).collect();
-                if !gone.is_empty() {
-                    notes.push(format!("secrets that were not deployed with it are forgotten: {}", gone.join(", ")));
-                }
-                self.replace_secrets(&agent, secrets).await?
+                let sealed = secrets.0.iter().map(|(name, value)| self.seal(agent.id, name, value));
+                let sealed = sealed.collect::<Result<Vec<_>, _>>()?;
+                let done = self.store().deploy_secrets(agent.id, &sealed).await?;
+                notes.extend(notes_of_secrets(name, &done));
+                done.changed
             }
             None => {
                 if !secrets.is_empty() {
@@ -126,7 +123,7 @@ impl Control {
     pub(super) fn check_models(
         &self,
         settings: &AgentSettings,
-        secrets: &BTreeMap<String, crate::base::secret::SecretString>,
+        secrets: &BTreeMap<String, SecretString>,
     ) -> Result<Vec<String>, ControlError> {
         let key = self.0.parts.key.derive("check");
         let inputs = Inputs {
@@ -137,15 +134,25 @@ impl Control {
         Ok(plan(inputs).map_err(super::SettingsError::from)?.notes)
     }
 
-    async fn replace_secrets(&self, agent: &Agent, secrets: &SecretMap) -> Result<bool, ControlError> {
-        let sealed = secrets.0.iter().map(|(name, value)| self.seal(agent.id, name, value));
-        let sealed = sealed.collect::<Result<Vec<_>, _>>()?;
-        let changed = self.store().replace_secrets(agent.id, &sealed).await?;
-        if changed {
-            // Replicas on standby have read yesterday's.
-            self.store().end_standby(agent.id).await?;
+    /// The agent's secrets as they are once the deploy has brought its own.
+    async fn secrets_after(
+        &self,
+        known: Option<&Agent>,
+        deployed: Option<&SecretMap>,
+    ) -> Result<BTreeMap<String, SecretString>, ControlError> {
+        let mut secrets = match known {
+            Some(agent) => self.secrets(agent.id).await?,
+            None => BTreeMap::new(),
+        };
+        if let (Some(SecretMap(deployed)), Some(agent)) = (deployed, known) {
+            let by_hand = self.store().list_secrets(agent.id).await?.into_iter().filter(|one| one.by_hand);
+            let by_hand: BTreeSet<String> = by_hand.map(|one| one.name).collect();
+            secrets.retain(|name, _| by_hand.contains(name));
+            secrets.extend(deployed.clone());
+        } else if let Some(SecretMap(deployed)) = deployed {
+            secrets.clone_from(deployed);
         }
-        Ok(changed)
+        Ok(secrets)
     }
 }
 
@@ -153,6 +160,28 @@ fn is_same(serving: &Release, request: &DeployRequest) -> bool {
     serving.image == request.image
         && serving.inputs_digest == request.inputs_digest
         && serving.manifest.0 == request.manifest
+}
+
+/// No secret comes or goes without a line.
+fn notes_of_secrets(agent: &str, done: &DeployedSecrets) -> Vec<String> {
+    let DeployedSecrets { forgotten, kept, overwritten, changed: _ } = done;
+    let mut notes = Vec::new();
+    if !forgotten.is_empty() {
+        notes.push(format!("secrets that were not deployed with it are forgotten: {}", forgotten.join(", ")));
+    }
+    if !overwritten.is_empty() {
+        notes.push(format!(
+            "secrets that were set by hand have the values of this deploy now: {}",
+            overwritten.join(", ")
+        ));
+    }
+    if !kept.is_empty() {
+        let names = kept.join(", ");
+        notes.push(format!(
+            "secrets that were set by hand stay: {names} (`rapidclaw secrets unset {agent}` forgets them)"
+        ));
+    }
+    notes
 }
 
 fn notes_of(manifest: &Manifest) -> Vec<String> {

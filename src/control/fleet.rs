@@ -59,6 +59,8 @@ pub enum MemberState {
 pub struct Member {
     /// Its id.
     pub id: Uuid,
+    /// The release that it was made for.
+    pub release: Uuid,
     /// The rollout that made it.
     pub generation: Uuid,
     /// How it is.
@@ -69,6 +71,8 @@ pub struct Member {
     pub since: Instant,
     /// Whether its runs are being handed over: it is on standby.
     pub draining: bool,
+    /// Whether it has been ready during the rollout that made it.
+    pub was_ready: bool,
 }
 
 impl Member {

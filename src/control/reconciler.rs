@@ -4,19 +4,19 @@
 //! kick, a replica that changed, or a time that came. A step may be repeated; a server that starts again
 //! goes on where the last one was killed.
 
-use super::evidence::Fault;
+mod drive;
+mod turnover;
+
+use self::drive::Progress;
 use super::fleet::{Crashes, Member, MemberState, Snapshot};
 use super::replica::{Charge, supervise};
 use super::settings::AgentSettings;
 use super::{Control, ControlError};
-use crate::api::control::PhaseTime;
 use crate::base::ids;
-use crate::base::secret::SecretString;
 use crate::gateway::committer::chain;
 use crate::gateway::replica::Replica;
 use crate::gateway::route::{Route, ServedGraph, Serving};
 use crate::release::plan::{Action, Desired, Observed, plan};
-use crate::release::state::{Phase, replicas};
 use crate::run::chat::ChatShape;
 use crate::run::limits::ceiling;
 use crate::runtime::{KnownReplica, Stage};
@@ -24,8 +24,9 @@ use crate::store::agents::Agent;
 use crate::store::databases::database_name;
 use crate::store::releases::Release;
 use crate::store::rollouts::Rollout;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -63,19 +64,17 @@ struct Reconciler {
     last_crash: Option<Crashes>,
     /// What the route was told last: release and generation, and their ready replicas.
     told: Option<((Uuid, Uuid), Vec<Uuid>)>,
+    /// The generation that the replicas of the release that serves are to be of.
+    target: Option<Uuid>,
+    /// Whether the next of them waits for memory.
+    waits_for_memory: bool,
+    /// Replicas that are out and end what they run.
+    leaving: Arc<AtomicU32>,
 }
 
 struct Loaded {
     release: Release,
     settings: Arc<AgentSettings>,
-}
-
-/// Where the rollout under way stands.
-struct Progress {
-    rollout: Uuid,
-    phase: Phase,
-    since: Instant,
-    started: Instant,
 }
 
 /// Reconciles one agent until it is destroyed; `known` are its containers that run already.
@@ -106,6 +105,9 @@ pub async fn run(
         not_before: None,
         last_crash: None,
         told: None,
+        target: None,
+        waits_for_memory: false,
+        leaving: Arc::default(),
     };
     let mut known = known;
     let mut paused = reconciler.control.0.paused.subscribe();
@@ -147,6 +149,8 @@ impl Reconciler {
             // It has ended, or entered a phase: what is wanted may have changed.
             return Ok(Some(Duration::ZERO));
         }
+        // First what has come, then without what goes: nobody is missed in between.
+        self.tell().await?;
         let wait = self.act(&desired).await?;
         self.tell().await?;
         self.drain_standby();
@@ -156,12 +160,19 @@ impl Reconciler {
     }
 
     async fn desired(&mut self, rollout: Option<&Rollout>) -> Result<Vec<(Desired, Uuid)>, ControlError> {
-        let serving = self.agent.serving_generation.zip(self.agent.serving_release);
-        let green = rollout.map(|rollout| (rollout.generation, rollout.release_id));
         let mut desired = Vec::new();
-        for (rollout, release) in serving.into_iter().chain(green) {
-            let replicas = self.load(release).await?.settings.wanted(self.agent.scale);
-            desired.push((Desired { rollout, replicas }, release));
+        let replaces = self.aim(rollout);
+        if let Some((target, release)) = self.target.zip(self.agent.serving_release) {
+            let settings = Arc::clone(&self.load(release).await?.settings);
+            let turnover = self.turnover(&settings, target).await;
+            self.waits_for_memory = turnover.waits_for_memory();
+            let (old, new) = turnover.next();
+            desired.push((Desired { rollout: target, replicas: new }, release));
+            desired.push((Desired { rollout: turnover::OLD, replicas: old }, release));
+        }
+        if let Some(rollout) = rollout.filter(|_| !replaces) {
+            let replicas = self.load(rollout.release_id).await?.settings.wanted(self.agent.scale);
+            desired.push((Desired { rollout: rollout.generation, replicas }, rollout.release_id));
         }
         if let Some((standby, release)) = self.agent.standby_generation.zip(self.agent.standby_release)
             && desired.iter().all(|(wish, _)| wish.rollout != standby)
@@ -190,12 +201,16 @@ impl Reconciler {
     /// leave `known`: what fails half-way is gone on with.
     async fn adopt(&mut self, known: &mut Vec<KnownReplica>, desired: &[(Desired, Uuid)]) -> Result<(), ControlError> {
         while let Some(one) = known.last() {
-            let wanted =
-                desired.iter().find(|(wish, _)| wish.rollout == one.rollout).filter(|_| one.stage == Stage::Running);
-            match wanted {
-                Some((_, release)) => {
+            let wish = desired.iter().find(|(wish, _)| wish.rollout == one.rollout).map(|(_, release)| *release);
+            // One that is being replaced serves until its successor does.
+            let old = || {
+                let is_serving = self.agent.serving_generation == Some(one.rollout);
+                self.agent.serving_release.filter(|serving| is_serving || *serving == one.release)
+            };
+            match wish.or_else(old).filter(|_| one.stage == Stage::Running) {
+                Some(release) => {
                     tracing::info!(agent = self.agent.name, replica = %one.id, "a replica is adopted");
-                    self.supervise(one.id, one.rollout, *release, true).await?;
+                    self.supervise(one.id, one.rollout, release, true).await?;
                 }
                 None => self.control.discard_replica(one.id, Duration::ZERO).await?,
             }
@@ -225,17 +240,19 @@ impl Reconciler {
         let end = CancellationToken::new();
         let task = supervise(self.control.clone(), charge, tell, Arc::clone(&self.kick), end.clone());
         self.control.0.parts.shutdown.spawn_until_cancelled(task);
-        self.members.push(Member { id, generation, state, end, since: Instant::now(), draining: false });
+        let since = Instant::now();
+        self.members.push(Member { id, release, generation, state, end, since, draining: false, was_ready: false });
         Ok(())
     }
 
     /// Starts what is missing, retires what is too much. Says when to look again.
     async fn act(&mut self, desired: &[(Desired, Uuid)]) -> Result<Duration, ControlError> {
-        let observed: Vec<Observed> = self
-            .members
-            .iter()
-            .map(|one| Observed { replica: one.id, rollout: one.generation, alive: one.is_alive() })
-            .collect();
+        // Those that are ready first: they are kept, where some are too many.
+        self.members.sort_by_key(|one| one.ready().is_none());
+        let rollout = |one: &Member| if self.is_old(one) { turnover::OLD } else { one.generation };
+        let observed = self.members.iter();
+        let observed: Vec<Observed> =
+            observed.map(|one| Observed { replica: one.id, rollout: rollout(one), alive: one.is_alive() }).collect();
         let wishes: Vec<Desired> = desired.iter().map(|(wish, _)| *wish).collect();
         let mut wait = LOOK_EVERY;
         for action in plan(&wishes, &observed) {
@@ -261,7 +278,8 @@ impl Reconciler {
     fn retire(&mut self, id: Uuid) {
         let Some(at) = self.members.iter().position(|one| one.id == id) else { return };
         let member = self.members.swap_remove(at);
-        if !member.is_alive() && !member.ended_with_engine() {
+        // One that is being replaced has no successor of its kind.
+        if !member.is_alive() && !member.ended_with_engine() && !self.is_old(&member) {
             self.crashes = if member.since.elapsed() > SETTLED { 0 } else { self.crashes + 1 };
             let pause = BACKOFF.saturating_mul(1 << self.crashes.min(10)).min(LONGEST_BACKOFF);
             let next_start = Instant::now() + pause;
@@ -277,7 +295,9 @@ impl Reconciler {
         }
         let control = self.control.clone();
         let agent = self.agent.name.clone();
+        let leaving = turnover::Leaving::new(&self.leaving, &self.kick);
         self.control.0.parts.shutdown.spawn_until_cancelled(async move {
+            let _leaving = leaving;
             if let Some(replica) = ready {
                 hand_over(&replica, drain).await;
             }
@@ -307,110 +327,6 @@ impl Reconciler {
         self.releases.values().map(|loaded| loaded.settings.drain_timeout).max().unwrap_or(STOP_GRACE)
     }
 
-    /// Drives the rollout under way. Says whether to look anew at once: it has ended, or entered a phase.
-    async fn drive(&mut self, rollout: &Rollout) -> Result<bool, ControlError> {
-        let loaded = self.load(rollout.release_id).await?;
-        let version = loaded.release.version;
-        if self.progress.as_ref().is_none_or(|progress| progress.rollout != rollout.id) {
-            let wanted = loaded.settings.wanted(self.agent.scale);
-            let there =
-                self.members.iter().filter(|one| one.generation == rollout.generation && one.is_alive()).count();
-            let there = u32::try_from(there).unwrap_or(u32::MAX);
-            let message = begins(rollout, wanted, there);
-            self.event(rollout.id, rollout.phase, &message).await?;
-            let now = Instant::now();
-            self.progress = Some(Progress { rollout: rollout.id, phase: rollout.phase, since: now, started: now });
-            self.not_before = None;
-        }
-        let green: Vec<&Member> = self.members.iter().filter(|one| one.generation == rollout.generation).collect();
-        let started = self.progress.as_ref().map_or_else(Instant::now, |progress| progress.started);
-        // One that was on standby before has served: when it dies another takes its place. So it is with
-        // those that the engine took along.
-        let fault =
-            green.iter().filter(|one| one.since >= started && !one.ended_with_engine()).find_map(|one| {
-                match one.now() {
-                    MemberState::Over(fault) => Some((one.id, fault)),
-                    _ => None,
-                }
-            });
-        let green: Vec<&Member> = green.into_iter().filter(|one| one.is_alive()).collect();
-        let ready = green.iter().filter(|one| one.ready().is_some()).count();
-        let late = green.iter().find(|one| one.ready().is_none()).map_or(Uuid::nil(), |one| one.id);
-        let wanted = loaded.settings.wanted(self.agent.scale) as usize;
-        let fault = fault.or_else(|| {
-            let limit = loaded.settings.ready_timeout;
-            (ready < wanted && started.elapsed() >= limit).then_some((late, Fault::NotReady(limit)))
-        });
-        if let Some((id, fault)) = fault {
-            self.fail(rollout, id, &fault).await?;
-            return Ok(true);
-        }
-        let all_started = green.len() == wanted && green.iter().all(|one| !matches!(one.now(), MemberState::Starting));
-        // Who enters a phase looks again: what is ready may have died meanwhile.
-        if all_started && self.enter(rollout.id, Phase::Ready).await? {
-            return Ok(true);
-        }
-        if !all_started || ready < wanted {
-            return Ok(false);
-        }
-        if self.enter(rollout.id, Phase::Switch).await? {
-            return Ok(true);
-        }
-        let describe = self.members.iter().filter(|one| one.generation == rollout.generation).find_map(Member::ready);
-        if let Some(text) = describe.as_ref().and_then(|(_, describe)| std::str::from_utf8(describe).ok()) {
-            self.control.store().set_describe(rollout.release_id, text).await?;
-        }
-        for note in describe.map(|(_, describe)| notes_of(&describe)).unwrap_or_default() {
-            self.event(rollout.id, Phase::Switch, &note).await?;
-        }
-        let spent = self.progress.as_ref().map(|progress| progress.since.elapsed().as_secs_f64()).unwrap_or_default();
-        // Remembered first: a server that is killed now goes on with the new release.
-        let ended = PhaseTime { phase: Phase::Switch, seconds: spent };
-        if !self.control.store().finish_rollout(rollout, &ended, STANDBY.as_secs_f64()).await? {
-            // It was cancelled in the last moment.
-            return Ok(true);
-        }
-        self.progress = None;
-        self.agent.serving_release = Some(rollout.release_id);
-        self.agent.serving_generation = Some(rollout.generation);
-        self.members.iter_mut().for_each(|one| one.draining = false);
-        self.crashes = 0;
-        self.tell().await?;
-        self.control.rollout_changed();
-        tracing::info!(agent = self.agent.name, version, "a release serves");
-        Ok(true)
-    }
-
-    /// Enters a phase. Says whether that is news.
-    async fn enter(&mut self, rollout: Uuid, phase: Phase) -> Result<bool, ControlError> {
-        // A server that goes on where another was killed may find itself behind what that one has seen.
-        let Some(progress) = self.progress.as_mut().filter(|progress| progress.phase < phase) else {
-            return Ok(false);
-        };
-        let ended = PhaseTime { phase: progress.phase, seconds: progress.since.elapsed().as_secs_f64() };
-        self.control.store().set_phase(rollout, phase, Some(&ended)).await?;
-        progress.phase = phase;
-        progress.since = Instant::now();
-        self.control.rollout_changed();
-        Ok(true)
-    }
-
-    async fn event(&self, rollout: Uuid, phase: Phase, message: &str) -> Result<(), ControlError> {
-        self.control.store().add_rollout_event(rollout, phase, message).await?;
-        self.control.rollout_changed();
-        Ok(())
-    }
-
-    async fn fail(&mut self, rollout: &Rollout, replica: Uuid, fault: &Fault) -> Result<(), ControlError> {
-        let secrets: BTreeMap<String, SecretString> = self.control.blotted(&self.agent).await?;
-        let failure = self.control.failure(replica, fault, &secrets).await;
-        tracing::warn!(agent = self.agent.name, code = failure.code, message = failure.message, "a rollout failed");
-        self.progress = None;
-        self.control.store().fail_rollout(rollout.id, &failure).await?;
-        self.control.rollout_changed();
-        Ok(())
-    }
-
     /// Tells the gateway and `status` what is ready.
     async fn tell(&mut self) -> Result<(), ControlError> {
         let Some((generation, release)) = self.agent.serving_generation.zip(self.agent.serving_release) else {
@@ -418,8 +334,7 @@ impl Reconciler {
             return Ok(());
         };
         let loaded = self.load(release).await?;
-        let ready: Vec<_> =
-            self.members.iter().filter(|one| one.generation == generation).filter_map(Member::ready).collect();
+        let ready: Vec<_> = self.members.iter().filter(|one| self.is_serving(one)).filter_map(Member::ready).collect();
         let count = u32::try_from(ready.len()).unwrap_or(u32::MAX);
         let wanted = loaded.settings.wanted(self.agent.scale);
         self.last_crash = self.last_crash.take().filter(|_| count < wanted);
@@ -442,15 +357,6 @@ impl Reconciler {
         Ok(())
     }
 
-    /// When the rollout's time is up.
-    async fn deadline(&mut self, rollout: Option<&Rollout>) -> Result<Duration, ControlError> {
-        let (Some(rollout), Some(started)) = (rollout, self.progress.as_ref().map(|progress| progress.started)) else {
-            return Ok(LOOK_EVERY);
-        };
-        let limit = self.load(rollout.release_id).await?.settings.ready_timeout;
-        Ok(limit.saturating_sub(started.elapsed()) + Duration::from_millis(1))
-    }
-
     async fn end_all(&mut self) -> Result<(), ControlError> {
         for member in &self.members {
             member.end.cancel();
@@ -468,17 +374,6 @@ impl Reconciler {
         self.control.forget_reconciler(self.agent.id);
         tracing::info!(agent = self.agent.name, "an agent is gone");
         Ok(())
-    }
-}
-
-/// The first line of a rollout's record, or the one of a server that goes on with it.
-fn begins(rollout: &Rollout, wanted: u32, there: u32) -> String {
-    let is_standby = rollout.generation != rollout.id;
-    match (wanted.saturating_sub(there), there) {
-        (0, _) if is_standby => format!("{} on standby", replicas(wanted)),
-        (0, _) => format!("going on with {}", replicas(wanted)),
-        (missing, 0) => format!("starting {}", replicas(missing)),
-        (missing, there) => format!("starting {} beside {}", replicas(missing), replicas(there)),
     }
 }
 
@@ -507,11 +402,4 @@ fn graphs(describe: &serde_json::Value, loaded: &Loaded) -> Vec<ServedGraph> {
         }
     });
     served.collect()
-}
-
-/// The lines that the runner has for whoever deploys.
-fn notes_of(describe: &[u8]) -> Vec<String> {
-    let describe: serde_json::Value = serde_json::from_slice(describe).unwrap_or_default();
-    let notes = describe["notes"].as_array().cloned().unwrap_or_default();
-    notes.iter().filter_map(|note| note.as_str().map(str::to_owned)).collect()
 }

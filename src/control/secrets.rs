@@ -16,7 +16,8 @@ impl Control {
         Ok(self.store().view_secrets(self.find(agent).await?.id).await?)
     }
 
-    /// Changes the secrets that are named. Replicas that serve are replaced under the same release.
+    /// Changes the secrets that are named. Replicas that serve are replaced under the same release, one
+    /// after the other.
     pub async fn change_secrets(&self, name: &str, request: SecretsRequest) -> Result<SecretsResponse, ControlError> {
         for (name, value) in &request.set.0 {
             check(name, value)?;
@@ -56,7 +57,7 @@ impl Control {
         let context = secret_context(agent, name);
         let mac = self.0.parts.key.mac(format!("{context}={}", value.expose_secret()).as_bytes());
         let sealed = self.0.parts.key.seal(&context, value.expose_secret())?;
-        Ok(SealedSecret { name: name.to_owned(), sealed, mac: mac.to_vec() })
+        Ok(SealedSecret { name: name.to_owned(), sealed, mac: mac.to_vec(), by_hand: false })
     }
 }
 

@@ -28,8 +28,8 @@ const BATCH: usize = 256;
 /// How long checkpoints that nobody waits for may wait for what comes after them: most runs' next step, or
 /// their end, comes sooner, and is committed with them. LangGraph's durability `async` promises no more.
 const LINGER: Duration = Duration::from_millis(5);
-/// How often a commit is tried again while the database is away.
-const RETRIES: u32 = 60;
+/// How soon the database is asked again that was away. However long it is, what replicas sent waits for it:
+/// this gateway holds the runs, and nobody else ends them.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
 /// What a replica is told that sends for an attempt that is over.
 const TAKEN_OVER: &str = "another attempt has taken the run over";
@@ -202,17 +202,16 @@ async fn persist(store: &Store, batch: &[Item]) -> Result<Done, StoreError> {
     patiently(|| transaction(store, batch)).await
 }
 
-/// Does what may be repeated, and again while the database is away: a run does not fail for that.
+/// Does what may be repeated, and again while the database is away, for as long as the gateway lives: a run
+/// does not fail for that.
 pub(super) async fn patiently<T, F>(mut work: impl FnMut() -> F) -> Result<T, StoreError>
 where
     F: Future<Output = Result<T, StoreError>>,
 {
-    let mut tries = 0;
     loop {
         match work().await {
-            Err(error) if error.is_passing() && tries < RETRIES => {
-                tries += 1;
-                tracing::warn!(error = %chain(&error), tries, "the database is away; it is tried again");
+            Err(error) if error.is_passing() => {
+                tracing::warn!(error = %chain(&error), "the database is away; it is tried again");
                 tokio::time::sleep(RETRY_EVERY).await;
             }
             other => return other,
@@ -278,7 +277,8 @@ async fn reject(store: &Store, items: Vec<Item>, rejected: &mut Rejected) {
             Item::End { ending, done, .. } => {
                 let fault = RunFault { kind: "CheckpointRejected".to_owned(), message: None };
                 let failed = Ending { status: RunStatus::Error, answer: None, fault: Some(fault), ..*ending };
-                if let Err(error) = store.end_runs(&[failed]).await {
+                let ended = patiently(|| store.end_runs(std::slice::from_ref(&failed))).await;
+                if let Err(error) = ended {
                     tracing::error!(error = %chain(&error), "a run could not be ended");
                 }
                 let _ = done.send(Ended::Rejected);

@@ -102,8 +102,9 @@ impl Execution {
         match finish {
             Ok(Finish::Ended(outcome, committed)) => match committed.await {
                 Ok(Ended::Committed) => Attempt::Ended(outcome),
-                Ok(Ended::Fenced) => Attempt::Elsewhere,
-                Ok(Ended::Rejected) | Err(_) => {
+                // An error: this gateway ends before the database has taken it. The run is the next one's.
+                Ok(Ended::Fenced) | Err(_) => Attempt::Elsewhere,
+                Ok(Ended::Rejected) => {
                     Attempt::Ended(Outcome::fault("CheckpointRejected", "the run's state could not be stored"))
                 }
             },
@@ -131,14 +132,16 @@ impl Execution {
         self.serving.limits.run_timeout.map(|limit| limit.saturating_sub(self.elapsed).max(LEAST_TIME))
     }
 
-    /// By the committer, which tries again while the database is away: a row that stayed `running` would
-    /// lock its thread for as long as this gateway lives.
+    /// By the committer, which waits for a database that is away: a row that stayed `running` would lock its
+    /// thread for as long as this gateway lives.
     async fn end_ourselves(&self, gateway: &Gateway, route: &Route, outcome: Outcome) -> Attempt {
         let ending = Box::new(super::outcome::ending(self.run, self.attempt, &outcome));
         let (done, committed) = tokio::sync::oneshot::channel();
         gateway.committer().submit(Item::End { schema: Arc::clone(&route.schema), ending, done }).await;
-        let _ = committed.await;
-        Attempt::Ended(outcome)
+        match committed.await {
+            Ok(Ended::Committed | Ended::Rejected) => Attempt::Ended(outcome),
+            Ok(Ended::Fenced) | Err(_) => Attempt::Elsewhere,
+        }
     }
 
     async fn start_frame(&self, gateway: &Gateway, route: &Route) -> Result<Start, Outcome> {

@@ -1,6 +1,7 @@
 //! A turn of `/v1/chat`: checked, accepted, executed or queued, answered.
 
 use super::Gateway;
+use super::committer::{Item, patiently};
 use super::execution::Execution;
 use super::outcome::{self, Answer, Outcome};
 use super::route::{ChatGraphError, Route, Serving};
@@ -136,8 +137,18 @@ impl Gateway {
         let place = slot.as_ref().map(|slot| Place { gateway: self.id(), replica: slot.replica().id });
         // Registered before the row is there: whoever claims it finds us.
         let waiting = self.wait_for(new.id);
-        let accepted = match self.store().accept_run(new, place).await {
+        let accepted = match self.accept_surely(new, place).await {
             Ok(Acceptance::Accepted(accepted)) => accepted,
+            Ok(Acceptance::Repeated(own)) if own == new.id => {
+                // It was accepted just when the database went away. Its attempt has not begun: the queue has it.
+                let (done, requeued) = oneshot::channel();
+                self.committer().submit(Item::Requeue { key: (own, 1), loss: false, done }).await;
+                let _ = requeued.await;
+                self.follow(own);
+                let queued = Some(Queued::new(Arc::clone(route)));
+                route.kick.notify_one();
+                return Ok(Accept::New { waiting, queued });
+            }
             Ok(Acceptance::Repeated(known)) => {
                 self.forget(new.id);
                 return Ok(Accept::Known(known));
@@ -167,6 +178,16 @@ impl Gateway {
         let queued = Some(Queued::new(Arc::clone(route)));
         route.kick.notify_one();
         Ok(Accept::New { waiting, queued })
+    }
+
+    /// Offers a run to the table until it is known whether it is in it: who hears that it was not accepted
+    /// may say the same again.
+    async fn accept_surely(&self, new: &NewRun<'_>, place: Option<Place>) -> Result<Acceptance, StoreError> {
+        let first = self.store().accept_run(new, place).await;
+        match first {
+            Err(error) if error.leaves_open_whether_done() => patiently(|| self.store().accept_run(new, place)).await,
+            known => known,
+        }
     }
 
     /// The answer of a run that was accepted before under the same key.

@@ -48,6 +48,44 @@ pub fn plan(desired: &[Desired], observed: &[Observed]) -> Vec<Action> {
     actions
 }
 
+/// Replicas that take the place of others of the same release, one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Turnover {
+    /// How many there shall be in the end.
+    pub wanted: u32,
+    /// Those that are replaced, and live.
+    pub old: u32,
+    /// Those that replace them, and live.
+    pub new: u32,
+    /// Of the new, those that are ready.
+    pub ready: u32,
+    /// Replicas that have been taken out and end what they run.
+    pub leaving: u32,
+    /// Whether the machine's memory holds one more beside all of these.
+    pub room: bool,
+}
+
+impl Turnover {
+    /// How many of the old and of the new there shall be next. An old one goes when a new one is ready, so
+    /// that as many serve as are wanted; there is one more than wanted at most. Without memory for another
+    /// the next new one waits until those that leave have left.
+    pub fn next(self) -> (u32, u32) {
+        if self.old == 0 {
+            return (0, self.wanted);
+        }
+        let old = self.old.min(self.wanted.saturating_sub(self.ready));
+        let most = self.wanted.min((self.wanted + 1).saturating_sub(old));
+        let leaving = self.leaving + (self.old - old);
+        let new = if leaving > 0 && !self.room { most.min(self.new) } else { most };
+        (old, new.max(self.new.min(self.wanted)))
+    }
+
+    /// Whether the next new one waits for memory.
+    pub fn waits_for_memory(self) -> bool {
+        !self.room && self.next().1 < Self { room: true, ..self }.next().1
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,5 +112,51 @@ mod tests {
         let there = [replica(10, NEW, false), replica(11, OLD, true), replica(12, NEW, true), replica(13, NEW, true)];
         let removed = [10, 11, 13].map(|n| Action::Remove(Uuid::from_u128(n)));
         assert_eq!(plan(&wish, &there), removed);
+    }
+
+    #[test]
+    fn one_goes_when_one_is_ready_and_there_is_never_more_than_one_too_many() {
+        for wanted in 1..6 {
+            for room in [true, false] {
+                let mut now = Turnover { wanted, old: wanted, new: 0, ready: 0, leaving: 0, room };
+                let mut steps = 0;
+                while now.old > 0 || now.ready < wanted {
+                    let (old, new) = now.next();
+                    now.leaving += now.old - old;
+                    (now.old, now.new) = (old, new);
+                    assert!(now.old + now.ready >= wanted, "fewer serve than are wanted: {now:?}");
+                    assert!(now.old + now.new <= wanted + 1, "more than one too many: {now:?}");
+                    let all = now.old + now.new + now.leaving;
+                    assert!(room || all <= wanted + 1, "memory for one more, and no more: {now:?}");
+                    // Either a new one becomes ready, or those that leave are gone.
+                    if now.ready < now.new {
+                        now.ready += 1;
+                    } else {
+                        now.leaving = 0;
+                    }
+                    steps += 1;
+                    assert!(steps < 50, "it does not end: {now:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn old_ones_that_have_died_are_not_made_again_and_do_not_hold_the_new_up() {
+        let now = Turnover { wanted: 3, old: 1, new: 0, ready: 0, leaving: 0, room: true };
+        assert_eq!(now.next(), (1, 3));
+        // Scaled down meanwhile, and to nothing.
+        assert_eq!(Turnover { wanted: 1, old: 3, new: 1, ready: 1, ..now }.next(), (0, 1));
+        assert_eq!(Turnover { wanted: 0, old: 3, ..now }.next(), (0, 0));
+        // Nothing to replace: all at once.
+        assert_eq!(Turnover { old: 0, leaving: 2, room: false, ..now }.next(), (0, 3));
+    }
+
+    #[test]
+    fn what_waits_for_memory_is_known() {
+        let now = Turnover { wanted: 3, old: 2, new: 1, ready: 1, leaving: 1, room: false };
+        assert!(now.waits_for_memory() && !Turnover { room: true, ..now }.waits_for_memory());
+        assert!(!Turnover { leaving: 0, ..now }.waits_for_memory());
+        assert_eq!(now.next(), (2, 1));
     }
 }

@@ -52,6 +52,8 @@ pub struct KnownReplica {
     pub id: Uuid,
     /// Its agent's name.
     pub agent: String,
+    /// The release that it was made for.
+    pub release: Uuid,
     /// The rollout that made it.
     pub rollout: Uuid,
     /// How far it is.

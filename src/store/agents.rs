@@ -18,7 +18,7 @@ pub struct Agent {
     pub serving_release: Option<Uuid>,
     /// The generation of the replicas that serve: the rollout that made them.
     pub serving_generation: Option<Uuid>,
-    /// Whether the replicas that serve were made before the secrets changed last.
+    /// Whether the replicas that serve have read older secrets than today's.
     pub serving_is_stale: bool,
     /// The generation that is kept for a rollback, while its time is not over.
     pub standby_generation: Option<Uuid>,
@@ -33,7 +33,7 @@ pub struct Agent {
 }
 
 const COLUMNS: &str = "id, name, schema_name, serving_release, serving_generation,
-  coalesce((SELECT o.created_at FROM rollouts o WHERE o.id = serving_generation) < secrets_changed_at, false) AS serving_is_stale,
+  coalesce(serving_secrets_at < secrets_changed_at, false) AS serving_is_stale,
   CASE WHEN standby_until > now() THEN standby_generation END AS standby_generation, standby_release,
   extract(epoch FROM standby_until - now())::float8 AS standby_seconds, scale,
   destroyed_at IS NOT NULL AS destroyed";
@@ -81,15 +81,6 @@ impl Store {
         sqlx::query("UPDATE agents SET scale = $2 WHERE id = $1")
             .bind(agent)
             .bind(replicas)
-            .execute(self.pool())
-            .await?;
-        Ok(())
-    }
-
-    /// Gives the replicas on standby up: their secrets are not today's.
-    pub async fn end_standby(&self, agent: Uuid) -> Result<(), StoreError> {
-        sqlx::query("UPDATE agents SET standby_generation = NULL, standby_until = NULL WHERE id = $1")
-            .bind(agent)
             .execute(self.pool())
             .await?;
         Ok(())

@@ -1,6 +1,7 @@
 //! All SQL. One Postgres, one writer: the server. Control tables live in the schema `rapidclaw`, each
 //! agent's checkpoints in a schema of their own.
 
+mod absence;
 pub mod agents;
 pub mod checkpoints;
 pub mod databases;
@@ -52,29 +53,6 @@ pub enum StoreError {
     /// A rollout of the same agent is under way.
     #[error("a rollout of this agent is under way")]
     RolloutUnderWay,
-}
-
-impl StoreError {
-    /// Whether the database is away for a moment, so that the same may work soon.
-    pub fn is_passing(&self) -> bool {
-        let (Self::Sql(error) | Self::Checkpoints(checkpoints::CheckpointError::Database { source: error, .. })) = self
-        else {
-            return false;
-        };
-        is_passing(error)
-    }
-}
-
-/// Whether an error says that the database is away for a moment.
-fn is_passing(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_) => true,
-        // Class 57: shut down, starting up. 40: serialisation, deadlock.
-        sqlx::Error::Database(error) => {
-            error.code().is_some_and(|code| code.starts_with("57") || code.starts_with("40"))
-        }
-        _ => false,
-    }
 }
 
 /// The store: a small fixed pool of connections. Clones share it.

@@ -108,7 +108,8 @@ impl Store {
     }
 
     /// Ends a rollout well: the release serves and the rollout has succeeded, in one step. Says whether it
-    /// was still under way: one that was cancelled changes nothing.
+    /// was still under way with this generation: one that was cancelled, or that newer secrets have made
+    /// begin anew, changes nothing.
     pub async fn finish_rollout(
         &self,
         rollout: &Rollout,
@@ -118,10 +119,11 @@ impl Store {
         let mut transaction = self.pool().begin().await?;
         let done = sqlx::query(
             "UPDATE rollouts SET state = 'succeeded', ended_at = now(), phases = phases || $2
-             WHERE id = $1 AND state = 'running'",
+             WHERE id = $1 AND state = 'running' AND generation = $3",
         )
         .bind(rollout.id)
         .bind(Json([ended]))
+        .bind(rollout.generation)
         .execute(&mut *transaction)
         .await?;
         if done.rows_affected() == 0 {
@@ -131,8 +133,9 @@ impl Store {
         // other secrets than today's.
         sqlx::query(
             "UPDATE agents SET serving_release = $2, serving_generation = $3,
-               standby_generation = CASE WHEN serving_release <> $2 AND secrets_changed_at <=
-                 (SELECT o.created_at FROM rollouts o WHERE o.id = serving_generation) THEN serving_generation END,
+               serving_secrets_at = (SELECT secrets_at FROM rollouts WHERE id = $5),
+               standby_generation = CASE WHEN serving_release <> $2 AND secrets_changed_at <= serving_secrets_at
+                 THEN serving_generation END,
                standby_release = serving_release, standby_until = now() + make_interval(secs => $4)
              WHERE id = $1",
         )
@@ -140,6 +143,7 @@ impl Store {
         .bind(rollout.release_id)
         .bind(rollout.generation)
         .bind(standby_seconds)
+        .bind(rollout.id)
         .execute(&mut *transaction)
         .await?;
         transaction.commit().await?;
@@ -206,6 +210,23 @@ impl Store {
             failure: row.failure.map(|failure| failure.0),
         }))
     }
+}
+
+/// Makes the rollout under way that replaces replicas of what serves begin anew, as generation `anew`:
+/// those that it has made so far have read yesterday's secrets. Without `anew` it is left alone. Nothing
+/// when there is none.
+pub(super) async fn begin_replacement_anew(
+    connection: &mut PgConnection,
+    agent: Uuid,
+    release: Uuid,
+    anew: Option<Uuid>,
+) -> Result<Option<Rollout>, StoreError> {
+    let sql = "UPDATE rollouts SET generation = coalesce($3, generation),
+                 secrets_at = CASE WHEN $3 IS NULL THEN secrets_at ELSE now() END
+               WHERE agent_id = $1 AND release_id = $2 AND state = 'running'
+                 AND $2 = (SELECT serving_release FROM agents WHERE id = $1)
+               RETURNING id, agent_id, release_id, from_release_id, generation, phase";
+    Ok(sqlx::query_as(sql).bind(agent).bind(release).bind(anew).fetch_optional(connection).await?)
 }
 
 pub(super) async fn insert(

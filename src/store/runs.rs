@@ -61,7 +61,8 @@ pub struct Place {
 pub enum Acceptance {
     /// It is in the table.
     Accepted(Accepted),
-    /// A run with the same idempotency key was there before: this one.
+    /// A run with the same idempotency key was there before: this one. With the id of the new run: it is
+    /// in the table already.
     Repeated(Uuid),
 }
 
@@ -188,6 +189,8 @@ impl Store {
                 // Another run of the thread began in the same moment; now it is there to be seen. It may
                 // have ended and yet another begun since, so once more may not be enough.
                 Err(error) if violates(&error, "runs_one_on_a_thread") && tries < MOST_TRIES => tries += 1,
+                // It was offered before, and taken.
+                Err(error) if violates(&error, "runs_pkey") => return Ok(Acceptance::Repeated(new.id)),
                 accepted => break accepted?,
             }
         };

@@ -3,10 +3,12 @@
 use super::rollouts::{self, NewRollout, Rollout};
 use super::{Store, StoreError};
 use crate::api::control::SecretView;
+use crate::base::ids;
+use sqlx::FromRow;
 use uuid::Uuid;
 
 /// One secret as it is stored.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, FromRow)]
 pub struct SealedSecret {
     /// Its name.
     pub name: String,
@@ -14,33 +16,63 @@ pub struct SealedSecret {
     pub sealed: Vec<u8>,
     /// Keyed digest of the value: equal values, equal digests.
     pub mac: Vec<u8>,
+    /// Whether it was set by hand, and not by a deploy. Only read.
+    pub by_hand: bool,
+}
+
+/// What a deploy did to the agent's secrets.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeployedSecrets {
+    /// Whether any value is not what it was.
+    pub changed: bool,
+    /// Names that an earlier deploy brought, and this one did not.
+    pub forgotten: Vec<String>,
+    /// Names that were set by hand and stay as they are.
+    pub kept: Vec<String>,
+    /// Names that were set by hand to another value than the one that was deployed now.
+    pub overwritten: Vec<String>,
+}
+
+/// What becomes of the secrets that were there before: name, digest, whether set by hand.
+fn compare(before: &[(String, Vec<u8>, bool)], deployed: &[SealedSecret]) -> DeployedSecrets {
+    let mut done = DeployedSecrets::default();
+    let mut same = 0;
+    for (name, mac, by_hand) in before {
+        match deployed.iter().find(|one| one.name == *name) {
+            Some(one) if one.mac == *mac => same += 1,
+            Some(_) if *by_hand => done.overwritten.push(name.clone()),
+            Some(_) => {}
+            None if *by_hand => done.kept.push(name.clone()),
+            None => done.forgotten.push(name.clone()),
+        }
+    }
+    done.changed = same < deployed.len() || !done.forgotten.is_empty();
+    done
 }
 
 impl Store {
-    /// Makes these the agent's secrets, all of them. Says whether anything changed.
-    pub async fn replace_secrets(&self, agent: Uuid, secrets: &[SealedSecret]) -> Result<bool, StoreError> {
+    /// Makes these the agent's secrets: what an earlier deploy brought and this one does not is forgotten,
+    /// what was set by hand and is not among them stays.
+    pub async fn deploy_secrets(&self, agent: Uuid, secrets: &[SealedSecret]) -> Result<DeployedSecrets, StoreError> {
         let mut transaction = self.pool().begin().await?;
         // One writer at a time: the agent's row is the lock.
         sqlx::query("SELECT 1 FROM agents WHERE id = $1 FOR UPDATE").bind(agent).execute(&mut *transaction).await?;
-        let before: Vec<(String, Vec<u8>)> =
-            sqlx::query_as("SELECT name, mac FROM secrets WHERE agent_id = $1 ORDER BY name COLLATE \"C\"")
+        let before: Vec<(String, Vec<u8>, bool)> =
+            sqlx::query_as("SELECT name, mac, by_hand FROM secrets WHERE agent_id = $1 ORDER BY name")
                 .bind(agent)
                 .fetch_all(&mut *transaction)
                 .await?;
-        let mut after: Vec<(&str, &[u8])> = secrets.iter().map(|one| (one.name.as_str(), one.mac.as_slice())).collect();
-        after.sort_unstable();
-        if before.iter().map(|(name, mac)| (name.as_str(), mac.as_slice())).eq(after) {
-            return Ok(false);
-        }
-        sqlx::query("DELETE FROM secrets WHERE agent_id = $1 AND name <> ALL($2)")
+        let done = compare(&before, secrets);
+        sqlx::query("DELETE FROM secrets WHERE agent_id = $1 AND name = ANY($2)")
             .bind(agent)
-            .bind(secrets.iter().map(|one| one.name.as_str()).collect::<Vec<_>>())
+            .bind(&done.forgotten)
             .execute(&mut *transaction)
             .await?;
         sqlx::query(
             "INSERT INTO secrets (agent_id, name, sealed, mac) SELECT $1, * FROM UNNEST($2::text[], $3::bytea[], $4::bytea[])
-             ON CONFLICT (agent_id, name) DO UPDATE SET sealed = EXCLUDED.sealed, mac = EXCLUDED.mac, updated_at = now()
-             WHERE secrets.mac <> EXCLUDED.mac",
+             ON CONFLICT (agent_id, name) DO UPDATE SET sealed = EXCLUDED.sealed, mac = EXCLUDED.mac, by_hand = false,
+               updated_at = CASE WHEN secrets.mac = EXCLUDED.mac THEN secrets.updated_at ELSE now() END
+             WHERE secrets.mac <> EXCLUDED.mac OR secrets.by_hand",
         )
         .bind(agent)
         .bind(secrets.iter().map(|one| one.name.as_str()).collect::<Vec<_>>())
@@ -48,12 +80,18 @@ impl Store {
         .bind(secrets.iter().map(|one| one.mac.as_slice()).collect::<Vec<_>>())
         .execute(&mut *transaction)
         .await?;
-        sqlx::query("UPDATE agents SET secrets_changed_at = now() WHERE id = $1")
+        if done.changed {
+            // Replicas on standby have read yesterday's.
+            sqlx::query(
+                "UPDATE agents SET secrets_changed_at = now(), standby_generation = NULL, standby_until = NULL
+                 WHERE id = $1",
+            )
             .bind(agent)
             .execute(&mut *transaction)
             .await?;
+        }
         transaction.commit().await?;
-        Ok(true)
+        Ok(done)
     }
 
     /// Names of secrets that changed since a release was made.
@@ -70,12 +108,8 @@ impl Store {
 
     /// The agent's secrets, by name.
     pub async fn list_secrets(&self, agent: Uuid) -> Result<Vec<SealedSecret>, StoreError> {
-        let rows: Vec<(String, Vec<u8>, Vec<u8>)> =
-            sqlx::query_as("SELECT name, sealed, mac FROM secrets WHERE agent_id = $1 ORDER BY name")
-                .bind(agent)
-                .fetch_all(self.pool())
-                .await?;
-        Ok(rows.into_iter().map(|(name, sealed, mac)| SealedSecret { name, sealed, mac }).collect())
+        let sql = "SELECT name, sealed, mac, by_hand FROM secrets WHERE agent_id = $1 ORDER BY name";
+        Ok(sqlx::query_as(sql).bind(agent).fetch_all(self.pool()).await?)
     }
 }
 
@@ -94,7 +128,7 @@ pub struct SecretChange<'a> {
 
 impl Store {
     /// Changes some of the agent's secrets and begins the rollout that brings them to the replicas, both
-    /// or neither. Says which names changed.
+    /// or neither. One under way that brings earlier ones begins anew. Says which names changed.
     pub async fn change_secrets(
         &self,
         agent: Uuid,
@@ -107,9 +141,9 @@ impl Store {
             "WITH gone AS (
                DELETE FROM secrets WHERE agent_id = $1 AND name = ANY($5) AND name <> ALL($2) RETURNING name
              ), put AS (
-               INSERT INTO secrets (agent_id, name, sealed, mac)
-               SELECT $1, * FROM UNNEST($2::text[], $3::bytea[], $4::bytea[])
-               ON CONFLICT (agent_id, name) DO UPDATE SET sealed = EXCLUDED.sealed, mac = EXCLUDED.mac, updated_at = now()
+               INSERT INTO secrets (agent_id, name, sealed, mac, by_hand)
+               SELECT $1, *, true FROM UNNEST($2::text[], $3::bytea[], $4::bytea[])
+               ON CONFLICT (agent_id, name) DO UPDATE SET sealed = EXCLUDED.sealed, mac = EXCLUDED.mac, by_hand = true, updated_at = now()
                WHERE secrets.mac <> EXCLUDED.mac RETURNING name
              )
              SELECT name FROM gone UNION ALL SELECT name FROM put ORDER BY 1",
@@ -133,7 +167,13 @@ impl Store {
             .await?;
         }
         let rollout = match change.replace.filter(|_| change.stale || !changed.is_empty()) {
-            Some(release) => Some(rollouts::insert(&mut transaction, agent, release, NewRollout::default()).await?),
+            Some(release) => {
+                let anew = (!changed.is_empty()).then(ids::new_id);
+                match rollouts::begin_replacement_anew(&mut transaction, agent, release, anew).await? {
+                    None => Some(rollouts::insert(&mut transaction, agent, release, NewRollout::default()).await?),
+                    under_way => under_way,
+                }
+            }
             None => None,
         };
         transaction.commit().await?;
@@ -142,14 +182,14 @@ impl Store {
 
     /// Names of the agent's secrets, and when they changed.
     pub async fn view_secrets(&self, agent: Uuid) -> Result<Vec<SecretView>, StoreError> {
-        let rows: Vec<(String, String)> = sqlx::query_as(
-            r#"SELECT name, to_char(updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+        let rows: Vec<(String, String, bool)> = sqlx::query_as(
+            r#"SELECT name, to_char(updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), by_hand
                FROM secrets WHERE agent_id = $1 ORDER BY name"#,
         )
         .bind(agent)
         .fetch_all(self.pool())
         .await?;
-        Ok(rows.into_iter().map(|(name, updated_at)| SecretView { name, updated_at }).collect())
+        Ok(rows.into_iter().map(|(name, updated_at, by_hand)| SecretView { name, updated_at, by_hand }).collect())
     }
 }
 
@@ -161,7 +201,7 @@ mod tests {
     use crate::store::testing::{agent, release, serving};
 
     fn sealed(name: &str, value: &str) -> SealedSecret {
-        SealedSecret { name: name.into(), sealed: value.into(), mac: value.into() }
+        SealedSecret { name: name.into(), sealed: value.into(), mac: value.into(), by_hand: false }
     }
 
     #[tokio::test]
@@ -198,6 +238,72 @@ mod tests {
         let names: Vec<String> =
             store.view_secrets(agent.id).await.unwrap().into_iter().map(|secret| secret.name).collect();
         assert_eq!(names, ["B", "C"]);
+    }
+
+    #[tokio::test]
+    async fn a_second_change_makes_the_rollout_of_the_first_begin_anew() {
+        let database = TestDatabase::new().await;
+        let store = Store::open(database.options()).await.unwrap();
+        let agent = agent(&store, "a").await;
+        let release = release(&store, agent.id).await;
+        serving(&store, agent.id).await;
+        let set = [sealed("A", "1")];
+        let change = SecretChange { set: &set, unset: &[], replace: Some(release.id), stale: false };
+        let first = store.change_secrets(agent.id, change).await.unwrap().1.unwrap();
+        let now = store.running_rollout(agent.id).await.unwrap().unwrap();
+
+        // The same once more: what is under way brings it already.
+        let (changed, same) = store.change_secrets(agent.id, SecretChange { stale: true, ..change }).await.unwrap();
+        assert!(changed.is_empty());
+        assert_eq!((same.as_ref().unwrap().id, same.unwrap().generation), (first.id, first.generation));
+
+        let set = [sealed("A", "2")];
+        let again = SecretChange { set: &set, stale: true, ..change };
+        let second = store.change_secrets(agent.id, again).await.unwrap().1.unwrap();
+        assert_eq!((second.id, second.release_id), (first.id, release.id));
+        assert_ne!(second.generation, first.generation);
+        // What was ready with the first change does not end it.
+        let ended = crate::api::control::PhaseTime { phase: crate::release::state::Phase::Switch, seconds: 0.1 };
+        assert!(!store.finish_rollout(&now, &ended, 1.0).await.unwrap());
+        assert!(store.find_agent("a").await.unwrap().unwrap().serving_is_stale);
+        serving(&store, agent.id).await;
+        let agent = store.find_agent("a").await.unwrap().unwrap();
+        assert!(!agent.serving_is_stale);
+        assert_eq!(agent.serving_generation, Some(second.generation));
+    }
+
+    #[tokio::test]
+    async fn a_deploy_leaves_what_was_set_by_hand_unless_it_names_it() {
+        let database = TestDatabase::new().await;
+        let store = Store::open(database.options()).await.unwrap();
+        let agent = agent(&store, "a").await;
+        let names = async || -> Vec<(String, bool)> {
+            store.view_secrets(agent.id).await.unwrap().into_iter().map(|one| (one.name, one.by_hand)).collect()
+        };
+        let done = store.deploy_secrets(agent.id, &[sealed("A", "1"), sealed("B", "1")]).await.unwrap();
+        assert_eq!(done, DeployedSecrets { changed: true, ..DeployedSecrets::default() });
+        let by_hand = [sealed("B", "2"), sealed("C", "2")];
+        let change = SecretChange { set: &by_hand, unset: &[], replace: None, stale: false };
+        store.change_secrets(agent.id, change).await.unwrap();
+        assert_eq!(names().await, [("A".into(), false), ("B".into(), true), ("C".into(), true)]);
+
+        let done = store.deploy_secrets(agent.id, &[sealed("B", "1")]).await.unwrap();
+        let wanted = DeployedSecrets {
+            changed: true,
+            forgotten: vec!["A".into()],
+            kept: vec!["C".into()],
+            overwritten: vec!["B".into()],
+        };
+        assert_eq!(done, wanted);
+        assert_eq!(names().await, [("B".into(), false), ("C".into(), true)]);
+        // What is deployed with the value that it has is deployed from now on, and that is no change.
+        let before = store.view_secrets(agent.id).await.unwrap();
+        let done = store.deploy_secrets(agent.id, &[sealed("B", "1"), sealed("C", "2")]).await.unwrap();
+        assert_eq!(done, DeployedSecrets::default());
+        assert_eq!(names().await, [("B".into(), false), ("C".into(), false)]);
+        assert_eq!(store.view_secrets(agent.id).await.unwrap()[1].updated_at, before[1].updated_at);
+        assert!(store.deploy_secrets(agent.id, &[]).await.unwrap().changed);
+        assert!(names().await.is_empty());
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod absence;
 mod fences;
 mod limits;
 mod losses;

@@ -9,6 +9,7 @@
 
 mod authority;
 mod outside;
+mod terminal;
 
 pub use authority::Authority;
 pub use outside::*;
@@ -20,6 +21,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+#[allow(unused_imports, reason = "not each test file has one")]
+pub use terminal::Terminal;
 
 /// What scripts/base-image.sh makes.
 pub const BASE: &str = "rapidclaw-base:3.13";

@@ -56,7 +56,11 @@ pub struct RunRow {
 impl World {
     /// An empty agent: no replica serves it yet.
     pub async fn new() -> Self {
-        let database = TestDatabase::new().await;
+        Self::on(TestDatabase::new().await).await
+    }
+
+    /// The same on a database of the caller's.
+    pub async fn on(database: TestDatabase) -> Self {
         let store = Store::open(database.options()).await.unwrap();
         let agent = store.ensure_agent("agent").await.unwrap();
         let new = NewRelease {

@@ -1,7 +1,7 @@
 //! `secrets set|list|unset|import`. No value is ever an argument, and none is ever shown.
 
 use super::watch;
-use crate::api::control::{SecretMap, SecretsRequest, SecretsResponse};
+use crate::api::control::{SecretMap, SecretView, SecretsRequest, SecretsResponse};
 use crate::base::secret::SecretString;
 use crate::cli::args::{Global, SecretsCommand, WaitArgs};
 use crate::cli::exit::{Exit, Failure};
@@ -51,14 +51,23 @@ async fn list(client: &Client, agent: &str, printer: &Printer) -> Result<Exit, F
     let secrets = client.secrets(agent).await?;
     match printer.format() {
         Format::Json => printer.json(&secrets),
-        Format::Line => secrets.iter().for_each(|one| printer.line(format!("{} {}", one.name, one.updated_at))),
+        Format::Line => {
+            for one in &secrets {
+                printer.line(format!("{} {} {}", one.name, one.updated_at, origin(one)));
+            }
+        }
         Format::Table if secrets.is_empty() => printer.note(format!("{agent} has no secrets")),
         Format::Table => {
-            let rows = secrets.into_iter().map(|one| [one.name, one.updated_at]);
-            printer.line(table(["NAME", "CHANGED"], rows));
+            let rows = secrets.iter().map(|one| [one.name.clone(), one.updated_at.clone(), origin(one).to_owned()]);
+            printer.line(table(["NAME", "CHANGED", "FROM"], rows));
         }
     }
     Ok(Exit::Done)
+}
+
+/// Whether a deploy would forget it.
+fn origin(one: &SecretView) -> &'static str {
+    if one.by_hand { "hand" } else { "deploy" }
 }
 
 /// From a prompt on a terminal, else from stdin, whose last line's end is not part of it.

@@ -221,6 +221,7 @@ async fn list(docker: &Docker, server: Uuid) -> Result<Vec<KnownReplica>, Runtim
             Some(KnownReplica {
                 id: labels.get(label::REPLICA)?.parse().ok()?,
                 agent: labels.get(label::AGENT)?.clone(),
+                release: labels.get(label::RELEASE)?.parse().ok()?,
                 rollout: labels.get(label::ROLLOUT)?.parse().ok()?,
                 stage: match one.state? {
                     ContainerSummaryStateEnum::CREATED => Stage::Made,

@@ -135,20 +135,21 @@ async fn secrets_are_replaced_as_a_whole_and_only_when_a_value_changed() {
     let world = World::new().await;
     let (store, agent) = (&world.store, world.agent.id);
     // Sealed anew each time: only the digest tells whether a value is the same.
-    let secret =
-        |name: &str, sealed: u8, mac: u8| SealedSecret { name: name.into(), sealed: vec![sealed], mac: vec![mac] };
+    let secret = |name: &str, sealed: u8, mac: u8| SealedSecret {
+        name: name.into(),
+        sealed: vec![sealed],
+        mac: vec![mac],
+        by_hand: false,
+    };
     // Names whose order differs between languages and bytes.
-    assert!(
-        store.replace_secrets(agent, &[secret("b", 1, 1), secret("A_KEY", 2, 2), secret("a", 3, 3)]).await.unwrap()
-    );
-    assert!(
-        !store.replace_secrets(agent, &[secret("a", 9, 3), secret("b", 9, 1), secret("A_KEY", 9, 2)]).await.unwrap()
-    );
+    let deploy = async |secrets: &[SealedSecret]| store.deploy_secrets(agent, secrets).await.unwrap().changed;
+    assert!(deploy(&[secret("b", 1, 1), secret("A_KEY", 2, 2), secret("a", 3, 3)]).await);
+    assert!(!deploy(&[secret("a", 9, 3), secret("b", 9, 1), secret("A_KEY", 9, 2)]).await);
     assert_eq!(store.list_secrets(agent).await.unwrap().len(), 3);
-    assert!(store.replace_secrets(agent, &[secret("a", 4, 4)]).await.unwrap());
+    assert!(deploy(&[secret("a", 4, 4)]).await);
     let listed = store.list_secrets(agent).await.unwrap();
     assert_eq!((listed.len(), listed[0].sealed.as_slice()), (1, [4].as_slice()));
-    assert!(store.replace_secrets(agent, &[]).await.unwrap());
+    assert!(deploy(&[]).await);
 }
 
 #[tokio::test]

@@ -147,3 +147,30 @@ async fn a_key_finds_its_run_and_belongs_to_one_agent() {
     let other = World { agent: world.store.ensure_agent("other").await.unwrap(), ..world };
     assert!(matches!(other.offer("t", None, Some("key")).await.1, Acceptance::Accepted(_)));
 }
+
+#[tokio::test]
+async fn a_run_that_is_offered_again_after_it_was_taken_is_there_once() {
+    let world = World::new().await;
+    let request = RunRequest::Chat { message: "hello".into(), full: false };
+    let new = NewRun {
+        id: ids::new_id(),
+        agent: world.agent.id,
+        release: world.release.id,
+        thread: ids::thread_id("t"),
+        given: "t",
+        graph: "agent",
+        request: &request,
+        metadata: &json!({ "user_id": "ann" }),
+        idempotency_key: None,
+    };
+    let taken = world.store.accept_run(&new, Some(world.place)).await.unwrap();
+    assert!(matches!(taken, Acceptance::Accepted(Accepted { running: true, .. })), "{taken:?}");
+    // The answer was lost with the connection: with and without a key it is found to be there.
+    assert_eq!(world.store.accept_run(&new, Some(world.place)).await.unwrap(), Acceptance::Repeated(new.id));
+    assert_eq!(world.store.accept_run(&new, None).await.unwrap(), Acceptance::Repeated(new.id));
+    let keyed = NewRun { id: ids::new_id(), idempotency_key: Some("k"), thread: ids::thread_id("u"), ..new };
+    world.store.accept_run(&keyed, Some(world.place)).await.unwrap();
+    assert_eq!(world.store.accept_run(&keyed, Some(world.place)).await.unwrap(), Acceptance::Repeated(keyed.id));
+    let runs: i64 = sqlx::query_scalar("SELECT count(*) FROM runs").fetch_one(world.store.pool()).await.unwrap();
+    assert_eq!(runs, 2);
+}

@@ -1,0 +1,25 @@
+//! What this machine has left.
+
+/// Bytes of memory that programs can still have (`MemAvailable` of proc(5)); nothing where the system does
+/// not say.
+pub async fn available_memory() -> Option<u64> {
+    parse(&tokio::fs::read_to_string("/proc/meminfo").await.ok()?)
+}
+
+fn parse(meminfo: &str) -> Option<u64> {
+    let value = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_of_the_kernel_is_read() {
+        let text = "MemTotal:       24682704 kB\nMemFree:         1000 kB\nMemAvailable:   23384200 kB\n";
+        assert_eq!(parse(text), Some(23_384_200 * 1024));
+        assert_eq!(parse("MemTotal: 1 kB\n"), None);
+        assert_eq!(parse("MemAvailable: many kB\n"), None);
+    }
+}

@@ -1,0 +1,211 @@
+//! A rollout from its first replica to the switch: watched, judged, recorded.
+
+use super::{LOOK_EVERY, Reconciler, STANDBY};
+use crate::api::control::PhaseTime;
+use crate::base::secret::SecretString;
+use crate::control::ControlError;
+use crate::control::evidence::Fault;
+use crate::control::fleet::{Member, MemberState};
+use crate::release::state::{Phase, replicas};
+use crate::store::rollouts::Rollout;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+use uuid::Uuid;
+
+/// Where the rollout under way stands.
+pub(super) struct Progress {
+    pub(super) rollout: Uuid,
+    pub(super) generation: Uuid,
+    /// How many of its replicas were said to be ready.
+    pub(super) ready: usize,
+    /// Whether it was said that memory is waited for.
+    pub(super) said_memory: bool,
+    pub(super) phase: Phase,
+    pub(super) since: Instant,
+    pub(super) started: Instant,
+}
+
+impl Reconciler {
+    /// Drives the rollout under way. Says whether to look anew at once: it has ended, or entered a phase.
+    pub(super) async fn drive(&mut self, rollout: &Rollout) -> Result<bool, ControlError> {
+        let loaded = self.load(rollout.release_id).await?;
+        let version = loaded.release.version;
+        let replaces = self.agent.serving_release == Some(rollout.release_id);
+        self.begin(rollout, loaded.settings.wanted(self.agent.scale), replaces).await?;
+        let wanted = loaded.settings.wanted(self.agent.scale) as usize;
+        self.members.iter_mut().for_each(|one| one.was_ready |= one.ready().is_some());
+        let green: Vec<&Member> = self.members.iter().filter(|one| one.generation == rollout.generation).collect();
+        let started = self.progress.as_ref().map_or_else(Instant::now, |progress| progress.started);
+        // One that was on standby before has served: when it dies another takes its place. So it is with
+        // those that the engine took along, and with those that have served beside what they replace.
+        let fault = green
+            .iter()
+            .filter(|one| one.since >= started && !one.ended_with_engine() && !(replaces && one.was_ready))
+            .find_map(|one| match one.now() {
+                MemberState::Over(fault) => Some((one.id, fault)),
+                _ => None,
+            });
+        let green: Vec<&Member> = green.into_iter().filter(|one| one.is_alive()).collect();
+        let ready = green.iter().filter(|one| one.ready().is_some()).count();
+        let limit = loaded.settings.ready_timeout;
+        let late = || {
+            let late = if replaces {
+                // Each has its own time: the last one starts when all others are ready.
+                green.iter().find(|one| self.unready_for(one).is_some_and(|time| time >= limit))
+            } else {
+                green.iter().find(|one| one.ready().is_none())
+            };
+            let is_late = if replaces { late.is_some() } else { ready < wanted && started.elapsed() >= limit };
+            is_late.then(|| (late.map_or(Uuid::nil(), |one| one.id), Fault::NotReady(limit)))
+        };
+        if let Some((id, fault)) = fault.or_else(late) {
+            self.fail(rollout, id, &fault).await?;
+            return Ok(true);
+        }
+        let all_started = green.len() == wanted && green.iter().all(|one| !matches!(one.now(), MemberState::Starting));
+        if replaces {
+            self.tell_turnover(rollout.id, ready, wanted).await?;
+        }
+        // Who enters a phase looks again: what is ready may have died meanwhile.
+        if all_started && self.enter(rollout.id, Phase::Ready).await? {
+            return Ok(true);
+        }
+        if !all_started || ready < wanted {
+            return Ok(false);
+        }
+        if self.enter(rollout.id, Phase::Switch).await? {
+            return Ok(true);
+        }
+        let describe = self.members.iter().filter(|one| one.generation == rollout.generation).find_map(Member::ready);
+        if let Some(text) = describe.as_ref().and_then(|(_, describe)| std::str::from_utf8(describe).ok()) {
+            self.control.store().set_describe(rollout.release_id, text).await?;
+        }
+        for note in describe.map(|(_, describe)| notes_of(&describe)).unwrap_or_default() {
+            self.event(rollout.id, Phase::Switch, &note).await?;
+        }
+        let spent = self.progress.as_ref().map(|progress| progress.since.elapsed().as_secs_f64()).unwrap_or_default();
+        // Remembered first: a server that is killed now goes on with the new release.
+        let ended = PhaseTime { phase: Phase::Switch, seconds: spent };
+        if !self.control.store().finish_rollout(rollout, &ended, STANDBY.as_secs_f64()).await? {
+            // It was cancelled in the last moment.
+            return Ok(true);
+        }
+        self.progress = None;
+        self.agent.serving_release = Some(rollout.release_id);
+        self.agent.serving_generation = Some(rollout.generation);
+        self.members.iter_mut().for_each(|one| one.draining = false);
+        self.crashes = 0;
+        self.tell().await?;
+        self.control.rollout_changed();
+        tracing::info!(agent = self.agent.name, version, "a release serves");
+        Ok(true)
+    }
+
+    /// Begins to drive a rollout, or once more when newer secrets have given it another generation.
+    async fn begin(&mut self, rollout: &Rollout, wanted: u32, replaces: bool) -> Result<(), ControlError> {
+        let known = self.progress.as_ref().filter(|progress| progress.rollout == rollout.id);
+        if known.is_some_and(|progress| progress.generation == rollout.generation) {
+            return Ok(());
+        }
+        let there = self.members.iter().filter(|one| one.generation == rollout.generation && one.is_alive()).count();
+        let message = match (known.is_some(), replaces) {
+            (true, _) => "the secrets have changed once more: beginning anew".to_owned(),
+            (false, true) => replacing(wanted, count(there)),
+            (false, false) => begins(rollout, wanted, count(there)),
+        };
+        let now = Instant::now();
+        let progress = Progress {
+            rollout: rollout.id,
+            generation: rollout.generation,
+            ready: 0,
+            said_memory: false,
+            phase: known.map_or(rollout.phase, |progress| progress.phase),
+            since: known.map_or(now, |progress| progress.since),
+            started: now,
+        };
+        self.event(rollout.id, rollout.phase, &message).await?;
+        self.progress = Some(progress);
+        self.not_before = None;
+        Ok(())
+    }
+
+    /// Enters a phase. Says whether that is news.
+    async fn enter(&mut self, rollout: Uuid, phase: Phase) -> Result<bool, ControlError> {
+        // A server that goes on where another was killed may find itself behind what that one has seen.
+        let Some(progress) = self.progress.as_mut().filter(|progress| progress.phase < phase) else {
+            return Ok(false);
+        };
+        let ended = PhaseTime { phase: progress.phase, seconds: progress.since.elapsed().as_secs_f64() };
+        self.control.store().set_phase(rollout, phase, Some(&ended)).await?;
+        progress.phase = phase;
+        progress.since = Instant::now();
+        self.control.rollout_changed();
+        Ok(true)
+    }
+
+    pub(super) async fn event(&self, rollout: Uuid, phase: Phase, message: &str) -> Result<(), ControlError> {
+        self.control.store().add_rollout_event(rollout, phase, message).await?;
+        self.control.rollout_changed();
+        Ok(())
+    }
+
+    async fn fail(&mut self, rollout: &Rollout, replica: Uuid, fault: &Fault) -> Result<(), ControlError> {
+        let secrets: BTreeMap<String, SecretString> = self.control.blotted(&self.agent).await?;
+        let failure = self.control.failure(replica, fault, &secrets).await;
+        tracing::warn!(agent = self.agent.name, code = failure.code, message = failure.message, "a rollout failed");
+        self.progress = None;
+        self.control.store().fail_rollout(rollout.id, &failure).await?;
+        self.control.rollout_changed();
+        Ok(())
+    }
+
+    /// When the rollout's time is up, or that of one of its replicas.
+    pub(super) async fn deadline(&mut self, rollout: Option<&Rollout>) -> Result<Duration, ControlError> {
+        let Some(rollout) = rollout else { return Ok(LOOK_EVERY) };
+        let limit = self.load(rollout.release_id).await?.settings.ready_timeout;
+        let awaited = if self.target == Some(rollout.generation) {
+            let green = self.members.iter().filter(|one| one.generation == rollout.generation);
+            green.filter_map(|one| self.unready_for(one)).max()
+        } else {
+            self.progress.as_ref().map(|progress| progress.started.elapsed())
+        };
+        Ok(awaited.map_or(LOOK_EVERY, |time| limit.saturating_sub(time) + Duration::from_millis(1)))
+    }
+
+    /// How long a replica of the rollout under way is awaited; nothing when it is ready.
+    fn unready_for(&self, member: &Member) -> Option<Duration> {
+        let started = self.progress.as_ref()?.started;
+        member.ready().is_none().then(|| member.since.max(started).elapsed())
+    }
+}
+
+fn count(members: usize) -> u32 {
+    u32::try_from(members).unwrap_or(u32::MAX)
+}
+
+/// The first line of a rollout's record, or the one of a server that goes on with it.
+fn begins(rollout: &Rollout, wanted: u32, there: u32) -> String {
+    let is_standby = rollout.generation != rollout.id;
+    match (wanted.saturating_sub(there), there) {
+        (0, _) if is_standby => format!("{} on standby", replicas(wanted)),
+        (0, _) => format!("going on with {}", replicas(wanted)),
+        (missing, 0) => format!("starting {}", replicas(missing)),
+        (missing, there) => format!("starting {} beside {}", replicas(missing), replicas(there)),
+    }
+}
+
+/// The same of one that replaces replicas of the release that serves.
+fn replacing(wanted: u32, there: u32) -> String {
+    match wanted.saturating_sub(there) {
+        0 => format!("going on with {}", replicas(wanted)),
+        1 => "replacing 1 replica".to_owned(),
+        missing => format!("replacing {}, one after the other", replicas(missing)),
+    }
+}
+
+/// The lines that the runner has for whoever deploys.
+fn notes_of(describe: &[u8]) -> Vec<String> {
+    let describe: serde_json::Value = serde_json::from_slice(describe).unwrap_or_default();
+    let notes = describe["notes"].as_array().cloned().unwrap_or_default();
+    notes.iter().filter_map(|note| note.as_str().map(str::to_owned)).collect()
+}

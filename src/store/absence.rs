@@ -1,0 +1,82 @@
+//! Whether a failure says that Postgres is away for now, and what may have happened before it went.
+
+use super::StoreError;
+use super::checkpoints::CheckpointError;
+use std::io::ErrorKind;
+
+impl StoreError {
+    /// Whether the database is away, or could not do it just now: the same may succeed later.
+    pub fn is_passing(&self) -> bool {
+        self.sql().is_some_and(is_passing)
+    }
+
+    /// Whether the database went away after it was asked: nobody knows whether it was done.
+    pub fn leaves_open_whether_done(&self) -> bool {
+        match self.sql() {
+            // These come when a connection is made, before anything is asked.
+            Some(sqlx::Error::Io(error)) => !matches!(
+                error.kind(),
+                ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::PermissionDenied
+            ),
+            Some(sqlx::Error::Protocol(_)) => true,
+            Some(sqlx::Error::Database(error)) => {
+                error.code().is_some_and(|code| code.starts_with("08") || matches!(code.as_ref(), "57P01" | "57P02"))
+            }
+            _ => false,
+        }
+    }
+
+    fn sql(&self) -> Option<&sqlx::Error> {
+        match self {
+            Self::Sql(error) | Self::Checkpoints(CheckpointError::Database { source: error, .. }) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl CheckpointError {
+    /// As [`StoreError::is_passing`].
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Database { source, .. } if is_passing(source))
+    }
+}
+
+fn is_passing(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_) => true,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| is_passing_code(&code)),
+        _ => false,
+    }
+}
+
+/// Appendix A of Postgres' manual. Classes 08: the connection; 40: serialisation, deadlock; 53: no memory, no disk, no
+/// more connections; 57: shut down, starting up, out of time. Beside them: a lock that was not to be had in
+/// time, and a transaction that was ended because nothing happened in it (Postgres or we stood still).
+fn is_passing_code(code: &str) -> bool {
+    ["08", "40", "53", "57"].iter().any(|class| code.starts_with(class)) || matches!(code, "55P03" | "25P03")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    #[test]
+    fn what_passes_and_what_may_have_been_done() {
+        let io = |kind| StoreError::from(sqlx::Error::Io(io::Error::from(kind)));
+        for kind in [ErrorKind::ConnectionRefused, ErrorKind::NotFound] {
+            assert!(io(kind).is_passing() && !io(kind).leaves_open_whether_done(), "{kind:?}");
+        }
+        assert!(io(ErrorKind::UnexpectedEof).is_passing() && io(ErrorKind::UnexpectedEof).leaves_open_whether_done());
+        let timed_out = StoreError::from(sqlx::Error::PoolTimedOut);
+        assert!(timed_out.is_passing() && !timed_out.leaves_open_whether_done());
+        assert!(!StoreError::from(sqlx::Error::RowNotFound).is_passing());
+        assert!(!StoreError::RolloutUnderWay.is_passing());
+        for code in ["57P01", "57P03", "40P01", "08006", "53300", "55P03", "25P03"] {
+            assert!(is_passing_code(code), "{code}");
+        }
+        for code in ["23505", "22P05", "42P01"] {
+            assert!(!is_passing_code(code), "{code}");
+        }
+    }
+}
