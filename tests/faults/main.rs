@@ -18,6 +18,7 @@ use cell::{Phase, Work};
 use engine::Engine;
 use hold::{Database, Gates};
 use machine::{ECHO, Project, Said, Server, docker_said, need_docker, until};
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use world::{Expected, LOAD, START, WELL, World};
@@ -93,6 +94,40 @@ fn a_server_that_stays_away() {
     server.start_again();
     server.until_status(agent, "f-away v2 running 1 replica ");
     assert_eq!(server.turn(agent, &key, "t", "hi"), "hello 1: hi");
+}
+
+#[test]
+fn a_request_whose_answer_was_lost_finds_what_it_has_begun() {
+    // Given two releases, and the requests that a CLI sends again when their answer does not come,
+    need_docker();
+    let server = Server::start();
+    let agent = "f-again";
+    let project = Project::new(agent);
+    server.deploy(&project).ok();
+    project.write("agent.py", &format!("{ECHO}# two\n"));
+    server.deploy(&project).ok();
+    let token = std::fs::read_to_string(server.machine.data_dir().join("admin-token")).unwrap();
+    let authorization = format!("Bearer {}", token.trim());
+    let twice = |what: &str, body: &Value| {
+        let url = format!("{}/v1/agents/{agent}/{what}", server.url);
+        let ask = || machine::post(&url, &[("authorization", &authorization)], body).ok().body;
+        // The second meets the first's rollout under way, or ended.
+        [ask(), ask()]
+    };
+    let versions = || server.rapidclaw(&["releases", agent, "--json"]).ok().json().as_array().unwrap().len();
+    // when each is sent twice, then it is done once, and both are told the same.
+    let [one, two] = twice("rollbacks", &json!({ "rollout": uuid::Uuid::now_v7() }));
+    assert_eq!((&one, &one["version"]), (&two, &json!(3)));
+    server.until_status(agent, "f-again v3 running 1 replica ");
+    let image = server.rapidclaw(&["status", "--json"]).ok().json()[0]["image"].clone();
+    let manifest: Value =
+        serde_json::from_slice(&std::fs::read(project.path().join("langgraph.json")).unwrap()).unwrap();
+    let deploy = json!({ "manifest": manifest, "folder": "f", "image": image, "inputs_digest": "sha256:other",
+        "secrets": { "GREETING": "hello" }, "rollout": uuid::Uuid::now_v7() });
+    let [one, two] = twice("deploys", &deploy);
+    assert_eq!((&one["version"], &one["rollout"]), (&two["version"], &two["rollout"]));
+    server.until_status(agent, "f-again v4 running 1 replica ");
+    assert_eq!(versions(), 4);
 }
 
 #[test]
