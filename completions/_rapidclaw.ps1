@@ -228,6 +228,8 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
             [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
             [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')
             [CompletionResult]::new('--no-cache', '--no-cache', [CompletionResultType]::ParameterName, 'Build even when nothing changed, every layer')
+            [CompletionResult]::new('--dry-run', '--dry-run', [CompletionResultType]::ParameterName, 'Print what a deploy would do, and do nothing')
+            [CompletionResult]::new('--exit-code', '--exit-code', [CompletionResultType]::ParameterName, 'With --dry-run: exit 8 when something would change')
             [CompletionResult]::new('--detach', '--detach', [CompletionResultType]::ParameterName, 'Do not wait for the switch')
             [CompletionResult]::new('--wait', '--wait', [CompletionResultType]::ParameterName, 'Wait for a rollout of the agent that is under way, then deploy')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON on stdout')

@@ -337,7 +337,7 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__deploy)
-            opts="-m -q -v -y -h --manifest --base-image --no-cache --env-file --detach --timeout --wait --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
+            opts="-m -q -v -y -h --manifest --base-image --no-cache --env-file --dry-run --exit-code --detach --timeout --wait --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

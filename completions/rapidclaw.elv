@@ -215,6 +215,8 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
             cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
             cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'
             cand --no-cache 'Build even when nothing changed, every layer'
+            cand --dry-run 'Print what a deploy would do, and do nothing'
+            cand --exit-code 'With --dry-run: exit 8 when something would change'
             cand --detach 'Do not wait for the switch'
             cand --wait 'Wait for a rollout of the agent that is under way, then deploy'
             cand --json 'Print JSON on stdout'

@@ -159,6 +159,8 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l server -d
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l no-cache -d 'Build even when nothing changed, every layer'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l dry-run -d 'Print what a deploy would do, and do nothing'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l exit-code -d 'With --dry-run: exit 8 when something would change'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l detach -d 'Do not wait for the switch'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l wait -d 'Wait for a rollout of the agent that is under way, then deploy'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l json -d 'Print JSON on stdout'

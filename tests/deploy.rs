@@ -83,6 +83,7 @@ fn the_example_goes_to_production() {
     assert!(line.starts_with("agent v1 running 3 replicas p95="), "{line}");
     assert!(!line.contains("p95=-") && line.ends_with(&format!(" ${per_turn:.5}/turn")), "{line}, not {per_turn}");
     let status = server.rapidclaw(&["status", "--json"]).ok().json();
+    let status = &status["agents"];
     let cost = status[0]["cost_per_turn"].as_f64().unwrap();
     assert!((cost - per_turn).abs() < 1e-9, "{cost}, not {per_turn}");
     assert_eq!(
@@ -319,7 +320,8 @@ fn only_its_own_keys_open_an_agent() {
     let (id, key) = (made["id"].as_str().unwrap(), made["key"].as_str().unwrap());
     server.chat("e2e-one", key, &body).ok();
     let listed = server.rapidclaw(&["keys", "list", "e2e-one", "--json"]).ok().hides(key).json();
-    let names: BTreeSet<&str> = listed.as_array().unwrap().iter().map(|key| key["name"].as_str().unwrap()).collect();
+    let names: BTreeSet<&str> =
+        listed["keys"].as_array().unwrap().iter().map(|key| key["name"].as_str().unwrap()).collect();
     assert_eq!(names, BTreeSet::from(["ci", "first deploy"]));
     server.rapidclaw(&["keys", "revoke", "e2e-two", id]).exits(1).says("no key");
     server.chat("e2e-one", key, &body).ok();

@@ -43,7 +43,7 @@ fn until_half_way(server: &Server) {
 fn names(server: &Server, agent: &str) -> Vec<(String, bool)> {
     let listed = server.rapidclaw(&["secrets", "list", agent, "--json"]).ok().json();
     let one = |one: &Value| (one["name"].as_str().unwrap().to_owned(), one["by_hand"].as_bool().unwrap());
-    listed.as_array().unwrap().iter().map(one).collect()
+    listed["secrets"].as_array().unwrap().iter().map(one).collect()
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn a_change_reaches_replicas_one_after_the_other_and_nobody_is_turned_away() {
             while !stop.load(Ordering::Relaxed) {
                 let count = server.containers_of(name).len();
                 let status = server.rapidclaw(&["status", name, "--json"]).ok().json();
-                let ready = status[0]["ready"].as_u64().unwrap();
+                let ready = status["agents"][0]["ready"].as_u64().unwrap();
                 if !(3..=4).contains(&ready) {
                     failed.lock().unwrap().push(format!("{ready} replicas are ready"));
                 }

@@ -129,6 +129,19 @@ pub struct DeployResponse {
     pub notes: Vec<String>,
 }
 
+/// Answer to `POST /v1/agents/NAME/deploys/plan`, which takes a [`DeployRequest`] and changes nothing.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DeployPlan {
+    /// What a deploy would lead to.
+    pub outcome: DeployOutcome,
+    /// The release that serves.
+    pub serving: Option<i32>,
+    /// What would be another, a line each.
+    pub changes: Vec<String>,
+    /// Lines for the user.
+    pub notes: Vec<String>,
+}
+
 /// `POST /v1/agents/NAME/rollbacks`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct RollbackRequest {

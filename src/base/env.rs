@@ -24,6 +24,16 @@ pub const DOCKER_HOST: &str = "DOCKER_HOST";
 pub const LOG: &str = "RAPIDCLAW_LOG";
 /// Set by CI systems: no colour, no progress bars.
 pub const CI: &str = "CI";
+/// A file that gets events and results as JSON, a line each, whatever stdout gets.
+pub const OUTPUT_FILE: &str = "RAPIDCLAW_OUTPUT_FILE";
+/// `true` in a step of GitHub Actions.
+pub const GITHUB_ACTIONS: &str = "GITHUB_ACTIONS";
+/// The checked-out repository there.
+pub const GITHUB_WORKSPACE: &str = "GITHUB_WORKSPACE";
+/// The file of a step's outputs there.
+pub const GITHUB_OUTPUT: &str = "GITHUB_OUTPUT";
+/// The file of a step's summary there.
+pub const GITHUB_STEP_SUMMARY: &str = "GITHUB_STEP_SUMMARY";
 /// <https://no-color.org>
 pub const NO_COLOR: &str = "NO_COLOR";
 

@@ -21,7 +21,7 @@ use uuid::Uuid;
 #[command(name = "rapidclaw", version, about, max_term_width = 100, disable_help_subcommand = true)]
 pub struct Cli {
     /// For all commands.
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "For all commands")]
     pub global: Global,
     /// Which command.
     #[command(subcommand)]
@@ -215,6 +215,12 @@ pub struct DeployArgs {
     /// Read secrets from this file, not from the manifest's `env`
     #[arg(long, value_name = "FILE")]
     pub env_file: Option<PathBuf>,
+    /// Print what a deploy would do, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// With --dry-run: exit 8 when something would change
+    #[arg(long, requires = "dry_run")]
+    pub exit_code: bool,
     /// Do not wait for the switch
     #[arg(long)]
     pub detach: bool,

@@ -3,9 +3,11 @@
 use crate::api::version;
 use crate::client::contexts::ContextsError;
 use crate::client::{ClientError, Lost, is_away};
+use crate::manifest::Diagnostic;
 use crate::runtime::docker::engine::EngineError;
 use crate::server::ServerError;
 use crate::store::postgres::PostgresError;
+use serde_json::{Map, Value, json};
 use std::process::ExitCode;
 
 /// Every exit code there is.
@@ -27,23 +29,49 @@ pub enum Exit {
     RolloutFailed,
     /// 7: timed out; the rollout goes on.
     TimedOut,
+    /// 8: `--exit-code`: something would change.
+    Changes,
     /// 130: interrupted.
     Interrupted,
 }
 
+impl Exit {
+    /// The number.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Invalid => 3,
+            Self::NotAllowed => 4,
+            Self::Unreachable => 5,
+            Self::RolloutFailed => 6,
+            Self::TimedOut => 7,
+            Self::Changes => 8,
+            Self::Interrupted => 130,
+        }
+    }
+
+    /// The kind of failure, for programs.
+    pub fn class(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Usage => "usage",
+            Self::Invalid => "invalid",
+            Self::NotAllowed => "not-allowed",
+            Self::Unreachable => "unreachable",
+            Self::RolloutFailed => "rollout-failed",
+            Self::TimedOut => "timed-out",
+            Self::Changes => "changes",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(match exit {
-            Exit::Done => 0,
-            Exit::Failed => 1,
-            Exit::Usage => 2,
-            Exit::Invalid => 3,
-            Exit::NotAllowed => 4,
-            Exit::Unreachable => 5,
-            Exit::RolloutFailed => 6,
-            Exit::TimedOut => 7,
-            Exit::Interrupted => 130,
-        })
+        Self::from(exit.code())
     }
 }
 
@@ -58,12 +86,25 @@ pub struct Failure {
     pub hints: Vec<String>,
     /// Text to show before the error (diagnostics, a replica's last lines).
     pub evidence: Option<String>,
+    /// For programs.
+    pub more: Box<More>,
+}
+
+/// What programs are told of a failure beside what people are.
+#[derive(Debug, Default)]
+pub struct More {
+    /// Faults of a manifest with their places; the evidence shows them to people.
+    pub faults: Vec<Diagnostic>,
+    /// Stable, for programs to match on; the class of its exit code where nothing says more.
+    pub code: Option<String>,
+    /// What programs should know all the same (agent, version, key).
+    pub facts: Map<String, Value>,
 }
 
 impl Failure {
     /// A failure with its causes.
     pub fn new(exit: Exit, error: impl Into<anyhow::Error>) -> Self {
-        Self { exit, error: error.into(), hints: Vec::new(), evidence: None }
+        Self { exit, error: error.into(), hints: Vec::new(), evidence: None, more: Box::default() }
     }
 
     /// A failure that is one sentence.
@@ -83,6 +124,40 @@ impl Failure {
     pub fn evidence(mut self, text: impl Into<String>) -> Self {
         self.evidence = Some(text.into());
         self
+    }
+
+    /// Names it, for programs.
+    #[must_use]
+    pub fn code(mut self, code: impl Into<String>) -> Self {
+        self.more.code = Some(code.into());
+        self
+    }
+
+    /// Adds what programs should know all the same.
+    #[must_use]
+    pub fn fact(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.more.facts.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// As programs read it.
+    pub fn to_json(&self) -> Value {
+        let mut causes: Vec<String> = self.error.chain().skip(1).map(ToString::to_string).collect();
+        causes.dedup();
+        let mut fields = json!({
+            "exit": self.exit.code(), "class": self.exit.class(),
+            "code": self.more.code.as_deref().unwrap_or(self.exit.class()),
+            "message": self.error.to_string(), "causes": causes, "hints": self.hints,
+        });
+        if self.more.faults.is_empty() {
+            fields["evidence"] = json!(self.evidence);
+        } else {
+            fields["faults"] = json!(self.more.faults);
+        }
+        if let Value::Object(fields) = &mut fields {
+            fields.extend(self.more.facts.clone());
+        }
+        fields
     }
 
     /// Ctrl-C.
@@ -111,6 +186,9 @@ impl From<ClientError> for Failure {
                 if let Some(id) = problem.request_id.as_ref() {
                     hints.push(format!("request_id {id}"));
                 }
+                if problem.code == "no-such-route" {
+                    hints.push("is the server older than this command line? `rapidclaw whoami` says so".to_owned());
+                }
                 let exit = match problem.status {
                     _ if is_away(problem) => Exit::Unreachable,
                     401 | 403 => {
@@ -126,7 +204,13 @@ impl From<ClientError> for Failure {
                 (Exit::Failed, vec!["is the server of the same version? `rapidclaw whoami`".to_owned()])
             }
         };
-        Self { hints, ..Self::new(exit, error) }
+        let code = match &error {
+            ClientError::Refused(problem) => Some(problem.code.clone()),
+            _ => None,
+        };
+        let mut failure = Self { hints, ..Self::new(exit, error) };
+        failure.more.code = code;
+        failure
     }
 }
 

@@ -11,7 +11,7 @@ use args::{Cli, Command};
 use clap::Parser as _;
 use exit::{Exit, Failure};
 use std::process::ExitCode;
-use ui::Printer;
+use ui::{Printer, Record};
 
 /// Runs the command that the process was called with.
 pub fn main() -> ExitCode {
@@ -19,18 +19,36 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
-            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
+            return if error.use_stderr() { wrong_usage(&error) } else { Exit::Done.into() };
         }
     };
-    let printer = Printer::new(&cli.global);
-    let exit = match run(cli, &printer) {
+    let (printer, problem) = Printer::new(&cli.global);
+    let (command, streams) = commands::label(&cli.command);
+    printer.begin(command, streams);
+    let done = match problem {
+        Some(problem) => Err(problem),
+        None => run(cli, &printer),
+    };
+    let exit = match done {
         Ok(exit) => exit,
         Err(failure) => {
             printer.failure(&failure);
             failure.exit
         }
     };
+    printer.finish(exit);
     exit.into()
+}
+
+/// clap has said to people what is wrong; who asked for JSON gets it as JSON as well.
+fn wrong_usage(error: &clap::Error) -> ExitCode {
+    if std::env::args_os().any(|argument| argument == "--json") {
+        let text = error.to_string();
+        let first = text.lines().next().unwrap_or_default();
+        let failure = Failure::said(Exit::Usage, first.strip_prefix("error: ").unwrap_or(first).to_owned());
+        Record::only_stdout(true).failure(failure.to_json());
+    }
+    Exit::Usage.into()
 }
 
 fn run(cli: Cli, printer: &Printer) -> Result<Exit, Failure> {
@@ -54,7 +72,7 @@ fn run(cli: Cli, printer: &Printer) -> Result<Exit, Failure> {
             done = commands::run(command, &global, printer) => done,
             // The server has its own way to stop.
             () = interrupted(), if !printer.is_server() => {
-                if printer.is_endless() { Ok(Exit::Interrupted) } else { Err(Failure::interrupted()) }
+                if printer.is_endless() { Ok(Exit::Interrupted) } else { Err(printer.interrupted()) }
             }
         }
     });

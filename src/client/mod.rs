@@ -5,8 +5,8 @@ pub mod keyring;
 mod operations;
 
 use crate::api::control::{
-    AgentStatus, DeployRequest, DeployResponse, KeyCreated, KeyRequest, KeyView, RollbackRequest, RollbackResponse,
-    RolloutView, Whoami,
+    AgentStatus, DeployPlan, DeployRequest, DeployResponse, KeyCreated, KeyRequest, KeyView, RollbackRequest,
+    RollbackResponse, RolloutView, Whoami,
 };
 use crate::api::problem::{DATABASE_AWAY, ENGINE_AWAY, Problem};
 use crate::api::version::{self, Spoken};
@@ -195,6 +195,11 @@ impl Client {
     /// Deploys.
     pub async fn deploy(&self, name: &str, request: &DeployRequest) -> Result<DeployResponse, ClientError> {
         self.call(Method::POST, &format!("/v1/agents/{name}/deploys"), Some(request)).await
+    }
+
+    /// What a deploy would do.
+    pub async fn plan(&self, name: &str, request: &DeployRequest) -> Result<DeployPlan, ClientError> {
+        self.call(Method::POST, &format!("/v1/agents/{name}/deploys/plan"), Some(request)).await
     }
 
     /// Goes back to a release, or to the one that served before.

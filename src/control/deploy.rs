@@ -184,7 +184,7 @@ fn notes_of_secrets(agent: &str, done: &DeployedSecrets) -> Vec<String> {
     notes
 }
 
-fn notes_of(manifest: &Manifest) -> Vec<String> {
+pub(super) fn notes_of(manifest: &Manifest) -> Vec<String> {
     let mut notes: Vec<String> =
         manifest.not_enforced().into_iter().map(|key| format!("not enforced yet: {key}")).collect();
     if manifest.section.security.egress == Egress::Open {

@@ -10,6 +10,7 @@ mod fleet;
 pub mod history;
 mod leftovers;
 pub mod logs;
+mod plan;
 mod reconciler;
 mod redact;
 mod replica;

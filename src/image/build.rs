@@ -153,6 +153,19 @@ impl BuildError {
     }
 }
 
+/// The digest that an image of the project would have among its labels: nothing is built.
+pub async fn inputs_digest(
+    docker: &Docker,
+    project: &Project,
+    options: &BuildOptions,
+    reporter: &dyn BuildReporter,
+) -> Result<String, BuildError> {
+    let base_name = base::name(&project.manifest, options.base_image.as_deref());
+    let base = base::ensure(docker, &base_name, reporter).await?;
+    let project = project.clone();
+    Ok(blocking(move || Plan::of(&project, &base.name)?.digests(&base.id, &base.platform)).await?.inputs)
+}
+
 /// Builds the image of a project, unless one of the same inputs is there. Dropping the future or
 /// cancelling ends the build at the engine, too, which takes its containers away.
 pub async fn build(

@@ -16,6 +16,6 @@ mod revision;
 pub mod steps;
 pub use revision::find_revision;
 
-pub use build::{BuildError, BuildOptions, BuildReporter, Built, build};
+pub use build::{BuildError, BuildOptions, BuildReporter, Built, build, inputs_digest};
 pub use context::{Context, ContextError, Project};
 pub use plan::{Plan, PlanError};

@@ -4,8 +4,8 @@ use super::error::ApiError;
 use super::extract::{Body, Operator};
 use super::{App, hosts, operations_api, registry_api, versions};
 use crate::api::control::{
-    AgentStatus, DeployRequest, DeployResponse, KeyCreated, KeyRequest, KeyView, RollbackRequest, RollbackResponse,
-    RolloutView, ServerInfo, Whoami,
+    AgentStatus, DeployPlan, DeployRequest, DeployResponse, KeyCreated, KeyRequest, KeyView, RollbackRequest,
+    RollbackResponse, RolloutView, ServerInfo, Whoami,
 };
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::StatusCode;
@@ -28,6 +28,7 @@ pub fn router(app: App) -> Router {
         .route("/v1/agents", get(list))
         .route("/v1/agents/{name}", get(status).delete(destroy))
         .route("/v1/agents/{name}/deploys", post(deploy))
+        .route("/v1/agents/{name}/deploys/plan", post(plan))
         .route("/v1/agents/{name}/keys", get(list_keys).post(create_key))
         .route("/v1/agents/{name}/keys/{id}", delete(revoke_key))
         .route("/v1/agents/{name}/rollbacks", post(roll_back))
@@ -78,6 +79,15 @@ async fn deploy(
     Body(request): Body<DeployRequest>,
 ) -> Result<Json<DeployResponse>, ApiError> {
     Ok(Json(app.control.deploy(&name, request).await?))
+}
+
+async fn plan(
+    State(app): State<App>,
+    _: Operator,
+    Path(name): Path<String>,
+    Body(request): Body<DeployRequest>,
+) -> Result<Json<DeployPlan>, ApiError> {
+    Ok(Json(app.control.plan_deploy(&name, &request).await?))
 }
 
 async fn list_keys(

@@ -204,6 +204,6 @@ impl Cell {
 
     /// The newest of something that the CLI lists.
     pub fn newest(&self, server: &Server, what: &str) -> Value {
-        server.rapidclaw(&[what, &self.agent, "--json"]).ok().json()[0].clone()
+        server.rapidclaw(&[what, &self.agent, "--json"]).ok().json()[what][0].clone()
     }
 }

@@ -223,7 +223,7 @@ impl World {
         let (word, version) = (&cell.words[which], cell.versions[which]);
         server.until_status(&agent, &format!("{agent} v{version} running 1 replica "));
         assert_eq!(server.turn(&agent, &cell.key, "t", "second"), format!("{word} 2: second"), "{what}");
-        let releases = server.rapidclaw(&["releases", &agent, "--json"]).ok().json();
+        let releases = server.rapidclaw(&["releases", &agent, "--json"]).ok().json()["releases"].take();
         let serving: Vec<_> = releases.as_array().unwrap().iter().filter(|one| one["serving"] == true).collect();
         assert!(serving.len() == 1 && serving[0]["version"] == version, "{what}: {releases}");
         let newest = cell.newest(server, "rollouts");

@@ -129,10 +129,13 @@ impl Said {
         self
     }
 
-    /// stdout as JSON.
+    /// stdout as JSON: the document, or the last line of a stream.
     #[track_caller]
     pub fn json(&self) -> Value {
-        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self}"))
+        let last = || self.out.lines().last().unwrap_or_default();
+        serde_json::from_str(&self.out)
+            .or_else(|_| serde_json::from_str(last()))
+            .unwrap_or_else(|error| panic!("{error}: {self}"))
     }
 
     /// The agent's key in what `deploy` printed.

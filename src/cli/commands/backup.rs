@@ -40,7 +40,7 @@ pub async fn restore(args: &RestoreArgs, data_dir: &Path, printer: &Printer) -> 
 fn report(contents: &Contents, place: &Path, bytes: u64, what: &str, printer: &Printer) {
     match printer.format() {
         Format::Json => printer.json(&json!({
-            "schema": 1, "path": place, "bytes": bytes, "databases": contents.databases.len(),
+            "path": place, "bytes": bytes, "databases": contents.databases.len(),
             "created_at": contents.created_at, "rapidclaw": contents.rapidclaw,
         })),
         Format::Line | Format::Table => printer.line(format!(

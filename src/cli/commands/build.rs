@@ -21,17 +21,14 @@ pub async fn run(args: &BuildArgs, global: &Global, printer: &Printer) -> Result
     }
     let docker = engine::connect().await?;
     let built = build(&docker, &checked, &args.build, global, printer).await?;
-    match printer.format() {
-        Format::Json => printer.json(&json!({
-            "agent": checked.loaded.manifest.name, "image": built.image_id, "tag": built.tag,
-            "inputs_digest": built.inputs_digest, "cached": built.cached, "python": built.python,
-            "seconds": built.seconds, "notes": built.notes,
-        })),
-        Format::Line | Format::Table => {
-            let how =
-                if built.cached { "nothing changed".to_owned() } else { format!("built in {:.1}s", built.seconds) };
-            printer.line(format!("{} {} ({how})", built.tag, built.image_id));
-        }
+    printer.result(json!({
+        "agent": checked.loaded.manifest.name, "image": built.image_id, "tag": built.tag,
+        "inputs_digest": built.inputs_digest, "cached": built.cached, "python": built.python,
+        "seconds": built.seconds, "notes": built.notes,
+    }));
+    if printer.format() != Format::Json {
+        let how = if built.cached { "nothing changed".to_owned() } else { format!("built in {:.1}s", built.seconds) };
+        printer.line(format!("{} {} ({how})", built.tag, built.image_id));
     }
     Ok(Exit::Done)
 }
@@ -48,6 +45,18 @@ pub async fn build(
     let how = image::BuildOptions { base_image: options.base_image.clone(), no_cache: options.no_cache };
     let reporter = BuildLines::new(printer.progress(), global.verbose > 0);
     Ok(image::build(docker, &project, &how, &reporter, &CancellationToken::new()).await?)
+}
+
+/// The digest that its image would have among its labels: nothing is built.
+pub async fn inputs_digest(
+    docker: &Engine,
+    checked: &Checked,
+    options: &BuildOptions,
+    printer: &Printer,
+) -> Result<String, Failure> {
+    let how = image::BuildOptions { base_image: options.base_image.clone(), no_cache: options.no_cache };
+    let reporter = BuildLines::new(printer.progress(), false);
+    Ok(image::inputs_digest(docker, &project_of(checked, options), &how, &reporter).await?)
 }
 
 fn project_of(checked: &Checked, options: &BuildOptions) -> Project {

@@ -3,6 +3,7 @@
 use super::project::{Checked, check_loudly};
 use super::{build, watch};
 use crate::api::control::{DeployOutcome, DeployRequest, DeployResponse, EngineInfo, PhaseTime, SecretMap, Whoami};
+use crate::base::secret::ExposeSecret as _;
 use crate::base::{env, ids};
 use crate::cli::args::{DeployArgs, Global};
 use crate::cli::exit::{Exit, Failure};
@@ -31,10 +32,17 @@ pub async fn run(args: &DeployArgs, global: &Global, printer: &Printer) -> Resul
     let known = client.agent(&name).await?;
     let secrets = secrets(&checked, args.env_file.as_deref(), known.is_some(), printer)?;
     let docker = engine::connect().await?;
+    if args.dry_run {
+        let digest = build::inputs_digest(&docker, &checked, &args.build, printer).await?;
+        return dry_run(&client, request(&checked, "", &digest, secrets, 0.0), &name, args.exit_code, printer).await;
+    }
     same_engine(&docker, &who).await?;
     let built = build::build(&docker, &checked, &args.build, global, printer).await?;
-    let request = request(&checked, &built, secrets);
+    let request = request(&checked, &built.image_id, &built.inputs_digest, secrets, built.seconds);
     let accepted = hand_in(&client, &name, &request, args.wait, printer).await?;
+    if let Some(key) = &accepted.key {
+        printer.mask(key);
+    }
     for note in &accepted.notes {
         printer.note(note);
     }
@@ -52,8 +60,8 @@ pub async fn run(args: &DeployArgs, global: &Global, printer: &Printer) -> Resul
         Ok(view) => view,
         Err(failure) => {
             // A key that was made is lost if it is not shown now.
-            report.print_key_of_failed(printer);
-            return Err(failure);
+            report.print_key(printer);
+            return Err(report.facts_of(failure));
         }
     };
     let (phases, seconds) = watch::phases(&view.phases);
@@ -104,12 +112,12 @@ struct Report<'a> {
 impl Report<'_> {
     fn print(&self, line: &str, phases: &[PhaseTime], printer: &Printer) {
         let accepted = self.accepted;
+        printer.result(json!({
+            "agent": self.agent, "version": accepted.version, "outcome": accepted.outcome, "url": accepted.url,
+            "key": accepted.key, "image": self.built.image_id, "rollout": accepted.rollout, "phases": phases,
+            "seconds": watch::phases(phases).1, "notes": accepted.notes,
+        }));
         if printer.format() == Format::Json {
-            printer.json(&json!({
-                "agent": self.agent, "version": accepted.version, "outcome": accepted.outcome, "url": accepted.url,
-                "key": accepted.key, "image": self.built.image_id, "rollout": accepted.rollout, "phases": phases,
-                "notes": accepted.notes,
-            }));
             return;
         }
         printer.line(line);
@@ -117,13 +125,15 @@ impl Report<'_> {
         self.print_key(printer);
     }
 
-    fn print_key_of_failed(&self, printer: &Printer) {
-        match (&self.accepted.key, printer.format()) {
-            (Some(key), Format::Json) => printer.json(&json!({
-                "agent": self.agent, "version": self.accepted.version, "outcome": "failed", "key": key,
-            })),
-            _ => self.print_key(printer),
-        }
+    /// What is known all the same when the rollout did not end well.
+    fn facts_of(&self, failure: Failure) -> Failure {
+        let accepted = self.accepted;
+        failure
+            .fact("agent", self.agent)
+            .fact("version", accepted.version)
+            .fact("outcome", "failed")
+            .fact("url", accepted.url.clone())
+            .fact("key", accepted.key.clone())
     }
 
     fn print_key(&self, printer: &Printer) {
@@ -161,6 +171,9 @@ fn secrets(
         },
     };
     let values = dotenv::read(&path).map_err(|error| Failure::new(Exit::Invalid, error))?;
+    for value in values.values() {
+        printer.mask(value.expose_secret());
+    }
     printer.note(format!(
         "{} from {}",
         if values.len() == 1 { "1 secret".to_owned() } else { format!("{} secrets", values.len()) },
@@ -184,19 +197,53 @@ async fn same_engine(docker: &Engine, who: &Whoami) -> Result<(), Failure> {
     }
 }
 
-fn request(checked: &Checked, built: &Built, secrets: Option<SecretMap>) -> DeployRequest {
+/// Says what a deploy would do.
+async fn dry_run(
+    client: &Client,
+    request: DeployRequest,
+    name: &str,
+    exit_code: bool,
+    printer: &Printer,
+) -> Result<Exit, Failure> {
+    let plan = client.plan(name, &request).await?;
+    for note in &plan.notes {
+        printer.note(note);
+    }
+    let would_change = plan.outcome != DeployOutcome::Unchanged;
+    let exit = if would_change && exit_code { Exit::Changes } else { Exit::Done };
+    printer.result(json!({
+        "agent": name, "dry_run": true, "outcome": plan.outcome, "serving": plan.serving,
+        "changes": plan.changes, "notes": plan.notes,
+    }));
+    if printer.format() != Format::Json {
+        for change in &plan.changes {
+            printer.line(change);
+        }
+        printer.line(match plan.outcome {
+            DeployOutcome::Rollout => format!("{name}: a deploy would roll a new release out"),
+            DeployOutcome::Secrets => format!("{name}: a deploy would replace the replicas, for their secrets"),
+            DeployOutcome::Unchanged => format!("{name}: a deploy would change nothing"),
+        });
+    }
+    Ok(exit)
+}
+
+fn request(
+    checked: &Checked,
+    image: &str,
+    inputs_digest: &str,
+    secrets: Option<SecretMap>,
+    seconds: f64,
+) -> DeployRequest {
     let folder = &checked.folder;
     DeployRequest {
         manifest: checked.loaded.manifest.raw.clone(),
         folder: folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
-        image: built.image_id.clone(),
-        inputs_digest: built.inputs_digest.clone(),
+        image: image.to_owned(),
+        inputs_digest: inputs_digest.to_owned(),
         secrets,
         source_revision: find_revision(folder),
-        client_phases: vec![
-            PhaseTime { phase: Phase::Build, seconds: built.seconds },
-            PhaseTime { phase: Phase::Push, seconds: 0.0 },
-        ],
+        client_phases: vec![PhaseTime { phase: Phase::Build, seconds }, PhaseTime { phase: Phase::Push, seconds: 0.0 }],
         rollout: Some(ids::new_id()),
     }
 }

@@ -3,7 +3,8 @@
 use crate::cli::args::{DestroyArgs, Global};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::session;
-use crate::cli::ui::Printer;
+use crate::cli::ui::{Format, Printer};
+use serde_json::json;
 
 /// Asks on a terminal; elsewhere `--yes` says that it is meant.
 pub async fn run(args: &DestroyArgs, global: &Global, printer: &Printer) -> Result<Exit, Failure> {
@@ -26,6 +27,9 @@ pub async fn run(args: &DestroyArgs, global: &Global, printer: &Printer) -> Resu
         }
     }
     client.destroy(name).await?;
-    printer.line(format!("{name} is destroyed"));
+    match printer.format() {
+        Format::Json => printer.json(&json!({ "agent": name, "destroyed": true })),
+        Format::Line | Format::Table => printer.line(format!("{name} is destroyed")),
+    }
     Ok(Exit::Done)
 }

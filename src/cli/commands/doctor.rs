@@ -75,7 +75,7 @@ pub async fn run(args: &DoctorArgs, global: &Global, printer: &Printer) -> Resul
     checks.push(login(global).await);
     let failed = checks.iter().any(|check| check.verdict == Verdict::Fail);
     match printer.format() {
-        Format::Json => printer.json(&checks),
+        Format::Json => printer.json(&serde_json::json!({ "ok": !failed, "checks": checks })),
         Format::Line | Format::Table => checks.iter().for_each(|check| show(check, printer)),
     }
     Ok(if failed { Exit::Failed } else { Exit::Done })

@@ -7,6 +7,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::session;
 use crate::cli::ui::{Format, Printer, table};
 use crate::release::state::RolloutState;
+use serde_json::json;
 
 /// How much of an image's digest and of a commit is shown.
 const IMAGE: usize = 12;
@@ -16,7 +17,7 @@ const REVISION: usize = 8;
 pub async fn releases(args: &HistoryArgs, global: &Global, printer: &Printer) -> Result<Exit, Failure> {
     let releases = session::client(global)?.releases(&args.agent, args.limit).await?;
     match printer.format() {
-        Format::Json => printer.json(&releases),
+        Format::Json => printer.json_list("releases", &releases),
         Format::Line => releases.iter().for_each(|one| printer.line(release(one).join(" "))),
         Format::Table if releases.is_empty() => printer.note(format!("{} has no release", args.agent)),
         Format::Table => printer
@@ -57,22 +58,27 @@ pub async fn rollouts(args: &RolloutsArgs, global: &Global, printer: &Printer) -
         };
         if args.cancel {
             client.cancel_rollout(running.id).await?;
-            printer.line(format!("the rollout of {} v{} is cancelled", args.history.agent, running.version));
+            match printer.format() {
+                Format::Json => printer.json(&json!({
+                    "agent": args.history.agent, "version": running.version, "rollout": running.id, "cancelled": true,
+                })),
+                Format::Line | Format::Table => {
+                    printer.line(format!("the rollout of {} v{} is cancelled", args.history.agent, running.version));
+                }
+            }
             return Ok(Exit::Done);
         }
         let view = watch::rollout(&client, running.id, None, printer).await?;
         let (phases, seconds) = watch::phases(&view.phases);
-        match printer.format() {
-            Format::Json => printer.json(&view),
-            Format::Line | Format::Table => {
-                printer.line(format!("{} v{} live in {seconds:.1}s ({phases})", view.agent, view.version));
-            }
+        printer.result(json!(view));
+        if printer.format() != Format::Json {
+            printer.line(format!("{} v{} live in {seconds:.1}s ({phases})", view.agent, view.version));
         }
         return Ok(Exit::Done);
     }
     let args = &args.history;
     match printer.format() {
-        Format::Json => printer.json(&rollouts),
+        Format::Json => printer.json_list("rollouts", &rollouts),
         Format::Line => rollouts.iter().for_each(|one| printer.line(rollout(one).join(" "))),
         Format::Table if rollouts.is_empty() => printer.note(format!("{} has no rollout", args.agent)),
         Format::Table => printer

@@ -4,6 +4,7 @@ use crate::cli::args::{Global, KeysCommand};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::session;
 use crate::cli::ui::{Format, Printer, table};
+use serde_json::json;
 
 /// A key's value is shown once, when it is made.
 pub async fn run(command: KeysCommand, global: &Global, printer: &Printer) -> Result<Exit, Failure> {
@@ -11,6 +12,7 @@ pub async fn run(command: KeysCommand, global: &Global, printer: &Printer) -> Re
     match command {
         KeysCommand::Create { agent, name } => {
             let key = client.create_key(&agent, &name).await?;
+            printer.mask(&key.key);
             match printer.format() {
                 Format::Json => printer.json(&key),
                 Format::Line | Format::Table => printer.line(&key.key),
@@ -22,7 +24,7 @@ pub async fn run(command: KeysCommand, global: &Global, printer: &Printer) -> Re
             let state =
                 |revoked: &Option<String>| revoked.as_ref().map_or("live".to_owned(), |at| format!("revoked {at}"));
             match printer.format() {
-                Format::Json => printer.json(&keys),
+                Format::Json => printer.json_list("keys", &keys),
                 Format::Line => {
                     for key in &keys {
                         let name = if key.name.is_empty() { "-" } else { &key.name };
@@ -51,7 +53,10 @@ pub async fn run(command: KeysCommand, global: &Global, printer: &Printer) -> Re
         }
         KeysCommand::Revoke { agent, id } => {
             client.revoke_key(&agent, id).await?;
-            printer.line(format!("key {id} of {agent} opens nothing any more"));
+            match printer.format() {
+                Format::Json => printer.json(&json!({ "agent": agent, "id": id, "revoked": true })),
+                Format::Line | Format::Table => printer.line(format!("key {id} of {agent} opens nothing any more")),
+            }
         }
     }
     Ok(Exit::Done)

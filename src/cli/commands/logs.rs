@@ -59,8 +59,8 @@ pub async fn run(args: &LogsArgs, global: &Global, printer: &Printer) -> Result<
 }
 
 fn show(line: &LogLine, printer: &Printer) {
-    match printer.format() {
-        Format::Json => printer.json_line(line),
-        Format::Line | Format::Table => printer.line(format!("{} {}", short_replica(line.replica), line.text)),
+    printer.event("log", serde_json::json!(line));
+    if printer.format() != Format::Json {
+        printer.line(format!("{} {}", short_replica(line.replica), line.text));
     }
 }

@@ -22,9 +22,58 @@ mod threads;
 pub mod validate;
 mod watch;
 
-use super::args::{Command, Global};
+use super::args::{Command, ContextCommand, Global, KeysCommand, SecretsCommand, ServerCommand};
 use super::exit::{Exit, Failure};
 use super::ui::Printer;
+
+/// A command's name for programs (`rapidclaw.NAME/v1`), and whether it says in JSON what it does while it does it.
+pub fn label(command: &Command) -> (&'static str, bool) {
+    match command {
+        Command::Validate(_) => ("validate", false),
+        Command::Completions(_) => ("completions", false),
+        Command::Schema => ("schema", false),
+        Command::Build(args) => ("build", !args.print_dockerfile),
+        Command::Login(_) => ("login", false),
+        Command::Logout => ("logout", false),
+        Command::Whoami => ("whoami", false),
+        Command::Context(args) => match args.command {
+            ContextCommand::List => ("contexts", false),
+            ContextCommand::Use { .. } => ("context-use", false),
+            ContextCommand::Remove { .. } => ("context-remove", false),
+        },
+        Command::Deploy(_) => ("deploy", true),
+        Command::Rollback(_) => ("rollback", true),
+        Command::Status(args) => ("status", args.watch),
+        Command::Releases(_) => ("releases", false),
+        Command::Rollouts(args) if args.watch => ("rollout", true),
+        Command::Rollouts(args) if args.cancel => ("rollout-cancel", false),
+        Command::Rollouts(_) => ("rollouts", false),
+        Command::Logs(_) => ("logs", true),
+        Command::Runs(args) => (if args.command.is_some() { "run" } else { "runs" }, false),
+        Command::Threads(args) => (if args.command.is_some() { "thread" } else { "threads" }, false),
+        Command::Secrets(args) => match args.command {
+            SecretsCommand::List { .. } => ("secrets", false),
+            _ => ("secrets-change", true),
+        },
+        Command::Scale(_) => ("scale", true),
+        Command::Doctor(_) => ("doctor", false),
+        Command::Keys(args) => match args.command {
+            KeysCommand::Create { .. } => ("key", false),
+            KeysCommand::List { .. } => ("keys", false),
+            KeysCommand::Revoke { .. } => ("key-revoke", false),
+        },
+        Command::Destroy(_) => ("destroy", false),
+        Command::Server(args) => match args.command {
+            ServerCommand::Run(_) => ("server-run", false),
+            ServerCommand::Start(_) => ("server-start", false),
+            ServerCommand::Restart(_) => ("server-restart", false),
+            ServerCommand::Stop(_) => ("server-stop", false),
+            ServerCommand::Status(_) => ("server-status", false),
+            ServerCommand::Backup(_) => ("server-backup", false),
+            ServerCommand::Restore(_) => ("server-restore", false),
+        },
+    }
+}
 
 /// Runs a command that works on the runtime.
 pub async fn run(command: Command, global: &Global, printer: &Printer) -> Result<Exit, Failure> {

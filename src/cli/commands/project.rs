@@ -36,6 +36,7 @@ pub fn check_loudly(path: &Path, printer: &Printer) -> Result<Checked, Failure> 
     let checked = check(path, false)?;
     if !checked.warnings.is_empty() {
         printer.text(render(&checked.warnings));
+        printer.faults(&checked.warnings);
     }
     Ok(checked)
 }
@@ -43,7 +44,9 @@ pub fn check_loudly(path: &Path, printer: &Printer) -> Result<Checked, Failure> 
 fn invalid(error: ManifestError) -> Failure {
     let shown = render(error.diagnostics());
     let hint = error.hint();
-    let failure = Failure::new(Exit::Invalid, error);
+    let faults = error.diagnostics().to_vec();
+    let mut failure = Failure::new(Exit::Invalid, error);
+    failure.more.faults = faults;
     let failure = if shown.is_empty() { failure } else { failure.evidence(shown) };
     match hint {
         Some(hint) => failure.hint(hint),

@@ -65,12 +65,12 @@ fn report(
     phases: &[crate::api::control::PhaseTime],
     printer: &Printer,
 ) {
+    printer.result(json!({
+        "agent": agent, "version": accepted.version, "to_version": accepted.to_version,
+        "from_version": accepted.from_version, "rollout": accepted.rollout, "url": accepted.url,
+        "secrets_changed": accepted.secrets_changed, "phases": phases, "seconds": watch::phases(phases).1,
+    }));
     if printer.format() == Format::Json {
-        printer.json(&json!({
-            "agent": agent, "version": accepted.version, "to_version": accepted.to_version,
-            "from_version": accepted.from_version, "rollout": accepted.rollout, "url": accepted.url,
-            "secrets_changed": accepted.secrets_changed, "phases": phases,
-        }));
         return;
     }
     printer.line(format!("{agent} v{} (v{} again) {what}", accepted.version, accepted.to_version));

@@ -30,7 +30,7 @@ pub async fn run(args: &RunsArgs, global: &Global, printer: &Printer) -> Result<
 /// A list of runs.
 pub fn print(runs: &[RunView], printer: &Printer) {
     match printer.format() {
-        Format::Json => printer.json(&runs),
+        Format::Json => printer.json_list("runs", &runs),
         Format::Line => runs.iter().for_each(|one| printer.line(row(one).join(" "))),
         Format::Table => printer.line(table(
             ["RUN", "THREAD", "STATUS", "RELEASE", "ATTEMPTS", "ACCEPTED", "TOOK", "$", "ERROR"],

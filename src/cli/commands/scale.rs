@@ -32,6 +32,9 @@ pub async fn run(args: &ScaleArgs, global: &Global, printer: &Printer) -> Result
         }
         let status = client.agent(agent).await?;
         let Some(status) = status else { return Err(Failure::said(Exit::Failed, format!("{agent} is gone"))) };
+        if ready != status.ready {
+            printer.event("replicas", json!({ "agent": agent, "ready": status.ready, "wanted": scaled.wanted }));
+        }
         ready = status.ready;
         if status.wanted == scaled.wanted && ready == scaled.wanted {
             break;
@@ -48,15 +51,13 @@ pub async fn run(args: &ScaleArgs, global: &Global, printer: &Printer) -> Result
         tokio::time::sleep(LOOK_EVERY).await;
     }
     drop(progress);
-    match printer.format() {
-        Format::Json => printer.json(&json!({
-            "agent": agent, "wanted": scaled.wanted, "before": scaled.before, "ready": ready, "auto": asked.is_none(),
-        })),
-        Format::Line | Format::Table => {
-            let (before, wanted) = (scaled.before, replicas(scaled.wanted));
-            let how = if args.wait.detach { "on its way" } else { "done" };
-            printer.line(format!("{agent} scaled from {before} to {wanted} ({how})"));
-        }
+    printer.result(json!({
+        "agent": agent, "wanted": scaled.wanted, "before": scaled.before, "ready": ready, "auto": asked.is_none(),
+    }));
+    if printer.format() != Format::Json {
+        let (before, wanted) = (scaled.before, replicas(scaled.wanted));
+        let how = if args.wait.detach { "on its way" } else { "done" };
+        printer.line(format!("{agent} scaled from {before} to {wanted} ({how})"));
     }
     if asked.is_some() {
         printer.note(format!("it stays so over deploys, until `rapidclaw scale {agent} auto`"));

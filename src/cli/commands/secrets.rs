@@ -50,7 +50,7 @@ pub async fn run(command: SecretsCommand, global: &Global, printer: &Printer) ->
 async fn list(client: &Client, agent: &str, printer: &Printer) -> Result<Exit, Failure> {
     let secrets = client.secrets(agent).await?;
     match printer.format() {
-        Format::Json => printer.json(&secrets),
+        Format::Json => printer.json_list("secrets", &secrets),
         Format::Line => {
             for one in &secrets {
                 printer.line(format!("{} {} {}", one.name, one.updated_at, origin(one)));
@@ -164,12 +164,11 @@ fn print(
     phases: &[crate::api::control::PhaseTime],
     printer: &Printer,
 ) {
-    if printer.format() == Format::Json {
-        printer.json(&json!({
-            "agent": agent, "changed": done.changed, "version": done.version, "rollout": done.rollout,
-            "phases": phases, "notes": done.notes,
-        }));
-    } else {
+    printer.result(json!({
+        "agent": agent, "changed": done.changed, "version": done.version, "rollout": done.rollout,
+        "phases": phases, "notes": done.notes,
+    }));
+    if printer.format() != Format::Json {
         printer.line(line);
     }
 }

@@ -1,7 +1,7 @@
 //! `server run|start|stop|status`.
 
 use super::backup;
-use crate::base::{paths, telemetry};
+use crate::base::{env, paths, telemetry};
 use crate::cli::args::{DataDirArg, ServerCommand, ServerOptions};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::ui::{Format, Printer};
@@ -46,7 +46,7 @@ async fn foreground(options: ServerOptions, printer: &Printer) -> Result<Exit, F
         // A terminal that closes takes its session's processes along: this one has its own.
         let _ = rustix::process::setsid();
     }
-    telemetry::init(crate::base::env::var(crate::base::env::LOG).as_deref(), options.log_json);
+    telemetry::init(env::var(env::LOG).as_deref(), options.log_json);
     let arguments = arguments(&options);
     let settings = ServerSettings {
         data_dir: folder(&options.data_dir),
@@ -72,7 +72,12 @@ async fn foreground(options: ServerOptions, printer: &Printer) -> Result<Exit, F
 async fn background(options: &ServerOptions, printer: &Printer) -> Result<Exit, Failure> {
     let data_dir = folder(&options.data_dir);
     if let Some(running) = process::running(&data_dir) {
-        printer.line(format!("already runs: {} (pid {})", running.url, running.pid));
+        match printer.format() {
+            Format::Json => printer.json(&running),
+            Format::Line | Format::Table => {
+                printer.line(format!("already runs: {} (pid {})", running.url, running.pid));
+            }
+        }
         return Ok(Exit::Done);
     }
     let began = Instant::now();
@@ -175,6 +180,9 @@ async fn start(data_dir: &Path, arguments: &[String], printer: &Printer) -> Resu
         .args(["server", "run", "--detached", "--data-dir"])
         .arg(data_dir)
         .args(arguments)
+        // What it says is its log's, not this command's.
+        .env_remove(env::OUTPUT_FILE)
+        .env_remove(env::GITHUB_ACTIONS)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)
@@ -227,7 +235,10 @@ fn said_by_child(log: &Path, begin: u64, code: Option<i32>) -> Failure {
 
 async fn stop(data_dir: &Path, printer: &Printer) -> Result<Exit, Failure> {
     let Some(running) = process::running(data_dir) else {
-        printer.line("no server runs on this machine");
+        match printer.format() {
+            Format::Json => printer.json(&json!({ "stopped": false })),
+            Format::Line | Format::Table => printer.line("no server runs on this machine"),
+        }
         return Ok(Exit::Done);
     };
     let pid = i32::try_from(running.pid).ok().and_then(rustix::process::Pid::from_raw);
@@ -256,7 +267,10 @@ async fn stop(data_dir: &Path, printer: &Printer) -> Result<Exit, Failure> {
         tokio::time::sleep(LOOK_EVERY).await;
     }
     drop(progress);
-    printer.line("server stopped; all data stay");
+    match printer.format() {
+        Format::Json => printer.json(&json!({ "stopped": true, "pid": running.pid })),
+        Format::Line | Format::Table => printer.line("server stopped; all data stay"),
+    }
     Ok(Exit::Done)
 }
 

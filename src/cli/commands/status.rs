@@ -21,7 +21,7 @@ pub async fn run(args: &StatusArgs, global: &Global, printer: &Printer) -> Resul
     }
     let agents = look(&client, args.name.as_deref()).await?;
     match printer.format() {
-        Format::Json => printer.json(&agents),
+        Format::Json => printer.json_list("agents", &agents),
         Format::Line => agents.iter().for_each(|agent| printer.line(line(agent))),
         Format::Table if agents.is_empty() => printer.note("nothing is deployed"),
         Format::Table => printer.line(table_of(&agents)),
@@ -57,7 +57,10 @@ async fn watch(client: &Client, name: Option<&str>, printer: &Printer) -> Result
                     if known.insert(agent.name.clone(), line.clone()).is_some_and(|before| before == line) {
                         continue;
                     }
-                    if printer.format() == Format::Json { printer.json_line(agent) } else { printer.line(line) }
+                    printer.event("agent", serde_json::json!(agent));
+                    if printer.format() != Format::Json {
+                        printer.line(line);
+                    }
                 }
                 known.retain(|name, _| agents.iter().any(|agent| agent.name == *name));
             }

@@ -18,7 +18,7 @@ pub async fn run(args: &ThreadsArgs, global: &Global, printer: &Printer) -> Resu
     };
     let threads = client.threads(agent, args.limit).await?;
     match printer.format() {
-        Format::Json => printer.json(&threads),
+        Format::Json => printer.json_list("threads", &threads),
         Format::Line => threads.iter().for_each(|one| printer.line(row(one).join(" "))),
         Format::Table if threads.is_empty() => printer.note(format!("{agent} has no threads")),
         Format::Table => {

@@ -13,6 +13,7 @@ pub fn run(args: &ValidateArgs, printer: &Printer) -> Result<Exit, Failure> {
     let manifest = &checked.loaded.manifest;
     if !checked.warnings.is_empty() {
         printer.text(render(&checked.warnings));
+        printer.faults(&checked.warnings);
     }
     let graphs: Vec<&str> = manifest.graphs.iter().map(|graph| graph.id.as_str()).collect();
     let unenforced = manifest.not_enforced();

@@ -5,12 +5,13 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::ui::{Printer, Progress};
 use crate::client::{Client, ClientError};
 use crate::release::state::RolloutState;
+use serde_json::json;
 use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-/// How long one question to the server waits for news, in seconds.
-const WAIT: u64 = 20;
+/// How long one question to the server waits for news, in seconds: programs hear as often that it goes on.
+const WAIT: u64 = 10;
 /// How long a server that cannot be reached is waited for.
 const LOST: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_millis(500);
@@ -48,6 +49,7 @@ pub async fn rollout(
     printer: &Printer,
 ) -> Result<RolloutView, Failure> {
     let progress = printer.progress();
+    printer.goes_on("the rollout goes on: `rapidclaw rollouts AGENT --watch` or `rapidclaw status`");
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
     let mut after = 0;
     let mut last_heard = Instant::now();
@@ -56,11 +58,12 @@ pub async fn rollout(
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let is_over = left.is_some_and(|left| left.is_zero());
         if let Some(error) = lost.take_if(|_| is_over || last_heard.elapsed() >= LOST) {
-            return Err(lost_sight(error));
+            return Err(lost_sight(error).fact("rollout", id.to_string()));
         }
         if is_over {
             return Err(Failure::said(Exit::TimedOut, "the rollout takes longer, and goes on")
-                .hint("`rapidclaw status` says how it went"));
+                .hint("`rapidclaw status` says how it went")
+                .fact("rollout", id.to_string()));
         }
         let wait = left.map_or(WAIT, |left| left.as_secs().clamp(1, WAIT));
         let view = match client.rollout(id, after, wait).await {
@@ -76,8 +79,17 @@ pub async fn rollout(
         };
         last_heard = Instant::now();
         lost = None;
+        let about = |more: serde_json::Value| {
+            let mut about = json!({ "agent": view.agent, "version": view.version, "rollout": id, "phase": view.phase });
+            more.as_object().into_iter().flatten().for_each(|(name, value)| about[name] = value.clone());
+            about
+        };
+        if view.events.is_empty() && view.state == RolloutState::Running {
+            printer.event("heartbeat", about(json!({})));
+        }
         for event in &view.events {
-            progress.keep(format!("{}: {}", event.phase, event.message));
+            printer.event("phase", about(json!({ "phase": event.phase, "message": event.message })));
+            progress.show(format!("{}: {}", event.phase, event.message));
             after = after.max(event.seq);
         }
         match view.state {
@@ -100,15 +112,29 @@ fn failed(view: &RolloutView) -> Failure {
         None => "nothing serves".to_owned(),
     };
     let Some(failure) = &view.failure else {
-        return Failure::said(Exit::RolloutFailed, format!("the rollout of v{} was cancelled; {serves}", view.version));
+        return facts(
+            view,
+            Failure::said(Exit::RolloutFailed, format!("the rollout of v{} was cancelled; {serves}", view.version))
+                .code("cancelled"),
+        );
     };
-    let mut out = Failure::said(Exit::RolloutFailed, failure.message.clone())
-        .hint(format!("v{} of {} was not rolled out; {serves}", view.version, view.agent));
+    let out = Failure::said(Exit::RolloutFailed, failure.message.clone()).code(failure.code.clone());
+    let mut out = facts(view, out).hint(format!("v{} of {} was not rolled out; {serves}", view.version, view.agent));
     out.hints.splice(0..0, failure.hints.iter().cloned());
     if failure.log.is_empty() {
         return out;
     }
     out.evidence(format!("the replica's last lines:\n  {}", failure.log.join("\n  ")))
+}
+
+/// Which rollout it was.
+fn facts(view: &RolloutView, failure: Failure) -> Failure {
+    failure
+        .fact("agent", view.agent.clone())
+        .fact("version", view.version)
+        .fact("serving", view.from_version)
+        .fact("rollout", view.id.to_string())
+        .fact("phase", view.phase.to_string())
 }
 
 /// `build 0.8 push 0.0 start 1.1 ready 3.2 switch 0.0`, and the sum.

@@ -1,22 +1,31 @@
 //! What people see. Only this room writes: data on stdout, everything else on stderr.
 
 mod build;
+mod github;
 mod progress;
+mod record;
 mod screen;
 mod table;
 
 pub use build::BuildLines;
 pub use progress::Progress;
+pub use record::Record;
 pub use screen::Screen;
 pub use table::table;
 
 use super::args::Global;
-use super::exit::Failure;
+use super::exit::{Exit, Failure};
 use crate::base::env;
+use crate::manifest::Diagnostic;
+use github::Github;
 use owo_colors::OwoColorize as _;
+use record::value;
 use serde::Serialize;
+use serde_json::{Value, json};
 use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// How data are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,12 +49,32 @@ pub struct Printer {
     is_server: AtomicBool,
     /// Whether Ctrl-C is how the command is ended.
     is_endless: AtomicBool,
+    record: Arc<Record>,
+    github: Option<Github>,
+    /// The command that runs.
+    command: Mutex<&'static str>,
+    /// What goes on when the command is interrupted.
+    goes_on: Mutex<Option<String>>,
 }
 
 #[expect(clippy::unused_self, reason = "who has no printer writes nothing")]
 impl Printer {
-    /// Looks at the terminal and the environment once.
-    pub fn new(global: &Global) -> Self {
+    /// Looks at the terminal and the environment once. The file that programs read may not be had: then what
+    /// is wrong with it comes beside a printer without it.
+    pub fn new(global: &Global) -> (Self, Option<Failure>) {
+        let file = env::var(env::OUTPUT_FILE);
+        match Record::new(global.json, file.as_deref().map(Path::new)) {
+            Ok(record) => (Self::with(global, record), None),
+            Err(error) => {
+                let text = format!("the file {} of {}", file.unwrap_or_default(), env::OUTPUT_FILE);
+                let failure = Failure::new(Exit::Usage, anyhow::Error::new(error).context(text))
+                    .hint("name a file in a folder that is there and that you may write to");
+                (Self::with(global, Record::only_stdout(global.json)), Some(failure))
+            }
+        }
+    }
+
+    fn with(global: &Global, record: Record) -> Self {
         let ci = env::var(env::CI).is_some();
         let (stdin, stdout, stderr) =
             (std::io::stdin().is_terminal(), std::io::stdout().is_terminal(), std::io::stderr().is_terminal());
@@ -61,7 +90,71 @@ impl Printer {
             animated: stderr && !ci && !global.quiet,
             is_server: AtomicBool::new(false),
             is_endless: AtomicBool::new(false),
+            record: Arc::new(record),
+            github: Github::here(),
+            command: Mutex::new("rapidclaw"),
+            goes_on: Mutex::new(None),
         }
+    }
+
+    /// Names the command that runs; one that streams says in JSON what it does while it does it.
+    pub fn begin(&self, command: &'static str, streams: bool) {
+        *self.command.lock().unwrap_or_else(PoisonError::into_inner) = command;
+        self.record.begin(command, streams);
+    }
+
+    fn command(&self) -> &'static str {
+        *self.command.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something happened, for programs.
+    pub fn event(&self, kind: &str, fields: Value) {
+        self.record.event(kind, fields);
+    }
+
+    /// Says what goes on when the command is interrupted from here on.
+    pub fn goes_on(&self, hint: impl Into<String>) {
+        *self.goes_on.lock().unwrap_or_else(PoisonError::into_inner) = Some(hint.into());
+    }
+
+    /// Ctrl-C.
+    pub fn interrupted(&self) -> Failure {
+        let hint = self.goes_on.lock().unwrap_or_else(PoisonError::into_inner).take();
+        hint.into_iter().fold(Failure::interrupted(), Failure::hint)
+    }
+
+    /// A value that CI systems shall blot out of their logs.
+    pub fn mask(&self, value: &str) {
+        if let Some(github) = &self.github {
+            github.mask(value);
+        }
+    }
+
+    /// Faults of a manifest.
+    pub fn faults(&self, faults: &[Diagnostic]) {
+        if let Some(github) = &self.github {
+            for fault in faults {
+                github.fault(fault);
+            }
+        }
+    }
+
+    /// What came of a command that changes something: for programs, and for the steps behind it in CI. People
+    /// are told apart, where [`Printer::format`] is theirs.
+    pub fn result(&self, fields: Value) {
+        if let Some(github) = &self.github {
+            let mut shown = fields.clone();
+            if shown["exit"].is_null() {
+                shown["exit"] = json!(0);
+            }
+            github.result(self.command(), &shown);
+        }
+        self.record.result(fields);
+    }
+
+    /// The command has ended.
+    pub fn finish(&self, exit: Exit) {
+        self.record.finish(exit.code());
     }
 
     /// How data are printed.
@@ -99,18 +192,19 @@ impl Printer {
         let _ = writeln!(anstream::stdout(), "{}", text.as_ref());
     }
 
-    /// Data: one JSON document on stdout.
-    pub fn json(&self, value: &impl Serialize) {
-        self.line(serde_json::to_string_pretty(value).unwrap_or_default());
+    /// Data: one JSON document on stdout, an object with its `schema`.
+    pub fn json(&self, fields: &impl Serialize) {
+        self.record.result(value(fields));
     }
 
-    /// Data: one of many JSON documents, a line each.
-    pub fn json_line(&self, value: &impl Serialize) {
-        self.line(serde_json::to_string(value).unwrap_or_default());
+    /// Data: a list as a JSON document, under its name.
+    pub fn json_list(&self, name: &str, list: &impl Serialize) {
+        self.record.result(json!({ name: list }));
     }
 
     /// What goes on: a line on stderr.
     pub fn note(&self, text: impl AsRef<str>) {
+        self.event("note", json!({ "message": text.as_ref() }));
         if !self.quiet {
             let _ = writeln!(anstream::stderr(), "{}", text.as_ref());
         }
@@ -118,6 +212,7 @@ impl Printer {
 
     /// Something that should be looked at.
     pub fn warn(&self, text: impl AsRef<str>) {
+        self.event("warning", json!({ "message": text.as_ref() }));
         let _ = writeln!(anstream::stderr(), "{} {}", "warning:".yellow().bold(), text.as_ref());
     }
 
@@ -128,11 +223,22 @@ impl Printer {
 
     /// A moving line for what takes long.
     pub fn progress(&self) -> Progress {
-        Progress::new(self.animated, self.quiet)
+        Progress::new(self.animated, self.quiet, Arc::clone(&self.record))
     }
 
-    /// A failure: evidence, error, causes, hints.
+    /// A failure: evidence, error, causes, hints; for programs as their last line.
     pub fn failure(&self, failure: &Failure) {
+        let said = failure.to_json();
+        self.faults(&failure.more.faults);
+        if let Some(github) = &self.github {
+            if failure.more.faults.is_empty() {
+                github.error(self.command(), said["message"].as_str().unwrap_or_default());
+            }
+            if self.record.streams() {
+                github.result(self.command(), &said);
+            }
+        }
+        self.record.failure(said);
         let mut err = anstream::stderr().lock();
         if let Some(evidence) = &failure.evidence {
             let _ = writeln!(err, "{}", evidence.trim_end());

@@ -1,31 +1,36 @@
 //! A moving line on a terminal, plain lines elsewhere.
 
+use super::record::Record;
 use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
 use std::io::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What goes on, one step at a time.
 pub struct Progress {
     bar: Option<ProgressBar>,
     quiet: bool,
+    record: Arc<Record>,
 }
 
 impl Progress {
-    pub(super) fn new(animated: bool, quiet: bool) -> Self {
+    pub(super) fn new(animated: bool, quiet: bool, record: Arc<Record>) -> Self {
         let bar = animated.then(|| {
             let style = ProgressStyle::with_template("{spinner:.cyan} {msg} {elapsed:.dim}");
             let bar = ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
             bar.enable_steady_tick(Duration::from_millis(100));
             bar
         });
-        Self { bar, quiet }
+        Self { bar, quiet, record }
     }
 
     /// Shows what goes on now; on a terminal it replaces what was shown.
     pub fn step(&self, text: impl AsRef<str>) {
+        self.record.event("progress", json!({ "message": text.as_ref() }));
         match &self.bar {
             Some(bar) => bar.set_message(text.as_ref().to_owned()),
-            None => self.keep(text),
+            None => self.show(text),
         }
     }
 
@@ -38,6 +43,12 @@ impl Progress {
 
     /// Writes a line that stays.
     pub fn keep(&self, text: impl AsRef<str>) {
+        self.record.event("progress", json!({ "message": text.as_ref() }));
+        self.show(text);
+    }
+
+    /// Writes a line that stays, for people alone.
+    pub fn show(&self, text: impl AsRef<str>) {
         match &self.bar {
             Some(bar) => bar.println(text.as_ref()),
             None if !self.quiet => {
