@@ -169,7 +169,7 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__build)
-            opts="-m -q -v -y -h --manifest --base-image --no-cache --print-dockerfile --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
+            opts="-m -q -v -y -h --manifest --base-image --no-cache --print-dockerfile --push --registry --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -184,6 +184,10 @@ _rapidclaw() {
                     return 0
                     ;;
                 --base-image)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --registry)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -337,7 +341,7 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__deploy)
-            opts="-m -q -v -y -h --manifest --base-image --no-cache --env-file --dry-run --exit-code --detach --timeout --wait --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
+            opts="-m -q -v -y -h --manifest --base-image --no-cache --env-file --registry --dry-run --exit-code --detach --timeout --wait --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -356,6 +360,10 @@ _rapidclaw() {
                     return 0
                     ;;
                 --env-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --registry)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

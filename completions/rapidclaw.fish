@@ -68,11 +68,13 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand validate" -s y -l ye
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand validate" -s h -l help -d 'Print help'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -s m -l manifest -d 'The manifest' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -l base-image -d 'The image to build on; else the one that the manifest names, else python:X-slim' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -l registry -d 'Another registry, with this machine\'s Docker login' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -l no-cache -d 'Build even when nothing changed, every layer'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -l print-dockerfile -d 'Print the Dockerfile and build nothing'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -l push -d 'Push the image, into the server\'s registry unless --registry names another'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -l json -d 'Print JSON on stdout'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -s q -l quiet -d 'Print no progress and no hints'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -s v -l verbose -d 'Say more; twice: everything'
@@ -154,6 +156,7 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand context; and __fish_
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -s m -l manifest -d 'The manifest' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l base-image -d 'The image to build on; else the one that the manifest names, else python:X-slim' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l env-file -d 'Read secrets from this file, not from the manifest\'s `env`' -r -F
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l registry -d 'Push the image into this registry, too, with this machine\'s Docker login' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l timeout -d 'Wait this long for the switch, in seconds' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r

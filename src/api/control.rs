@@ -74,6 +74,10 @@ pub struct DeployRequest {
     pub folder: String,
     /// Digest of the image in the server's engine.
     pub image: String,
+    /// Digest of its manifest in the server's registry, where it was brought there: then the server takes it
+    /// from there into its engine. Absent: it is in the engine already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pushed: Option<String>,
     /// Digest of all that the image was made from.
     pub inputs_digest: String,
     /// The values of `.env`; absent: those last deployed stay.

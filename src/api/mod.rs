@@ -3,6 +3,7 @@
 pub mod chat;
 pub mod control;
 pub mod history;
+pub mod images;
 pub mod logs;
 pub mod problem;
 pub mod version;

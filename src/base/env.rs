@@ -20,6 +20,8 @@ pub const RUN_DIR: &str = "RAPIDCLAW_RUN_DIR";
 pub const DATABASE_URL: &str = "DATABASE_URL";
 /// Where Docker Engine listens.
 pub const DOCKER_HOST: &str = "DOCKER_HOST";
+/// The folder of Docker's own configuration, in which its logins are.
+pub const DOCKER_CONFIG: &str = "DOCKER_CONFIG";
 /// Filter of the server's log (`info`, `rapidclaw=debug`).
 pub const LOG: &str = "RAPIDCLAW_LOG";
 /// Set by CI systems: no colour, no progress bars.

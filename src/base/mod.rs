@@ -5,6 +5,7 @@ pub mod http;
 pub mod ids;
 pub mod machine;
 pub mod paths;
+pub mod pipe;
 pub mod secret;
 pub mod shutdown;
 pub mod telemetry;

@@ -146,8 +146,14 @@ pub struct BuildArgs {
     #[command(flatten)]
     pub build: BuildOptions,
     /// Print the Dockerfile and build nothing
-    #[arg(long)]
+    #[arg(long, conflicts_with = "push")]
     pub print_dockerfile: bool,
+    /// Push the image, into the server's registry unless --registry names another
+    #[arg(long)]
+    pub push: bool,
+    /// Another registry, with this machine's Docker login
+    #[arg(long, value_name = "HOST/PATH", requires = "push")]
+    pub registry: Option<String>,
 }
 
 /// `login`.
@@ -215,6 +221,9 @@ pub struct DeployArgs {
     /// Read secrets from this file, not from the manifest's `env`
     #[arg(long, value_name = "FILE")]
     pub env_file: Option<PathBuf>,
+    /// Push the image into this registry, too, with this machine's Docker login
+    #[arg(long, value_name = "HOST/PATH")]
+    pub registry: Option<String>,
     /// Print what a deploy would do, and do nothing
     #[arg(long)]
     pub dry_run: bool,

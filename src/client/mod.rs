@@ -3,6 +3,7 @@
 pub mod contexts;
 pub mod keyring;
 mod operations;
+pub mod registry;
 
 use crate::api::control::{
     AgentStatus, DeployPlan, DeployRequest, DeployResponse, KeyCreated, KeyRequest, KeyView, RollbackRequest,

@@ -3,7 +3,9 @@
 use super::{Client, ClientError};
 use crate::api::control::{ScaleRequest, ScaleResponse, SecretView, SecretsRequest, SecretsResponse};
 use crate::api::history::{ReleaseView, RolloutSummary, RunDetail, RunView, ThreadDetail, ThreadView};
+use crate::api::images::{LayersAnswer, LayersRequest};
 use crate::api::logs::{LogLine, LogQuery};
+use crate::client::registry::{RegistryClientError, RepositoryClient};
 use reqwest::{Method, Url};
 use std::time::Duration;
 use uuid::Uuid;
@@ -27,6 +29,16 @@ impl Client {
     /// Asks for so many replicas, or for as many as the manifest says.
     pub async fn scale(&self, agent: &str, replicas: Option<u32>) -> Result<ScaleResponse, ClientError> {
         self.call(Method::PUT, &path(&["agents", agent, "scale"], &[]), Some(&ScaleRequest { replicas })).await
+    }
+
+    /// Which of an image's layers the server has.
+    pub async fn layers(&self, agent: &str, request: &LayersRequest) -> Result<LayersAnswer, ClientError> {
+        self.call(Method::POST, &path(&["agents", agent, "image"], &[]), Some(request)).await
+    }
+
+    /// A repository of the server's own registry.
+    pub fn repository(&self, name: &str) -> Result<RepositoryClient, RegistryClientError> {
+        RepositoryClient::of_server(&self.server, self.http.clone(), self.token.clone(), name)
     }
 
     /// The agent's releases, newest first.

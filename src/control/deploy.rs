@@ -7,6 +7,7 @@ use crate::api::control::{DeployOutcome, DeployRequest, DeployResponse, RolloutV
 use crate::base::secret::SecretString;
 use crate::manifest::{Egress, Manifest};
 use crate::models::{Inputs, plan};
+use crate::release::state::Phase;
 use crate::store::StoreError;
 use crate::store::agents::Agent;
 use crate::store::checkpoints::{self, Schema};
@@ -14,16 +15,29 @@ use crate::store::releases::{NewRelease, Release};
 use crate::store::rollouts::NewRollout;
 use crate::store::secrets::DeployedSecrets;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 impl Control {
     /// Accepts a deploy. What it leads to is watched as a rollout.
-    pub async fn deploy(&self, name: &str, request: DeployRequest) -> Result<DeployResponse, ControlError> {
+    pub async fn deploy(&self, name: &str, mut request: DeployRequest) -> Result<DeployResponse, ControlError> {
         let (manifest, settings) = AgentSettings::of(&request.manifest, name)?;
         let known = self.store().find_agent(name).await?;
         if let Some(agent) = &known
             && let Some(begun) = self.begun_before(agent, request.rollout).await?
         {
             return Ok(self.deploy_begun_before(agent, &begun));
+        }
+        let serving = match known.as_ref().and_then(|agent| agent.serving_release) {
+            Some(release) => self.store().find_release(release).await?,
+            None => None,
+        };
+        if let Some(pushed) = &request.pushed {
+            let began = Instant::now();
+            request.image = self.bring_image(name, pushed, serving.as_ref()).await?;
+            // The way from the registry into the engine is the last part of the push.
+            if let Some(push) = request.client_phases.iter_mut().find(|one| one.phase == Phase::Push) {
+                push.seconds += began.elapsed().as_secs_f64();
+            }
         }
         if !self.can_run(&request.image).await? {
             return Err(ControlError::NoImage(request.image));
@@ -69,10 +83,6 @@ impl Control {
         } else {
             None
         };
-        let serving = match agent.serving_release {
-            Some(release) => self.store().find_release(release).await?,
-            None => None,
-        };
         let unchanged = serving.as_ref().filter(|serving| is_same(serving, &request));
         let (outcome, version, rollout) = match unchanged {
             // Replicas that serve have other secrets, too, when the deploy that brought today's has failed.
@@ -93,7 +103,7 @@ impl Control {
                     secret_names: secrets.keys().cloned().collect(),
                     source_revision: request.source_revision,
                     copy_of: None,
-                    pushed: None,
+                    pushed: request.pushed,
                 };
                 let begin = NewRollout { id: request.rollout, phases: &request.client_phases, standby: None };
                 let (release, rollout) = self.store().begin_rollout(agent.id, &new, begin).await?;

@@ -8,6 +8,7 @@ pub mod destroy;
 mod evidence;
 mod fleet;
 pub mod history;
+pub mod images;
 mod leftovers;
 pub mod logs;
 mod plan;
@@ -151,6 +152,20 @@ pub enum ControlError {
     /// Runs are never in that state.
     #[error("{0:?} is no state of runs")]
     NoSuchStatus(String),
+    /// A question is not what is expected.
+    #[error("{0}")]
+    Query(String),
+    /// The image has not come through the registry.
+    #[error("the registry has no whole image {digest} for {agent:?}")]
+    NotPushed {
+        /// Whose.
+        agent: String,
+        /// Its manifest.
+        digest: String,
+    },
+    /// The registry failed.
+    #[error(transparent)]
+    Registry(#[from] crate::registry::RegistryError),
     /// A time in a request is none.
     #[error("{0:?} is no time of RFC 3339")]
     Time(String),

@@ -27,9 +27,15 @@ impl Control {
             (None, Some(serving)) => self.store().find_previous(agent.id, serving).await?,
             (None, None) => None,
         };
-        let target = target.ok_or_else(|| ControlError::NoSuchRelease { agent: name.to_owned(), version })?;
+        let mut target = target.ok_or_else(|| ControlError::NoSuchRelease { agent: name.to_owned(), version })?;
         if serving.as_ref().is_some_and(|serving| serving.id == target.id) {
             return Err(ControlError::Serves { agent: name.to_owned(), version: target.version });
+        }
+        if let Some(pushed) = &target.pushed
+            && self.runtime().image_architecture(&target.image).await?.is_none()
+        {
+            // The engine has forgotten it, the registry has not.
+            target.image = self.bring_image(name, pushed, serving.as_ref()).await?;
         }
         if !self.can_run(&target.image).await? {
             return Err(ControlError::ImageGone { version: target.version, image: target.image });

@@ -76,6 +76,11 @@ impl Appended {
         Ok(Self { image_id: format!("sha256:{digest}"), config, manifest, layer, layer_bytes })
     }
 
+    /// The config's bytes.
+    pub fn config(&self) -> &[u8] {
+        &self.config
+    }
+
     /// Writes the archive.
     pub fn write(self, output: impl Write) -> Result<(), ArchiveError> {
         let digest = self.image_id.trim_start_matches("sha256:").to_owned();

@@ -2,9 +2,10 @@
 //! every engine, and nothing of the plan needs more); that image is kept, and the code is laid on it as
 //! one more layer, without a builder. Where an engine does not take that the builder makes the rest, too.
 
+use crate::base::pipe::piped;
 use crate::base::shutdown::CancellationToken;
 use crate::image::append::{Addition, Appended, can_append};
-use crate::image::archive::{self, ArchiveError};
+use crate::image::archive::{self, ArchiveError, Entry};
 use crate::image::base;
 use crate::image::context::Project;
 use crate::image::output::{Event, Parser};
@@ -14,14 +15,10 @@ use bollard::errors::Error as DockerError;
 use bollard::models::{BuildInfo, ImageInspect};
 use bollard::query_parameters::{BuildImageOptionsBuilder, ImportImageOptionsBuilder};
 use bollard::{Docker, body_try_stream};
-use bytes::Bytes;
-use futures_util::{Stream, StreamExt as _, stream};
+use futures_util::{Stream, StreamExt as _};
 use std::collections::{HashMap, VecDeque};
-use std::io;
 use std::sync::Arc;
 use std::time::Instant;
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 
 /// The agent that an image is of.
 pub const LABEL_AGENT: &str = "rapidclaw.agent";
@@ -74,6 +71,10 @@ pub struct Built {
     pub notes: Vec<String>,
     /// How long it took.
     pub seconds: f64,
+    /// The code, where it is a layer of its own: what a push can make again without the engine.
+    pub code: Option<Arc<Vec<Entry>>>,
+    /// The config's bytes, where they were made here.
+    pub config: Option<Arc<Vec<u8>>>,
 }
 
 /// Why there is no image.
@@ -208,12 +209,14 @@ impl Work<'_> {
         let existing = if self.options.no_cache { None } else { self.find_image(&tag, LABEL_INPUTS, &digest).await? };
         let existing = existing.and_then(|image| image.id);
         let cached = existing.is_some();
-        let image_id = match existing {
-            Some(id) => id,
-            None => self.make(&Arc::new(plan), &digests, &tag).await?,
+        let code = plan.code_entries().map(Arc::new);
+        let (image_id, config) = match existing {
+            Some(id) => (id, None),
+            None => self.make(&Arc::new(plan), &digests, &tag, code.as_deref()).await?,
         };
         let seconds = self.started.elapsed().as_secs_f64();
-        let built = Built { image_id, tag, inputs_digest: digest, cached, python: base.python, notes, seconds };
+        let built =
+            Built { image_id, tag, inputs_digest: digest, cached, python: base.python, notes, seconds, code, config };
         self.reporter.finished(&built);
         Ok(built)
     }
@@ -231,19 +234,25 @@ impl Work<'_> {
     }
 
     /// Lays the code on the image of everything else, which is built where it is not there.
-    async fn make(&self, plan: &Arc<Plan>, digests: &Digests, tag: &str) -> Result<String, BuildError> {
+    async fn make(
+        &self,
+        plan: &Arc<Plan>,
+        digests: &Digests,
+        tag: &str,
+        code: Option<&Vec<Entry>>,
+    ) -> Result<Made, BuildError> {
         let mut labels = HashMap::from([
             (LABEL_AGENT.to_owned(), self.project.manifest.name.clone()),
             (LABEL_INPUTS.to_owned(), digests.inputs.clone()),
         ]);
         labels.extend(find_revision(&self.project.folder).map(|commit| (LABEL_REVISION.to_owned(), commit)));
         let whole = Target { stage: "", tag: tag.to_owned(), labels, no_cache: self.options.no_cache };
-        let Some(code) = plan.code_entries() else {
-            return self.build_twice(plan, &whole).await;
+        let Some(code) = code else {
+            return Ok((self.build_twice(plan, &whole).await?, None));
         };
         let deps = self.ensure_deps(plan, &digests.deps).await?;
         let addition = Addition {
-            entries: code,
+            entries: code.clone(),
             workdir: plan.workdir().to_owned(),
             labels: whole.labels.clone(),
             without_label: LABEL_DEPS,
@@ -251,11 +260,11 @@ impl Work<'_> {
             created: jiff::Timestamp::now().to_string(),
         };
         match self.append(deps, addition).await {
-            Ok(id) => Ok(id),
+            Ok((id, config)) => Ok((id, Some(config))),
             Err(why) => {
                 tracing::debug!(?why, "the code layer could not be handed over; the builder makes it");
                 // What it shall not find in its cache is new by now.
-                self.build_twice(plan, &Target { no_cache: false, ..whole }).await
+                Ok((self.build_twice(plan, &Target { no_cache: false, ..whole }).await?, None))
             }
         }
     }
@@ -276,7 +285,7 @@ impl Work<'_> {
     }
 
     /// Makes the code layer and hands it to the engine.
-    async fn append(&self, deps: ImageInspect, addition: Addition) -> Result<String, NotAppended> {
+    async fn append(&self, deps: ImageInspect, addition: Addition) -> Result<(String, Arc<Vec<u8>>), NotAppended> {
         if !can_append(&deps) {
             return Err(NotAppended::Unsuited);
         }
@@ -287,7 +296,7 @@ impl Work<'_> {
         };
         let appended = tokio::task::spawn_blocking(move || Appended::make(&deps, &history, &addition));
         let appended = appended.await.map_err(|_| NotAppended::Incomplete)??;
-        let id = appended.image_id.clone();
+        let (id, config) = (appended.image_id.clone(), Arc::new(appended.config().to_vec()));
         let (writing, parts) = piped(move |pipe| appended.write(pipe));
         let options = ImportImageOptionsBuilder::new().quiet(true).build();
         let mut said = std::pin::pin!(self.docker.import_image(options, body_try_stream(parts), None));
@@ -297,7 +306,7 @@ impl Work<'_> {
         writing.await.map_err(|_| NotAppended::Incomplete)??;
         // An engine that names the image otherwise has not understood it as it was meant.
         let there = self.docker.inspect_image(&id).await?;
-        if there.id.as_ref() == Some(&id) { Ok(id) } else { Err(NotAppended::Incomplete) }
+        if there.id.as_ref() == Some(&id) { Ok((id, config)) } else { Err(NotAppended::Incomplete) }
     }
 
     /// Builds, and once more where somebody else took a layer away that the build stood on (`docker
@@ -386,6 +395,9 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
+/// An image's id, and its config where that was made here.
+type Made = (String, Option<Arc<Vec<u8>>>);
+
 /// What a build makes.
 struct Target {
     /// The stage that it ends with; empty for the last.
@@ -411,40 +423,6 @@ enum NotAppended {
 /// The first 12 digits of a digest.
 fn short(digest: &str) -> String {
     digest.trim_start_matches("sha256:").chars().take(12).collect()
-}
-
-/// Has an archive written by a thread that may block, and gives what it wrote as it comes.
-fn piped(
-    write: impl FnOnce(io::BufWriter<Pipe>) -> Result<(), ArchiveError> + Send + 'static,
-) -> (JoinHandle<Result<(), ArchiveError>>, impl Stream<Item = io::Result<Bytes>> + Send + 'static) {
-    let (sender, receiver) = mpsc::channel(16);
-    let writing = tokio::task::spawn_blocking(move || {
-        let written = write(io::BufWriter::with_capacity(64 << 10, Pipe(sender.clone())));
-        if written.is_err() {
-            let _ = sender.blocking_send(Err(io::Error::other("the archive is incomplete")));
-        }
-        written
-    });
-    let parts = stream::unfold(receiver, async |mut receiver: mpsc::Receiver<io::Result<Bytes>>| {
-        let part = receiver.recv().await?;
-        Some((part, receiver))
-    });
-    (writing, parts)
-}
-
-/// The way of the archive from a thread that may block to the connection. It ends where nobody reads.
-struct Pipe(mpsc::Sender<io::Result<Bytes>>);
-
-impl io::Write for Pipe {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let sent = self.0.blocking_send(Ok(Bytes::copy_from_slice(bytes)));
-        sent.map_err(|_| io::ErrorKind::BrokenPipe)?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// Where the build is.

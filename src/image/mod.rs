@@ -10,12 +10,14 @@ pub mod context;
 mod lock;
 mod output;
 pub mod plan;
+pub mod push;
 pub mod pyproject;
 pub mod requirements;
 mod revision;
 pub mod steps;
 pub use revision::find_revision;
 
+pub use append::can_append;
 pub use build::{BuildError, BuildOptions, BuildReporter, Built, build, inputs_digest};
 pub use context::{Context, ContextError, Project};
 pub use plan::{Plan, PlanError};

@@ -4,10 +4,12 @@
 //! belongs to which is noted when a manifest comes, so that whoever has an image in an engine can ask what
 //! is here without packing anything.
 
-use super::RegistryError;
 use super::disk::{self, Disk};
 use super::manifest::{Descriptor, Manifest, diff_ids};
 use super::names::{Digest, Reference, Repository};
+use super::{RegistryError, at};
+use serde_json::json;
+use std::io::{self, Read, Write};
 
 /// The largest config that is read.
 const MAX_CONFIG: u64 = 8 << 20;
@@ -97,4 +99,49 @@ impl Disk {
         let whole = layers.len() == manifest.layers.len();
         Ok(whole.then_some(ImageParts { manifest: found.digest, config_digest, config, layers }))
     }
+}
+
+impl ImageParts {
+    /// What an engine knows the image by, beside its id.
+    pub fn tag(&self, name: &Repository) -> String {
+        format!("{name}:{}", &self.manifest.hex()[..12])
+    }
+}
+
+impl Disk {
+    /// Writes an image as `docker load` takes it. Layers go as they are kept: an engine unpacks them itself. Of
+    /// the `known` lowest ones the files are left out: an engine that has them looks them up by their chain ids
+    /// (moby `image/tarexport/load.go`).
+    pub fn write_archive(
+        &self,
+        image: &ImageParts,
+        known: usize,
+        tag: &str,
+        output: impl Write,
+    ) -> Result<(), RegistryError> {
+        let mut tar = tar::Builder::new(output);
+        let mut add = |name: &str, bytes: u64, content: &mut dyn Read| {
+            let mut header = tar::Header::new_ustar();
+            header.set_mode(0o644);
+            header.set_size(bytes);
+            tar.append_data(&mut header, name, content).map_err(at("writing an image"))
+        };
+        let file = |number: usize, layer: &Layer| format!("{number}-{}/layer.tar", &layer.diff_id.hex()[..32]);
+        for (number, layer) in image.layers.iter().enumerate().skip(known) {
+            let missing = || at("reading a layer")(io::ErrorKind::NotFound.into());
+            let (mut content, bytes) = self.open_content(&layer.digest)?.ok_or_else(missing)?;
+            add(&file(number, layer), bytes, &mut content)?;
+        }
+        let config = format!("{}.json", image.config_digest.hex());
+        add(&config, image.config.len() as u64, &mut image.config.as_slice())?;
+        let layers: Vec<String> = image.layers.iter().enumerate().map(|(number, layer)| file(number, layer)).collect();
+        let manifest = json!([{"Config": config, "RepoTags": [tag], "Layers": layers}]).to_string();
+        add("manifest.json", manifest.len() as u64, &mut manifest.as_bytes())?;
+        tar.into_inner().and_then(|mut output| output.flush()).map_err(at("writing an image"))
+    }
+}
+
+/// How many of the lowest layers of an image are also those of another one.
+pub fn common_layers(image: &ImageParts, other: &[String]) -> usize {
+    image.layers.iter().zip(other).take_while(|(layer, id)| layer.diff_id.to_string() == **id).count()
 }

@@ -28,7 +28,7 @@ pub mod token;
 mod uploads;
 
 pub use disk::Disk;
-pub use layers::{ImageParts, Layer};
+pub use layers::{ImageParts, Layer, common_layers};
 pub use manifests::{Found, Put};
 pub use uploads::{Chunk, ChunkRange};
 
@@ -129,6 +129,13 @@ pub enum RegistryError {
     },
 }
 
+impl RegistryError {
+    /// Whether it says only that nobody takes what is written.
+    pub fn is_nobody_reads(&self) -> bool {
+        matches!(self, Self::Disk { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
 /// For `map_err`: the disk failed at something.
 pub(crate) fn at(doing: &'static str) -> impl Fn(io::Error) -> RegistryError {
     move |source| match source.kind() {
@@ -148,6 +155,11 @@ impl Registry {
     /// The registry in a folder, which is made where it is not there. Blocks.
     pub fn open(settings: RegistrySettings) -> Result<Self, RegistryError> {
         Ok(Self { disk: Arc::new(Disk::open(settings)?), uploads: Arc::default() })
+    }
+
+    /// The disk, for those who are on a thread that may block.
+    pub fn disk(&self) -> Arc<Disk> {
+        Arc::clone(&self.disk)
     }
 
     /// Does something with the disk, off the threads that requests are served on.

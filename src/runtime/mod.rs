@@ -4,8 +4,12 @@ pub mod docker;
 pub mod folders;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::Stream;
+use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -131,6 +135,9 @@ pub enum RuntimeError {
     },
 }
 
+/// An image on its way in.
+pub type ImageArchive = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
+
 /// Where replicas run. All calls may be repeated; each has a time-out of its own.
 #[async_trait]
 pub trait Runtime: Send + Sync {
@@ -151,6 +158,11 @@ pub trait Runtime: Send + Sync {
     ) -> Result<(), RuntimeError>;
     /// For which processor the image is (`amd64`); nothing where it is not there.
     async fn image_architecture(&self, image: &str) -> Result<Option<String>, RuntimeError>;
+    /// Takes an image in, as `docker save` writes one, and says by which id it is known here under its tag.
+    async fn load_image(&self, archive: ImageArchive, tag: &str) -> Result<String, RuntimeError>;
+    /// Digests of an image's layers, uncompressed, lowest first; none where it is not there, or where images can
+    /// only be taken in whole.
+    async fn shared_layers(&self, image: &str) -> Result<Vec<String>, RuntimeError>;
     /// Removes what belongs to an agent as a whole (its network).
     async fn remove_agent(&self, agent: &str) -> Result<(), RuntimeError>;
     /// Replicas as they end, from now on.

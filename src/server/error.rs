@@ -6,6 +6,7 @@ use crate::control::{ControlError, SettingsError};
 use crate::gateway::committer::chain;
 use crate::gateway::outcome::Outcome;
 use crate::gateway::turn::TurnError;
+use crate::registry::RegistryError;
 use crate::runtime::RuntimeError;
 use crate::store::StoreError;
 use axum::body::Body;
@@ -98,7 +99,7 @@ impl From<ControlError> for ApiError {
             ControlError::NoSuchThread { agent, .. } => Problem::new(404, "no-such-thread", "there is no such thread")
                 .detail(text)
                 .hint(format!("`rapidclaw threads {agent}` lists those that ran last")),
-            ControlError::NoSuchStatus(_) | ControlError::Time(_) => {
+            ControlError::NoSuchStatus(_) | ControlError::Time(_) | ControlError::Query(_) => {
                 Problem::new(422, "query-invalid", "the query is not what is expected").detail(text)
             }
             ControlError::NothingServes(agent) => Problem::new(409, "nothing-serves", "nothing of the agent serves")
@@ -119,10 +120,16 @@ impl From<ControlError> for ApiError {
             ControlError::Settings(cause) => {
                 Problem::new(422, "manifest-invalid", "the server does not accept this manifest").detail(chain(cause))
             }
+            ControlError::NotPushed { .. } => {
+                Problem::new(422, "not-pushed", "the image has not come whole").detail(text).hint("deploy again")
+            }
+            ControlError::Registry(RegistryError::Full) => Problem::new(507, "disk-full", "the server's disk is full")
+                .hint("make room on the disk of the server's data folder, then try again"),
+            ControlError::Registry(_) => internal("registry", "the registry failed", &error),
             ControlError::NoImage(_) => {
                 Problem::new(422, "no-such-image", "the image is not in the server's Docker Engine")
                     .detail(text)
-                    .hint("build and deploy on the machine of the server: this version moves no images")
+                    .hint("deploy with a rapidclaw of the server's version: it moves the image")
             }
             ControlError::Architecture { .. } => {
                 Problem::new(422, "image-architecture", "the image is for another processor").detail(text).hint(

@@ -5,11 +5,12 @@ use super::error::ApiError;
 use super::extract::{Body, Operator};
 use crate::api::control::{ScaleRequest, ScaleResponse, SecretView, SecretsRequest, SecretsResponse};
 use crate::api::history::{ReleaseView, RolloutSummary, RunDetail, RunView, ThreadDetail, ThreadView};
+use crate::api::images::{LayersAnswer, LayersRequest};
 use crate::api::logs::{LogLine, LogQuery};
 use axum::extract::{Path, Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, put};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use futures_util::stream;
 use serde::Deserialize;
@@ -26,6 +27,7 @@ pub fn router() -> Router<App> {
     Router::new()
         .route("/v1/agents/{name}/secrets", get(list_secrets).patch(change_secrets))
         .route("/v1/agents/{name}/scale", put(scale))
+        .route("/v1/agents/{name}/image", post(layers))
         .route("/v1/agents/{name}/logs", get(logs))
         .route("/v1/agents/{name}/releases", get(releases))
         .route("/v1/agents/{name}/rollouts", get(rollouts))
@@ -50,6 +52,15 @@ async fn change_secrets(
     Body(request): Body<SecretsRequest>,
 ) -> Result<Json<SecretsResponse>, ApiError> {
     Ok(Json(app.control.change_secrets(&name, request).await?))
+}
+
+async fn layers(
+    State(app): State<App>,
+    _: Operator,
+    Path(name): Path<String>,
+    Body(request): Body<LayersRequest>,
+) -> Result<Json<LayersAnswer>, ApiError> {
+    Ok(Json(app.control.layers(&name, &request).await?))
 }
 
 async fn scale(

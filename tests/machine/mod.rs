@@ -160,6 +160,8 @@ pub struct Machine {
     run: TempDir,
     /// The engine it works with, as `DOCKER_HOST` says it; else that of the test.
     engine: Option<String>,
+    /// Another one, for its server alone.
+    server_engine: Option<String>,
 }
 
 impl Machine {
@@ -174,7 +176,7 @@ impl Machine {
         std::fs::set_permissions(root.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         let run = tempfile::Builder::new().prefix("rc-e2e-").tempdir_in("/dev/shm").unwrap();
         std::fs::create_dir(root.path().join("home")).unwrap();
-        Self { root, run, engine }
+        Self { root, run, engine, server_engine: None }
     }
 
     pub fn home(&self) -> PathBuf {
@@ -311,6 +313,12 @@ impl Server {
         Self::on(Machine::new(), arguments, &[])
     }
 
+    /// One whose replicas run on another Docker Engine than the one that commands see.
+    pub fn on_engine(engine: &str) -> Self {
+        need_docker();
+        Self::on(Machine { server_engine: Some(engine.to_owned()), ..Machine::new() }, &[], &[])
+    }
+
     /// One that speaks TLS for 127.0.0.1; commands trust it by what login remembers.
     pub fn with_tls(authority: &Authority, arguments: &[&str]) -> Self {
         let (cert, key) = authority.issue("server", &["IP:127.0.0.1", "DNS:localhost"]);
@@ -346,6 +354,9 @@ impl Server {
             .args(["server", "start", "--json", "--listen", &address(&self.url)])
             .args(["--agents-listen", &address(&self.agents_url), "--provider", &provider])
             .args(&self.arguments);
+        if let Some(engine) = &self.machine.server_engine {
+            command.env("DOCKER_HOST", engine);
+        }
         let file = said(&mut command).ok().json();
         file["url"].as_str().unwrap().clone_into(&mut self.url);
         file["agents_url"].as_str().unwrap().clone_into(&mut self.agents_url);

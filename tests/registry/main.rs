@@ -7,8 +7,10 @@
 mod machine;
 
 mod collecting;
+mod engine;
 mod login;
 mod manifests;
+mod push;
 mod service;
 mod tools;
 mod uploads;

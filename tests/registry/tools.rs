@@ -58,7 +58,8 @@ impl Hub {
     }
 }
 
-fn base64(text: &str) -> String {
+/// As logins have it.
+pub fn base64(text: &str) -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.encode(text)
 }
@@ -114,21 +115,37 @@ impl Drop for Image {
     }
 }
 
+/// One whose base64 has `+` and `/` in it, which some clients get wrong.
+pub const PASSWORD: &str = "p>>>???~~~";
+
 /// Debian's docker-registry on a port of its own.
-struct Debian {
+pub struct Debian {
     child: Child,
-    host: String,
+    pub host: String,
     _folder: TempDir,
 }
 
 impl Debian {
-    fn start() -> Self {
-        need("docker-registry");
+    pub fn start() -> Self {
+        Self::with(tempfile::tempdir().unwrap(), "")
+    }
+
+    /// One that wants the login `ann` with [`PASSWORD`].
+    pub fn with_password() -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("htpasswd");
+        // bcrypt of PASSWORD; at cost 4, as it is checked for each request.
+        std::fs::write(&file, "ann:$2b$04$Khk4i2AoJMbrgY/KkyyuJO/qYij9mnnqt.peEjFMSgm5SLCpqF7aW\n").unwrap();
+        let auth = format!("auth: {{htpasswd: {{realm: tests, path: {}}}}}\n", file.display());
+        Self::with(folder, &auth)
+    }
+
+    fn with(folder: TempDir, auth: &str) -> Self {
+        need("docker-registry");
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let host = format!("127.0.0.1:{port}");
         let settings = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: {host}}}\n",
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: {host}}}\n{auth}",
             folder.path().display()
         );
         let file = folder.path().join("settings.yml");

@@ -1,9 +1,11 @@
 //! `build`: the image, and what `deploy` needs to know of it.
 
 use super::project::{Checked, check_loudly};
+use super::push;
 use crate::base::shutdown::CancellationToken;
 use crate::cli::args::{BuildArgs, BuildOptions, Global};
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::session;
 use crate::cli::ui::{BuildLines, Format, Printer};
 use crate::image::{self, BuildError, Built, Plan, Project};
 use crate::runtime::docker::engine::{self, Engine};
@@ -19,16 +21,31 @@ pub async fn run(args: &BuildArgs, global: &Global, printer: &Printer) -> Result
         printer.line(plan.dockerfile.trim_end());
         return Ok(Exit::Done);
     }
+    if let Some(registry) = &args.registry {
+        push::check(registry)?;
+    }
     let docker = engine::connect().await?;
     let built = build(&docker, &checked, &args.build, global, printer).await?;
+    let agent = &checked.loaded.manifest.name;
+    let moved = match (&args.registry, args.push) {
+        (Some(registry), _) => Some(push::to_registry(registry, &docker, agent, &built, printer).await?),
+        (None, true) => Some(push::to_server(&session::client(global)?, &docker, agent, &built, printer).await?),
+        (None, false) => None,
+    };
     printer.result(json!({
-        "agent": checked.loaded.manifest.name, "image": built.image_id, "tag": built.tag,
+        "agent": agent, "image": built.image_id, "tag": built.tag,
         "inputs_digest": built.inputs_digest, "cached": built.cached, "python": built.python,
         "seconds": built.seconds, "notes": built.notes,
+        "pushed": moved.as_ref().map(|moved| &moved.reference),
+        "pushed_bytes": moved.as_ref().map(|moved| moved.pushed.bytes),
     }));
     if printer.format() != Format::Json {
         let how = if built.cached { "nothing changed".to_owned() } else { format!("built in {:.1}s", built.seconds) };
         printer.line(format!("{} {} ({how})", built.tag, built.image_id));
+        if let Some(moved) = moved {
+            let push::Moved { pushed, reference, seconds } = moved;
+            printer.line(format!("pushed: {reference} ({} bytes in {seconds:.1}s)", pushed.bytes));
+        }
     }
     Ok(Exit::Done)
 }

@@ -1,7 +1,7 @@
 //! `deploy`: validate, build, hand over, roll out, wait for the switch.
 
 use super::project::{Checked, check_loudly};
-use super::{build, watch};
+use super::{build, push, watch};
 use crate::api::control::{DeployOutcome, DeployRequest, DeployResponse, EngineInfo, PhaseTime, SecretMap, Whoami};
 use crate::base::secret::ExposeSecret as _;
 use crate::base::{env, ids};
@@ -27,6 +27,9 @@ pub async fn run(args: &DeployArgs, global: &Global, printer: &Printer) -> Resul
     let checked = check_loudly(&args.build.manifest.manifest, printer)?;
     python_only(&checked)?;
     let name = checked.loaded.manifest.name.clone();
+    if let Some(registry) = &args.registry {
+        push::check(registry)?;
+    }
     let client = session::client(global)?;
     let who = client.whoami().await?;
     let known = client.agent(&name).await?;
@@ -36,10 +39,27 @@ pub async fn run(args: &DeployArgs, global: &Global, printer: &Printer) -> Resul
         let digest = build::inputs_digest(&docker, &checked, &args.build, printer).await?;
         return dry_run(&client, request(&checked, "", &digest, secrets, 0.0), &name, args.exit_code, printer).await;
     }
-    same_engine(&docker, &who).await?;
+    let same_engine = same_engine(&docker, &who).await?;
     let built = build::build(&docker, &checked, &args.build, global, printer).await?;
-    let request = request(&checked, &built.image_id, &built.inputs_digest, secrets, built.seconds);
-    let accepted = hand_in(&client, &name, &request, args.wait, printer).await?;
+    let mut request = request(&checked, &built.image_id, &built.inputs_digest, secrets, built.seconds);
+    if let Some(registry) = &args.registry {
+        let moved = push::to_registry(registry, &docker, &name, &built, printer).await?;
+        printer.note(format!("pushed {}", moved.reference));
+        add_push_time(&mut request, moved.seconds);
+    }
+    if !same_engine {
+        let moved = push::to_server(&client, &docker, &name, &built, printer).await?;
+        bring_along(&mut request, moved);
+    }
+    let accepted = match hand_in(&client, &name, &request, args.wait, printer).await {
+        // Engines of copied machines have the same id: it is another one all the same.
+        Err(ClientError::Refused(problem)) if same_engine && problem.code == "no-such-image" => {
+            let moved = push::to_server(&client, &docker, &name, &built, printer).await?;
+            bring_along(&mut request, moved);
+            hand_in(&client, &name, &request, args.wait, printer).await?
+        }
+        answer => answer?,
+    };
     if let Some(key) = &accepted.key {
         printer.mask(key);
     }
@@ -89,7 +109,7 @@ async fn hand_in(
     request: &DeployRequest,
     wait: bool,
     printer: &Printer,
-) -> Result<DeployResponse, Failure> {
+) -> Result<DeployResponse, ClientError> {
     let progress = printer.progress();
     loop {
         // The request bears the rollout's id: a repeated one finds what the one before has begun.
@@ -98,7 +118,7 @@ async fn hand_in(
                 progress.step("waiting for the rollout under way");
                 tokio::time::sleep(AGAIN).await;
             }
-            answer => return Ok(answer?),
+            answer => return answer,
         }
     }
 }
@@ -182,16 +202,23 @@ fn secrets(
     Ok(Some(SecretMap(values)))
 }
 
-/// This version moves no image: the engine that builds must be the one that runs.
-async fn same_engine(docker: &Engine, who: &Whoami) -> Result<(), Failure> {
+/// The server takes the image from its registry.
+fn bring_along(request: &mut DeployRequest, moved: push::Moved) {
+    add_push_time(request, moved.seconds);
+    request.pushed = Some(moved.pushed.digest);
+}
+
+fn add_push_time(request: &mut DeployRequest, seconds: f64) {
+    if let Some(push) = request.client_phases.iter_mut().find(|one| one.phase == Phase::Push) {
+        push.seconds += seconds;
+    }
+}
+
+/// Whether the engine that builds is the one that runs: then no image has to be moved.
+async fn same_engine(docker: &Engine, who: &Whoami) -> Result<bool, Failure> {
     let here: EngineInfo = engine_info(docker).await.map_err(|error| Failure::new(Exit::Unreachable, error))?;
     match &who.server.engine {
-        Some(there) if there.id == here.id => Ok(()),
-        Some(there) => Err(Failure::said(
-            Exit::Failed,
-            format!("the server runs replicas on another Docker Engine ({})", there.id),
-        )
-        .hint("deploy on the machine of the server: this version moves no images")),
+        Some(there) => Ok(!here.id.is_empty() && there.id == here.id),
         None => Err(Failure::said(Exit::Unreachable, "the server's Docker Engine does not answer")
             .hint("look at the server's log")),
     }
@@ -240,6 +267,7 @@ fn request(
         manifest: checked.loaded.manifest.raw.clone(),
         folder: folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
         image: image.to_owned(),
+        pushed: None,
         inputs_digest: inputs_digest.to_owned(),
         secrets,
         source_revision: find_revision(folder),

@@ -12,6 +12,7 @@ mod keys;
 mod login;
 mod logs;
 mod project;
+mod push;
 mod rollback;
 mod runs;
 mod scale;

@@ -7,17 +7,20 @@ mod spec;
 mod watcher;
 
 use self::watcher::Watcher;
-use super::{KnownReplica, LineRange, ReplicaExit, ReplicaSpec, Runtime, RuntimeError, Stage, WrittenLine};
+use super::{
+    ImageArchive, KnownReplica, LineRange, ReplicaExit, ReplicaSpec, Runtime, RuntimeError, Stage, WrittenLine,
+};
 use crate::api::control::EngineInfo;
 use crate::base::shutdown::Shutdown;
+use crate::image::can_append;
 use async_trait::async_trait;
-use bollard::Docker;
 use bollard::errors::Error as DockerError;
 use bollard::models::{ContainerSummaryStateEnum, NetworkCreateRequest};
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
-    StopContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, ImportImageOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder,
+    RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
 };
+use bollard::{Docker, body_try_stream};
 use futures_util::StreamExt as _;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -36,6 +39,8 @@ mod label {
 
 /// How long one call to the engine may take.
 const CALL: Duration = Duration::from_secs(60);
+/// How long an image may take on its way in.
+const LOAD: Duration = Duration::from_secs(600);
 
 /// The runtime on Docker Engine.
 pub struct DockerRuntime {
@@ -165,6 +170,34 @@ impl Runtime for DockerRuntime {
         match bounded("looking for the image", self.docker.inspect_image(image)).await {
             Ok(found) => Ok(Some(found.architecture.unwrap_or_default())),
             Err(RuntimeError::Refused { source, .. }) if status_of(source.as_ref()) == Some(404) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn load_image(&self, archive: ImageArchive, tag: &str) -> Result<String, RuntimeError> {
+        let load = async {
+            let options = ImportImageOptionsBuilder::new().quiet(true).build();
+            let mut said = std::pin::pin!(self.docker.import_image(options, body_try_stream(archive), None));
+            while let Some(part) = said.next().await {
+                if let Some(error) = part?.error_detail {
+                    return Err(DockerError::DockerStreamError { error: error.message.unwrap_or_default() });
+                }
+            }
+            Ok(())
+        };
+        match tokio::time::timeout(LOAD, load).await {
+            Ok(loaded) => loaded.map_err(|error| refused("taking an image in", error))?,
+            Err(elapsed) => return Err(RuntimeError::Unreachable(Box::new(elapsed))),
+        }
+        let found = bounded("looking for the image", self.docker.inspect_image(tag)).await?;
+        found.id.ok_or_else(|| RuntimeError::NoImage(tag.to_owned()))
+    }
+
+    async fn shared_layers(&self, image: &str) -> Result<Vec<String>, RuntimeError> {
+        match bounded("looking for the image", self.docker.inspect_image(image)).await {
+            Ok(found) if can_append(&found) => Ok(found.root_fs.and_then(|root| root.layers).unwrap_or_default()),
+            Ok(_) => Ok(Vec::new()),
+            Err(RuntimeError::Refused { source, .. }) if status_of(source.as_ref()) == Some(404) => Ok(Vec::new()),
             Err(error) => Err(error),
         }
     }
