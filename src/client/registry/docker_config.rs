@@ -91,10 +91,11 @@ pub async fn login(folder: &Path, registry: &str) -> Result<Login, DockerConfigE
     let file: File =
         serde_json::from_slice(&text).map_err(|source| DockerConfigError::Damaged { path: path.clone(), source })?;
     let server = if matches!(registry, "docker.io" | "index.docker.io") { HUB } else { registry };
-    if let Some(helper) = file.cred_helpers.get(server).or(file.creds_store.as_ref()).filter(|name| !name.is_empty()) {
-        if let Some(login) = ask(helper, server).await? {
-            return Ok(login);
-        }
+    let helper = file.cred_helpers.get(server).or(file.creds_store.as_ref()).filter(|name| !name.is_empty());
+    if let Some(helper) = helper
+        && let Some(login) = ask(helper, server).await?
+    {
+        return Ok(login);
     }
     let entry =
         file.auths.into_iter().find(|(name, _)| name == server || host_of(name) == server).map(|(_, entry)| entry);

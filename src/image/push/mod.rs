@@ -18,7 +18,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use pack::Packed;
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -36,6 +36,9 @@ const OCI_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 
 /// The tag of what was pushed last into a repository.
 pub const LATEST: &str = "latest";
+
+/// Layers that are in a registry, by the digest of what they hold.
+pub type Known = BTreeMap<String, LayerBlob>;
 
 /// What came of a push.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,10 +94,10 @@ pub async fn layers(docker: &Docker, image: &str) -> Result<Vec<String>, PushErr
 }
 
 /// What of an image is in a registry already, by what was pushed there last.
-pub async fn known(repository: &RepositoryClient) -> Result<HashMap<String, LayerBlob>, PushError> {
-    let Some(manifest) = repository.read_manifest(LATEST).await? else { return Ok(HashMap::new()) };
-    let Ok(manifest) = Manifest::read(None, &manifest) else { return Ok(HashMap::new()) };
-    let Some(config) = manifest.image_config() else { return Ok(HashMap::new()) };
+pub async fn known(repository: &RepositoryClient) -> Result<Known, PushError> {
+    let Some(manifest) = repository.read_manifest(LATEST).await? else { return Ok(Known::new()) };
+    let Ok(manifest) = Manifest::read(None, &manifest) else { return Ok(Known::new()) };
+    let Some(config) = manifest.image_config() else { return Ok(Known::new()) };
     let config = repository.read_blob(&config.to_string()).await?.unwrap_or_default();
     let blobs = manifest.layers.into_iter().filter(|layer| layer.urls.is_empty());
     let blobs = blobs.map(|one| LayerBlob { media_type: one.media_type, digest: one.digest, size: one.size });
@@ -107,7 +110,7 @@ pub async fn push(
     docker: &Docker,
     built: &Built,
     repository: &RepositoryClient,
-    known: &HashMap<String, LayerBlob>,
+    known: &Known,
     tags: &[&str],
     sent: &Arc<AtomicU64>,
 ) -> Result<Pushed, PushError> {
