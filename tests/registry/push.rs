@@ -77,16 +77,16 @@ fn on_one_engine_nothing_is_pushed() {
     assert!(phase(&first, "push") < 0.05, "{first}");
     assert_eq!(blobs(&server), []);
     // but an image can be, by itself
-    let mut build = server.machine.command();
-    build.args(["build", "--push", "--json"]).current_dir(project.path());
-    let built = said(&mut build).ok().json();
+    let mut pushing = server.machine.command();
+    pushing.args(["build", "--push", "--json"]).current_dir(project.path());
+    let built = said(&mut pushing).ok().json();
     let digest = built["pushed"].as_str().unwrap().split('@').nth(1).unwrap().to_owned();
     let token = std::fs::read_to_string(server.machine.data_dir().join("admin-token")).unwrap();
     let url = format!("{}/v2/rapidclaw/e2e-still/manifests/{digest}", server.url);
     let manifest = super::machine::get(&url, &[("authorization", &format!("Bearer {}", token.trim()))]).ok();
     assert_eq!(manifest.body["config"]["digest"], built["image"]);
     // and once more it moves nothing
-    assert_eq!(said(&mut build).ok().json()["pushed_bytes"], 0);
+    assert_eq!(said(&mut pushing).ok().json()["pushed_bytes"], 0);
 }
 
 /// A machine with a Docker login of its own for a registry, by the file or by a helper.
