@@ -8,10 +8,13 @@
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
 mod authority;
+mod effects;
 mod outside;
 mod terminal;
 
 pub use authority::Authority;
+#[allow(unused_imports, reason = "not each test file has an agent that acts outside")]
+pub use effects::{EFFECT, Effects};
 pub use outside::*;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;

@@ -51,7 +51,7 @@ pub fn try_post(url: &str, headers: &[(&str, &str)], body: &Value) -> reqwest::R
 
 fn call(method: reqwest::Method, url: &str, headers: &[(&str, &str)], body: Option<&Value>) -> reqwest::Result<Answer> {
     runtime().block_on(async {
-        let client = http::client(Duration::from_secs(5), Some(Duration::from_secs(120))).unwrap();
+        let client = http::client(Duration::from_secs(5), Some(Duration::from_secs(240))).unwrap();
         let mut request = client.request(method, url);
         for (name, value) in headers {
             request = request.header(*name, *value);
