@@ -168,7 +168,7 @@ fn blocks(how: &str, seconds: u64) {
         // and all but the few that came before it fell silent went to the others, and were answered at once.
         let busy = answer.replica.unwrap();
         let astray = others.iter().filter(|(replica, _)| *replica == busy).count();
-        assert!(astray <= 2 && others.len() >= 20, "{astray} of {} waited behind it", others.len());
+        assert!(astray <= 2 && others.len() >= 10, "{astray} of {} waited behind it", others.len());
         let slow: Vec<_> =
             others.iter().filter(|(replica, took)| *replica != busy && *took > Duration::from_secs(5)).collect();
         assert!(slow.is_empty(), "{slow:?}");

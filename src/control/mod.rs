@@ -257,6 +257,9 @@ impl Control {
         let agents = self.store().list_agents().await?;
         self.0.parts.run_dir.discard_all_but(&known.iter().map(|one| one.id).collect::<Vec<_>>());
         for agent in &agents {
+            // Before the doors open: no request is told that an agent is not there. Its reconciler says why,
+            // where there can be no way to it.
+            let _ = self.gateway().ensure_route(agent);
             let own = known.iter().filter(|one| one.agent == agent.name).cloned().collect();
             self.ensure_reconciler(agent, own);
         }
