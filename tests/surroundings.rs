@@ -1,5 +1,5 @@
 //! Bad surroundings: each gets one clear word, the right exit code, and nothing is left behind. Two servers on
-//! one data folder and missing rights are in bad_input.rs; a keyring that hangs and a proxy in remote.rs; a
+//! one data folder and missing rights are in `bad_input.rs`; a keyring that hangs and a proxy in remote.rs; a
 //! Postgres that is away in faults/.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
