@@ -105,7 +105,7 @@ fn every_way_a_deploy_can_end() {
     ends(&run(&project, "DOCKER_HOST", "unix:///none.sock"), 5);
 
     // 6: the release does not get ready; what served before serves.
-    let broken = Project::new("e2e-ends").graph("raise SystemExit('no')\n");
+    let broken = Project::new("e2e-ends").graph(&format!("raise SystemExit('no')\n{ECHO}"));
     let last = ends(&deploy(&server, &broken, &[]), 6);
     assert_eq!((&last["serving"], &last["version"], &last["phase"]), (&json!(1), &json!(2), &json!("ready")));
     assert_eq!(last["class"], "rollout-failed");
@@ -213,7 +213,7 @@ fn a_step_of_github_actions() {
     assert!(annotation.contains(",title=unknown-key::unknown key `max_replica`"), "{annotation}");
     assert!(annotation.contains("%0Ahelp: did you mean `max_replicas`?"), "{annotation}");
     assert!(!within.is_empty() && text("summary").contains("| exit | 3 |"), "{}", text("summary"));
-    let broken = Project::new("e2e-gh").graph("raise SystemExit('no')\n");
+    let broken = Project::new("e2e-gh").graph(&format!("raise SystemExit('no')\n{ECHO}"));
     step(&broken, &["deploy"]).exits(6).says("::error title=rapidclaw deploy::");
     assert!(text("output").contains("exit=6\n"));
     // A file that cannot be written to is said before anything is done.
