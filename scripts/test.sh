@@ -39,7 +39,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 ensure_cargo
-ensure_commands curl openssl setsid -- curl openssl util-linux
+ensure_commands curl openssl setsid git -- curl openssl util-linux git
 # The keyring of a desktop, for the tests of logins.
 ensure_commands dbus-run-session gnome-keyring-daemon -- dbus-daemon gnome-keyring
 ensure_commands skopeo -- skopeo

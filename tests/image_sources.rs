@@ -5,8 +5,8 @@
 
 mod building;
 
-use building::{Cleanup, built, docker, engine, imported, project, said};
-use rapidclaw::image::Project;
+use building::{Cleanup, built, built_with, docker, engine, imported, project, said};
+use rapidclaw::image::{BuildOptions, Project};
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -164,7 +164,9 @@ async fn a_private_indexs_password_is_in_no_layer() {
             ("pip.conf", &conf),
         ],
     );
-    let built = built(&engine, &project).await;
+    // Nothing of an earlier run: what is searched below was made with this password.
+    let anew = BuildOptions { no_cache: true, ..building::options() };
+    let built = built_with(&engine, &project, &anew).await;
     assert_eq!(imported(&built.tag, "agent", "agent.graph"), "private");
     assert!(index.log().contains("-py3-none-any.whl True"), "{}", index.log());
 

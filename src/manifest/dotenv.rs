@@ -140,7 +140,10 @@ fn assignment<'t>(text: &'t str, values: &Values) -> Result<Read<'t>, Problem> {
 
 fn take_name(text: &str) -> Result<(String, &str), Problem> {
     if let Some(rest) = text.strip_prefix('\'') {
-        let (name, rest) = rest.split_once('\'').filter(|(name, _)| !name.contains('\n')).ok_or(Problem::Syntax)?;
+        // No process has a variable of such a name.
+        let impossible = |one: char| one == '=' || one.is_whitespace() || one.is_control();
+        let (name, rest) =
+            rest.split_once('\'').filter(|(name, _)| !name.contains(impossible)).ok_or(Problem::Syntax)?;
         return if name.is_empty() { Err(Problem::Syntax) } else { Ok((name.to_owned(), rest)) };
     }
     let end = text.find(|one: char| !(one.is_alphanumeric() || "_.-".contains(one))).unwrap_or(text.len());
@@ -259,5 +262,14 @@ mod tests {
         std::fs::write(&path, b"A=1\nB=\xff\n").unwrap();
         assert!(read(&path).unwrap_err().to_string().ends_with(".env:2: not UTF-8 text"));
         assert!(matches!(read(&folder.path().join("none")), Err(DotenvError::Unreadable { .. })));
+    }
+
+    /// Found by the fuzz target.
+    #[test]
+    fn quoted_names_are_names_that_a_process_can_have() {
+        assert!(parse("'KEY'=x").unwrap().contains_key("KEY"));
+        for text in ["'# a\0b'=x", "'A=B'=x", "'A B'=x", "''=x"] {
+            assert_eq!(parse(text).unwrap_err(), (1, Problem::Syntax), "{text:?}");
+        }
     }
 }

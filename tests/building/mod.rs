@@ -70,7 +70,7 @@ pub async fn engine() -> bollard::Docker {
 }
 
 pub fn options() -> BuildOptions {
-    BuildOptions { base_image: Some(BASE.into()), no_cache: false }
+    BuildOptions { base_image: Some(BASE.into()), ..BuildOptions::default() }
 }
 
 /// Takes the images of one agent away when the test ends, however it ends.
@@ -88,8 +88,13 @@ impl Drop for Cleanup {
 
 /// Builds a project that must be built.
 pub async fn built(engine: &bollard::Docker, project: &Project) -> Built {
+    built_with(engine, project, &options()).await
+}
+
+/// [`built`], in another way.
+pub async fn built_with(engine: &bollard::Docker, project: &Project, options: &BuildOptions) -> Built {
     let heard = Heard::default();
-    let built = build(engine, project, &options(), &heard, &CancellationToken::new()).await;
+    let built = build(engine, project, options, &heard, &CancellationToken::new()).await;
     built.unwrap_or_else(|error| panic!("{error:?}\n{}", heard.lines().join("\n")))
 }
 
