@@ -73,7 +73,7 @@ def deploy():
     done = subprocess.run([binary, "deploy", "--json"], cwd=project, capture_output=True, text=True)
     if done.returncode:
         sys.exit(done.stderr)
-    return {one["phase"]: one["seconds"] for one in json.loads(done.stdout)["phases"]}
+    return {one["phase"]: one["seconds"] for one in json.loads(done.stdout.splitlines()[-1])["phases"]}
 code = next(project.glob("*.py"))
 text = code.read_text()
 first, taken = deploy(), []

@@ -102,7 +102,8 @@ deploy() {
     local begin out took name=$1
     shift
     begin=$(now)
-    out=$("$rapidclaw" deploy --quiet --json --manifest "$work/toy/langgraph.json" "$@")
+    # A stream, whose last line is the result.
+    out=$("$rapidclaw" deploy --quiet --json --manifest "$work/toy/langgraph.json" "$@" | tail -n 1)
     took=$(awk "BEGIN { print $(now) - $begin }")
     record "$(python3 -c '
 import json, sys
@@ -122,7 +123,7 @@ deploy "one line changed"
 memory "with one replica, at rest"
 
 # The image of the agent, for load.py and floor.py: nothing is installed on this machine.
-image=$("$rapidclaw" status --json | json 0.image)
+image=$("$rapidclaw" status --json | json agents.0.image)
 inside=(docker run --rm -v "$here:/bench:ro" -w /tmp --entrypoint /opt/venv/bin/python)
 # load REPLICAS
 load() {

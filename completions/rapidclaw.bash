@@ -61,6 +61,9 @@ _rapidclaw() {
             rapidclaw,scale)
                 cmd="rapidclaw__subcmd__scale"
                 ;;
+            rapidclaw,schema)
+                cmd="rapidclaw__subcmd__schema"
+                ;;
             rapidclaw,secrets)
                 cmd="rapidclaw__subcmd__secrets"
                 ;;
@@ -143,7 +146,7 @@ _rapidclaw() {
 
     case "${cmd}" in
         rapidclaw)
-            opts="-q -v -y -h -V --json --quiet --verbose --no-input --yes --server --context --ca-file --help --version validate build login logout whoami context deploy rollback status releases rollouts logs runs threads secrets scale keys destroy server doctor completions"
+            opts="-q -v -y -h -V --json --quiet --verbose --no-input --yes --server --context --ca-file --help --version validate build schema login logout whoami context deploy rollback status releases rollouts logs runs threads secrets scale keys destroy server doctor completions"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -841,6 +844,32 @@ _rapidclaw() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rapidclaw__subcmd__schema)
+            opts="-q -v -y -h --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 --server)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

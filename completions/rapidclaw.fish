@@ -36,6 +36,7 @@ complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -s h -l help -d 'Print
 complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -s V -l version -d 'Print version'
 complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "validate" -d 'Check the manifest and the project behind it'
 complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "build" -d 'Make the image'
+complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "schema" -d 'Print the JSON Schema of langgraph.json, for editors'
 complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "login" -d 'Log in to a server'
 complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "logout" -d 'Forget a login'
 complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "whoami" -d 'Say who is logged in, and where'
@@ -81,6 +82,15 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -s v -l verbo
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -l no-input -d 'Never ask'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -s y -l yes -d 'Answer yes to every question'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand schema" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand schema" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand schema" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand schema" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand schema" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand schema" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand schema" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand schema" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand schema" -s h -l help -d 'Print help'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand login" -l store -d 'Where the token shall rest' -r -f -a "auto\t'In the OS keyring where it answers within two seconds, else in the file'
 keyring\t'In the OS keyring'
 file\t'In a file that only you may read'"

@@ -132,7 +132,7 @@ usage = [call["usage"] for call in map(json.loads, open(f"{work}/stub.log")) if 
 spent = sum(one["prompt_tokens"] for one in usage), sum(one["completion_tokens"] for one in usage)
 turns = 3
 cost = (spent[0] * 0.15 + spent[1] * 0.60) / 1e6 / turns
-told = json.load(open(f"{work}/status.json"))[0]["cost_per_turn"]
+told = json.load(open(f"{work}/status.json"))["agents"][0]["cost_per_turn"]
 print(f"  {len(usage)} model calls, {spent[0]} tokens in, {spent[1]} out, {turns} turns: ${cost:.7f}/turn by the provider's count")
 sys.exit(not (f"{cost:.5f}" == shown and abs(cost - told) < 1e-9))
 PYTHON
