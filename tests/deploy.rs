@@ -154,7 +154,7 @@ fn replicas_with_yesterdays_secrets_do_not_serve_on() {
 
     // A deploy that brings new secrets fails: what serves has the old ones still. The next deploy that
     // works brings them, though it brings nothing else.
-    let project = project.graph("raise RuntimeError('no')\n").env("GREETING=bonjour\n");
+    let project = project.graph("graph = None\nraise RuntimeError('no')\n").env("GREETING=bonjour\n");
     server.deploy(&project).exits(6).says("v1 still serves");
     let project = project.graph(ECHO);
     server.deploy(&project).ok().prints(&format!("{name} v1 live with its new secrets in "));

@@ -1,4 +1,4 @@
-//! A Docker Engine of the test's own, which may be killed: its data, sockets and mounts are apart from the
+//! A Docker Engine of the test's own, which may be killed: its data, sockets, mounts and network are apart from the
 //! machine's, and nothing of it stays.
 
 use crate::machine::{BASE, docker_at, docker_said, until};
@@ -25,7 +25,7 @@ impl Engine {
             "this test starts a Docker Engine, as root: `sudo -E cargo nextest run --test faults`"
         );
         let folder = tempfile::Builder::new().prefix("rc-engine-").tempdir().unwrap();
-        let namespace = Command::new("unshare").args(["-m", "sleep", "infinity"]).spawn().unwrap();
+        let namespace = Command::new("unshare").args(["-m", "-n", "sleep", "infinity"]).spawn().unwrap();
         let own = |pid: u32| std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
         until("a namespace of the engine's own", || match own(namespace.id()) {
             found if found.is_some() && found != own(std::process::id()) => Ok(()),
@@ -88,9 +88,10 @@ fn daemon(folder: &Path, namespace: &Child, name: &str) -> Child {
     let at = |part: &str| folder.join(part).display().to_string();
     Command::new("nsenter")
         .arg(format!("--mount=/proc/{}/ns/mnt", namespace.id()))
+        .arg(format!("--net=/proc/{}/ns/net", namespace.id()))
         .args(["dockerd", "--data-root", &at("data"), "--exec-root", &at("exec"), "--pidfile", &at("pid")])
         .args(["-H", &format!("unix://{}", at("docker.sock")), "--cgroup-parent", &format!("/{name}")])
-        // It shares the machine's network and changes nothing of it: replicas have none.
+        // In a network of its own, or it takes the other engine's bridge away: replicas have none.
         .args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"])
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())

@@ -114,12 +114,13 @@ fn a_request_whose_answer_was_lost_finds_what_it_has_begun() {
         // The second meets the first's rollout under way, or ended.
         [ask(), ask()]
     };
-    let versions = || server.rapidclaw(&["releases", agent, "--json"]).ok().json().as_array().unwrap().len();
+    let versions =
+        || server.rapidclaw(&["releases", agent, "--json"]).ok().json()["releases"].as_array().unwrap().len();
     // when each is sent twice, then it is done once, and both are told the same.
     let [one, two] = twice("rollbacks", &json!({ "rollout": uuid::Uuid::now_v7() }));
     assert_eq!((&one, &one["version"]), (&two, &json!(3)));
     server.until_status(agent, "f-again v3 running 1 replica ");
-    let image = server.rapidclaw(&["status", "--json"]).ok().json()[0]["image"].clone();
+    let image = server.rapidclaw(&["status", "--json"]).ok().json()["agents"][0]["image"].clone();
     let manifest: Value =
         serde_json::from_slice(&std::fs::read(project.path().join("langgraph.json")).unwrap()).unwrap();
     let deploy = json!({ "manifest": manifest, "folder": "f", "image": image, "inputs_digest": "sha256:other",

@@ -27,6 +27,7 @@ from .runs import Run, Runs
 log = logging.getLogger("rapidclaw")
 
 DRAIN_REASON = "the replica shuts down"
+LATE_SECONDS = 0.5
 
 
 class Server(threading.Thread):
@@ -100,17 +101,23 @@ class Server(threading.Thread):
             wait = 60.0
             if len(self.runs) or self._drain_by is not None:
                 wait = max(0.0, self._next_tick - monotonic())
-            for key, mask in self._selector.select(wait):
-                try:
-                    key.data(mask)
-                except Exception:
-                    log.exception("the connection thread met a fault")
+            self._serve_what_came(wait)
             now = monotonic()
             if now >= self._next_tick:
+                if now > self._next_tick + LATE_SECONDS:
+                    # Something held the interpreter: what came meanwhile is no silence.
+                    self._serve_what_came(0)
                 self._next_tick = self.runs.tick(now)
                 if self._drain_by is not None:
                     self._drain(now)
                     self._next_tick = min(self._next_tick, now + 0.05)
+
+    def _serve_what_came(self, wait: float) -> None:
+        for key, mask in self._selector.select(wait):
+            try:
+                key.data(mask)
+            except Exception:
+                log.exception("the connection thread met a fault")
 
     def _on_wake(self, _mask: int) -> None:
         try:
