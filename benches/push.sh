@@ -23,7 +23,8 @@ case ${1:-} in
 esac
 unset RAPIDCLAW_SERVER RAPIDCLAW_TOKEN RAPIDCLAW_DATA_DIR RAPIDCLAW_CONFIG_DIR RAPIDCLAW_RUN_DIR DATABASE_URL
 
-work= engine=
+work=
+engine=
 leave() {
     local code=$?
     trap - EXIT
