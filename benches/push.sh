@@ -52,7 +52,7 @@ work=$(mktemp -d /var/tmp/rcb-XXXXXX)
 chmod 711 "$work"
 # The id of an engine comes from a key in /etc/docker.
 # shellcheck disable=SC2016
-unshare -m sh -c 'mount -t tmpfs tmpfs /etc/docker && exec dockerd "$@"' dockerd --data-root "$work/docker" \
+unshare -m -n sh -c 'mount -t tmpfs tmpfs /etc/docker && exec dockerd "$@"' dockerd --data-root "$work/docker" \
     --exec-root "$work/exec" --pidfile "$work/pid" -H "unix://$work/docker.sock" --bridge none --iptables=false \
     --ip-forward=false --containerd-namespace rcb --containerd-plugins-namespace rcb-plugins \
     >"$work/docker.log" 2>&1 </dev/null &

@@ -88,27 +88,29 @@ fn what_served_before_serves_through_every_kind_of_failure() {
     let kinds: [(&str, String, &[&str]); 5] = [
         (
             "a crash at start",
-            format!("{leak}raise RuntimeError('bad value ' + os.environ['CARELESS'])\n"),
+            format!("{leak}graph = None\nraise RuntimeError('bad value ' + os.environ['CARELESS'])\n"),
             &["error: graph agent: RuntimeError: bad value ***", "about to fail with ***", "v1 still serves"],
         ),
         (
             "no graph of that name",
-            format!("{leak}another = 5\n"),
+            format!("{leak}globals()['another'] = 5\n"),
             &["error: graph agent: AttributeError", "v1 still serves"],
         ),
         (
             "an exit",
-            format!("{leak}os._exit(7)\n"),
+            format!("{leak}graph = None\nos._exit(7)\n"),
             &["error: a replica ended with code 7 before it was ready", "about to fail with ***", "v1 still serves"],
         ),
         (
             "a variable that is not there",
-            format!("{leak}os.environ['DATABASE_URL']\n"),
+            format!("{leak}graph = os.environ['DATABASE_URL']\n"),
             &["error: ", "DATABASE_URL", "\"database\": true", "v1 still serves"],
         ),
         (
             "too many lines",
-            format!("{leak}for number in range(200): print(f'line {{number}}', flush=True)\nos._exit(9)\n"),
+            format!(
+                "{leak}graph = None\nfor number in range(200): print(f'line {{number}}', flush=True)\nos._exit(9)\n"
+            ),
             &["line 199", "line 151", "with code 9"],
         ),
     ];
@@ -171,7 +173,7 @@ fn a_replica_without_memory_or_without_end_is_given_up() {
     );
 
     // Never ready: given up when its time is over, not before and not much later.
-    let endless = project(name, "import time\nprint('waiting', flush=True)\ntime.sleep(3600)\n");
+    let endless = project(name, "import time\ngraph = None\nprint('waiting', flush=True)\ntime.sleep(3600)\n");
     let endless = endless.set("rapidclaw.rollout", json!({ "ready_timeout": "4s" }));
     let began = Instant::now();
     failed(

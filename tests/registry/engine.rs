@@ -31,7 +31,7 @@ impl Engine {
         let log = std::fs::File::create(path("log")).unwrap();
         let mut command = Command::new("unshare");
         command
-            .args(["-m", "sh", "-c", &format!("{before}exec dockerd \"$@\""), "dockerd"])
+            .args(["-m", "-n", "sh", "-c", &format!("{before}exec dockerd \"$@\""), "dockerd"])
             .args(["--data-root", &path("data"), "--exec-root", &path("exec"), "--pidfile", &path("pid")])
             .args(["-H", &format!("unix://{}", path("docker.sock")), "--bridge", "none", "--iptables=false"])
             .args([
