@@ -117,10 +117,10 @@ fn another_registry_gets_the_image_with_dockers_own_login() {
     };
     // when there is no login, or a wrong one: it is said, with what to do
     let path = logged_in(&machine, &serde_json::json!({}), None);
-    push(&path).fails(4).says("there is none for it").says(&format!("docker login {}", debian.host));
+    push(&path).exits(4).says("there is none for it").says(&format!("docker login {}", debian.host));
     let wrong = serde_json::json!({"auths": {debian.host.as_str(): {"auth": base64("ann:wrong")}}});
     let path = logged_in(&machine, &wrong, None);
-    push(&path).fails(4).says("refuses the login").hides("ann:wrong");
+    push(&path).exits(4).says("refuses the login").hides("ann:wrong");
     // when Docker has one in its file, or a helper has it
     let file = serde_json::json!({"auths": {debian.host.as_str(): {"auth": base64(&format!("ann:{PASSWORD}"))}}});
     let path = logged_in(&machine, &file, None);
