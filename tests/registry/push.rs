@@ -144,7 +144,7 @@ fn another_registry_gets_the_image_with_dockers_own_login() {
     // and a helper that fails is named
     let locked = "#!/bin/sh\necho 'the keychain is locked'\nexit 1\n";
     let path = logged_in(&machine, &store, Some(locked));
-    push(&path).fails(1).says("the credential helper e2e failed: the keychain is locked");
+    push(&path).exits(1).says("the credential helper e2e failed: the keychain is locked");
     // and what is no registry is refused before anything is built
     let mut build = machine.command();
     build.args(["build", "--push", "--registry", "team/agents"]);
