@@ -69,6 +69,8 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand validate" -s y -l ye
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand validate" -s h -l help -d 'Print help'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -s m -l manifest -d 'The manifest' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -l base-image -d 'The image to build on; else the one that the manifest names, else python:X-slim' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -l platform -d 'The processor that the image is for; it must be the server\'s' -r -f -a "linux/amd64\t''
+linux/arm64\t''"
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -l registry -d 'Another registry, with this machine\'s Docker login' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
@@ -165,6 +167,8 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand context; and __fish_
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand context; and __fish_seen_subcommand_from remove" -s h -l help -d 'Print help'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -s m -l manifest -d 'The manifest' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l base-image -d 'The image to build on; else the one that the manifest names, else python:X-slim' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l platform -d 'The processor that the image is for; it must be the server\'s' -r -f -a "linux/amd64\t''
+linux/arm64\t''"
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l env-file -d 'Read secrets from this file, not from the manifest\'s `env`' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l registry -d 'Push the image into this registry, too, with this machine\'s Docker login' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l timeout -d 'Wait this long for the switch, in seconds' -r

@@ -5,7 +5,7 @@
 
 mod machine;
 
-use machine::{Said, Server, docker_said, repository};
+use machine::{Project, Said, Server, docker_said, repository};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -166,4 +166,23 @@ fn a_factory_with_a_context_manager_is_called_for_each_run() {
     let second = server.turn("factory", &key, "two", "hello");
     assert_eq!(closed(&second), closed(&first) + 1, "{first} / {second}");
     code_comes_last(&server, &example, "agent.py");
+}
+
+#[test]
+fn what_cannot_run_there_is_refused_before_anything_is_built() {
+    let server = Server::start();
+    let engine = server.rapidclaw(&["whoami", "--json"]).ok().json()["server"]["engine"]["architecture"].clone();
+    let other = if engine == "amd64" { "linux/arm64" } else { "linux/amd64" };
+    let project = Project::new("e2e-refused");
+    server
+        .deploy_with(&project, &["--platform", other])
+        .fails(2)
+        .says(&format!("--platform {other}: the server runs images for linux/{}", engine.as_str().unwrap()));
+    // JavaScript is validated whole, and said to be for later in one line.
+    let project = project.set("graphs", json!({ "agent": "./agent.ts:graph" }));
+    project.write("agent.ts", "export const graph = 1;\n");
+    server.deploy(&project).fails(3).says("graph agent is JavaScript, which is validated and not deployed yet");
+    project.write("package.json", r#"{"engines": {"node": ">=20"}}"#);
+    server.deploy(&project).exits(3).says("error[node-engine]").says("`engines.node` of package.json must be a major");
+    assert!(server.containers_of("e2e-refused").is_empty());
 }

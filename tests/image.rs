@@ -307,7 +307,7 @@ async fn a_failing_line_and_a_base_image_that_is_nowhere() {
     let BuildError::Step { step, message, last_lines } = &error else { panic!("{error:?}") };
     assert!(step.contains("exit 7") && message == "exit code 7", "{step} {message}");
     assert_eq!(last_lines, &["before", "wrong"]);
-    let nowhere = BuildOptions { base_image: Some("127.0.0.1:1/none:1".into()), no_cache: false };
+    let nowhere = BuildOptions { base_image: Some("127.0.0.1:1/none:1".into()), ..BuildOptions::default() };
     let error = build(&docker_engine, &project, &nowhere, &Heard::default(), &never).await.unwrap_err();
     assert!(
         matches!(&error, BuildError::BaseImageUnavailable { image, .. } if image == "127.0.0.1:1/none:1"),

@@ -134,6 +134,9 @@ pub struct BuildOptions {
     /// The image to build on; else the one that the manifest names, else python:X-slim
     #[arg(long, value_name = "IMAGE", env = env::BASE_IMAGE)]
     pub base_image: Option<String>,
+    /// The processor that the image is for; it must be the server's
+    #[arg(long, value_name = "OS/ARCH", value_parser = ["linux/amd64", "linux/arm64"])]
+    pub platform: Option<String>,
     /// Build even when nothing changed, every layer
     #[arg(long)]
     pub no_cache: bool,

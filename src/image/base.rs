@@ -36,14 +36,22 @@ pub struct Base {
 pub fn name(manifest: &Manifest, given: Option<&str>) -> String {
     // An empty variable says nothing.
     let named = given.filter(|given| !given.is_empty()).map(ToOwned::to_owned).or_else(|| manifest.base_image.clone());
-    named.unwrap_or_else(|| format!("python:{}-slim", manifest.python_version))
+    // LangGraph's `debian` is whatever Debian its images stand on; wolfi has no such image.
+    let distro = if manifest.image_distro.as_deref() == Some("bookworm") { "-bookworm" } else { "" };
+    named.unwrap_or_else(|| format!("python:{}-slim{distro}", manifest.python_version))
 }
 
 /// Sees that the image is there, fetching it where it is not, and which Python it has.
-pub async fn ensure(docker: &Docker, name: &str, reporter: &dyn BuildReporter) -> Result<Base, BuildError> {
+/// One for another platform than `wanted` is refused before anything is built.
+pub async fn ensure(
+    docker: &Docker,
+    name: &str,
+    wanted: Option<&str>,
+    reporter: &dyn BuildReporter,
+) -> Result<Base, BuildError> {
     let found = match docker.inspect_image(name).await {
         Err(DockerError::DockerResponseServerError { status_code: 404, .. }) => {
-            pull(docker, name, reporter).await?;
+            pull(docker, name, wanted, reporter).await?;
             docker.inspect_image(name).await
         }
         other => other,
@@ -52,6 +60,10 @@ pub async fn ensure(docker: &Docker, name: &str, reporter: &dyn BuildReporter) -
     let id = image.id.clone().unwrap_or_else(|| name.to_owned());
     let part = |value: &Option<String>, default: &str| value.clone().unwrap_or_else(|| default.to_owned());
     let platform = format!("{}/{}", part(&image.os, "linux"), part(&image.architecture, "amd64"));
+    if let Some(wanted) = wanted.filter(|wanted| *wanted != platform) {
+        let (image, wanted) = (name.to_owned(), wanted.to_owned());
+        return Err(BuildError::Platform { image, found: platform, wanted });
+    }
     let python = match python_of(&image) {
         Some(python) => python,
         None => remembered_python(docker, &id).await,
@@ -59,12 +71,21 @@ pub async fn ensure(docker: &Docker, name: &str, reporter: &dyn BuildReporter) -
     Ok(Base { name: name.to_owned(), id, platform, python })
 }
 
-async fn pull(docker: &Docker, name: &str, reporter: &dyn BuildReporter) -> Result<(), BuildError> {
+async fn pull(
+    docker: &Docker,
+    name: &str,
+    wanted: Option<&str>,
+    reporter: &dyn BuildReporter,
+) -> Result<(), BuildError> {
     reporter.output(&format!("pulling {name}"));
     // Without a tag the engine would fetch every tag there is.
     let last = name.rsplit('/').next().unwrap_or(name);
     let options = CreateImageOptionsBuilder::new().from_image(name);
     let options = if last.contains([':', '@']) { options } else { options.tag("latest") };
+    let options = match wanted {
+        Some(wanted) => options.platform(wanted),
+        None => options,
+    };
     let mut stream = docker.create_image(Some(options.build()), None, None);
     while let Some(part) = stream.next().await {
         match part {
@@ -159,6 +180,8 @@ mod tests {
         let plain = read(r#"{"dependencies": ["x"], "graphs": {"a": "m:g"}, "python_version": "3.12"}"#);
         let named = read(r#"{"dependencies": ["x"], "graphs": {"a": "m:g"}, "base_image": "mine:1"}"#);
         assert_eq!(name(&plain, None), "python:3.12-slim");
+        let distro = plain.raw.to_string().replace("\"3.12\"", "\"3.12\", \"image_distro\": \"bookworm\"");
+        assert_eq!(name(&read(&distro), None), "python:3.12-slim-bookworm");
         assert_eq!(name(&named, None), "mine:1");
         assert_eq!(name(&named, Some("flag:2")), "flag:2");
         assert_eq!(name(&named, Some("")), "mine:1");

@@ -38,6 +38,8 @@ const LAST_LINES: usize = 50;
 pub struct BuildOptions {
     /// The base image that a flag or the environment names.
     pub base_image: Option<String>,
+    /// The platform that the image shall be for; none: whatever the base image is for.
+    pub platform: Option<String>,
     /// Builds whether or not there is an image of the same inputs, using no layer of before.
     pub no_cache: bool,
 }
@@ -87,6 +89,16 @@ pub enum BuildError {
         image: String,
         /// What the engine says.
         message: String,
+    },
+    /// The base image is for another processor.
+    #[error("the base image {image} is for {found}, and the image shall be for {wanted}")]
+    Platform {
+        /// Its name.
+        image: String,
+        /// What it is for.
+        found: String,
+        /// What it should be for.
+        wanted: String,
     },
     /// The project cannot be made an image of.
     #[error(transparent)]
@@ -138,6 +150,9 @@ impl BuildError {
                 "try `docker pull {image}` (it knows your registry logins); without a registry make one with \
                  scripts/base-image.sh and give it with --base-image or RAPIDCLAW_BASE_IMAGE"
             )),
+            Self::Platform { image, wanted, .. } => Some(format!(
+                "get the one that is: `docker pull --platform {wanted} {image}`, or name another with --base-image"
+            )),
             Self::Dependencies(_) => Some(
                 "change the versions that the project asks for until they agree; where a uv.lock is older than its \
                  pyproject.toml, run `uv lock`"
@@ -162,7 +177,7 @@ pub async fn inputs_digest(
     reporter: &dyn BuildReporter,
 ) -> Result<String, BuildError> {
     let base_name = base::name(&project.manifest, options.base_image.as_deref());
-    let base = base::ensure(docker, &base_name, reporter).await?;
+    let base = base::ensure(docker, &base_name, options.platform.as_deref(), reporter).await?;
     let project = project.clone();
     Ok(blocking(move || Plan::of(&project, &base.name)?.digests(&base.id, &base.platform)).await?.inputs)
 }
@@ -192,7 +207,7 @@ impl Work<'_> {
     async fn run(&self) -> Result<Built, BuildError> {
         let manifest = &self.project.manifest;
         let base_name = base::name(manifest, self.options.base_image.as_deref());
-        let base = base::ensure(self.docker, &base_name, self.reporter).await?;
+        let base = base::ensure(self.docker, &base_name, self.options.platform.as_deref(), self.reporter).await?;
         let (plan, digests) = {
             let (project, base) = (self.project.clone(), base.clone());
             blocking(move || {

@@ -59,7 +59,7 @@ pub async fn build(
     printer: &Printer,
 ) -> Result<Built, Failure> {
     let project = project_of(checked, options);
-    let how = image::BuildOptions { base_image: options.base_image.clone(), no_cache: options.no_cache };
+    let how = image_options(options);
     let reporter = BuildLines::new(printer.progress(), global.verbose > 0);
     Ok(image::build(docker, &project, &how, &reporter, &CancellationToken::new()).await?)
 }
@@ -71,9 +71,17 @@ pub async fn inputs_digest(
     options: &BuildOptions,
     printer: &Printer,
 ) -> Result<String, Failure> {
-    let how = image::BuildOptions { base_image: options.base_image.clone(), no_cache: options.no_cache };
+    let how = image_options(options);
     let reporter = BuildLines::new(printer.progress(), false);
     Ok(image::inputs_digest(docker, &project_of(checked, options), &how, &reporter).await?)
+}
+
+fn image_options(options: &BuildOptions) -> image::BuildOptions {
+    image::BuildOptions {
+        base_image: options.base_image.clone(),
+        platform: options.platform.clone(),
+        no_cache: options.no_cache,
+    }
 }
 
 fn project_of(checked: &Checked, options: &BuildOptions) -> Project {
@@ -91,9 +99,10 @@ impl From<BuildError> for Failure {
             BuildError::Plan(_) | BuildError::Dependencies(_) => Exit::Invalid,
             BuildError::Interrupted => Exit::Interrupted,
             BuildError::Engine { .. } if error.is_engine_gone() => Exit::Unreachable,
-            BuildError::BaseImageUnavailable { .. } | BuildError::Step { .. } | BuildError::Engine { .. } => {
-                Exit::Failed
-            }
+            BuildError::Platform { .. }
+            | BuildError::BaseImageUnavailable { .. }
+            | BuildError::Step { .. }
+            | BuildError::Engine { .. } => Exit::Failed,
         };
         let evidence = match &error {
             BuildError::Step { last_lines, .. } if !last_lines.is_empty() => {

@@ -5,7 +5,7 @@ use super::{build, push, watch};
 use crate::api::control::{DeployOutcome, DeployRequest, DeployResponse, EngineInfo, PhaseTime, SecretMap, Whoami};
 use crate::base::secret::ExposeSecret as _;
 use crate::base::{env, ids};
-use crate::cli::args::{DeployArgs, Global};
+use crate::cli::args::{BuildOptions, DeployArgs, Global};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::session;
 use crate::cli::ui::{Format, Printer};
@@ -32,15 +32,16 @@ pub async fn run(args: &DeployArgs, global: &Global, printer: &Printer) -> Resul
     }
     let client = session::client(global)?;
     let who = client.whoami().await?;
+    let options = right_processor(&args.build, &who)?;
     let known = client.agent(&name).await?;
     let secrets = secrets(&checked, args.env_file.as_deref(), known.is_some(), printer)?;
     let docker = engine::connect().await?;
     if args.dry_run {
-        let digest = build::inputs_digest(&docker, &checked, &args.build, printer).await?;
+        let digest = build::inputs_digest(&docker, &checked, &options, printer).await?;
         return dry_run(&client, request(&checked, "", &digest, secrets, 0.0), &name, args.exit_code, printer).await;
     }
     let same_engine = same_engine(&docker, &who).await?;
-    let built = build::build(&docker, &checked, &args.build, global, printer).await?;
+    let built = build::build(&docker, &checked, &options, global, printer).await?;
     let mut request = request(&checked, &built.image_id, &built.inputs_digest, secrets, built.seconds);
     if let Some(registry) = &args.registry {
         let moved = push::to_registry(registry, &docker, &name, &built, printer).await?;
@@ -91,6 +92,20 @@ pub async fn run(args: &DeployArgs, global: &Global, printer: &Printer) -> Resul
     };
     report.print(&format!("{name} v{} {what} in {seconds:.1}s ({phases})", view.version), &view.phases, printer);
     Ok(Exit::Done)
+}
+
+/// An image for another processor than the server's is not built at all.
+fn right_processor(options: &BuildOptions, who: &Whoami) -> Result<BuildOptions, Failure> {
+    let engine = who.server.engine.as_ref().map(|engine| engine.architecture.as_str());
+    let Some(engine) = engine.filter(|architecture| !architecture.is_empty()) else { return Ok(options.clone()) };
+    let there = format!("linux/{engine}");
+    match &options.platform {
+        Some(asked) if *asked != there => {
+            Err(Failure::said(Exit::Usage, format!("--platform {asked}: the server runs images for {there}"))
+                .hint("leave --platform out: deploy builds for the server's processor"))
+        }
+        _ => Ok(BuildOptions { platform: Some(there), ..options.clone() }),
+    }
 }
 
 /// JavaScript is validated whole and not deployed yet: there is no runner for it.
