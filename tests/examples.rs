@@ -181,7 +181,7 @@ fn what_cannot_run_there_is_refused_before_anything_is_built() {
     // JavaScript is validated whole, and said to be for later in one line.
     let project = project.set("graphs", json!({ "agent": "./agent.ts:graph" }));
     project.write("agent.ts", "export const graph = 1;\n");
-    server.deploy(&project).fails(3).says("graph agent is JavaScript, which is validated and not deployed yet");
+    server.deploy(&project).fails(2).says("graph agent is JavaScript, which is validated and not deployed yet");
     project.write("package.json", r#"{"engines": {"node": ">=20"}}"#);
     server.deploy(&project).exits(3).says("error[node-engine]").says("`engines.node` of package.json must be a major");
     assert!(server.containers_of("e2e-refused").is_empty());

@@ -150,6 +150,9 @@ impl BuildError {
                 "try `docker pull {image}` (it knows your registry logins); without a registry make one with \
                  scripts/base-image.sh and give it with --base-image or RAPIDCLAW_BASE_IMAGE"
             )),
+            Self::Plan(PlanError::Python { .. }) => {
+                Some("give a base image with such a Python: `python_version`, `base_image` or --base-image".into())
+            }
             Self::Platform { image, wanted, .. } => Some(format!(
                 "get the one that is: `docker pull --platform {wanted} {image}`, or name another with --base-image"
             )),
@@ -179,7 +182,12 @@ pub async fn inputs_digest(
     let base_name = base::name(&project.manifest, options.base_image.as_deref());
     let base = base::ensure(docker, &base_name, options.platform.as_deref(), reporter).await?;
     let project = project.clone();
-    Ok(blocking(move || Plan::of(&project, &base.name)?.digests(&base.id, &base.platform)).await?.inputs)
+    let digests = move || {
+        let plan = Plan::of(&project, &base.name)?;
+        plan.check_python(&base.python)?;
+        plan.digests(&base.id, &base.platform)
+    };
+    Ok(blocking(digests).await?.inputs)
 }
 
 /// Builds the image of a project, unless one of the same inputs is there. Dropping the future or
@@ -212,6 +220,7 @@ impl Work<'_> {
             let (project, base) = (self.project.clone(), base.clone());
             blocking(move || {
                 let plan = Plan::of(&project, &base.name)?;
+                plan.check_python(&base.python)?;
                 let digests = plan.digests(&base.id, &base.platform)?;
                 Ok::<_, PlanError>((plan, digests))
             })

@@ -1,6 +1,7 @@
 //! What of a project enters its image: the folders of its dependencies, without what the ignore
 //! rules leave out, in an order that does not change.
 
+use crate::image::archive::Content;
 use crate::manifest::ignore::IgnoreRules;
 use crate::manifest::project::{context_root, local_dependencies, private_files};
 use crate::manifest::{Manifest, to_name};
@@ -55,7 +56,18 @@ pub struct Root {
     pub copied: bool,
 }
 
-/// One file or link.
+/// What a name of the project stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// A file.
+    File,
+    /// A symbolic link to this, which is relative and stays within the root.
+    Link(String),
+    /// A folder with nothing in it.
+    Folder,
+}
+
+/// One file, link or empty folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContextFile {
     /// Its root, as an index into [`Context::roots`].
@@ -64,12 +76,23 @@ pub struct ContextFile {
     pub path: String,
     /// Where it lies on this machine.
     pub source: PathBuf,
-    /// The target of a symbolic link, which is relative and stays within the root.
-    pub link: Option<String>,
+    /// What it is.
+    pub kind: Kind,
     /// Whether it may be executed.
     pub executable: bool,
     /// Bytes.
     pub size: u64,
+}
+
+impl ContextFile {
+    /// What an archive holds of it.
+    pub fn content(&self) -> Content {
+        match &self.kind {
+            Kind::File => Content::File(self.source.clone()),
+            Kind::Link(target) => Content::Link(target.clone()),
+            Kind::Folder => Content::Folder,
+        }
+    }
 }
 
 impl Context {
@@ -192,8 +215,10 @@ impl Walk {
             let path = path.to_owned();
             move |source| ContextError::Unreadable { path, source }
         };
+        let mut is_empty = true;
         for entry in std::fs::read_dir(folder).map_err(unreadable(folder))? {
             let entry = entry.map_err(unreadable(folder))?;
+            is_empty = false;
             let path = entry.path();
             let kind = entry.file_type().map_err(unreadable(&path))?;
             let excluded = rules.excludes(&path, kind.is_dir());
@@ -207,25 +232,40 @@ impl Walk {
             if excluded.is_some() {
                 continue;
             }
-            let relative = path.strip_prefix(base).unwrap_or(&path);
-            let name = relative.to_str().ok_or_else(|| ContextError::Name(path.clone()))?.to_owned();
-            let link = if kind.is_symlink() { Some(link_target(base, &path)?) } else { None };
-            if !kind.is_file() && link.is_none() {
+            let name = name_in(base, &path)?;
+            if !kind.is_file() && !kind.is_symlink() {
                 self.notes.push(format!("{name} is neither a file nor a folder and was left out"));
                 continue;
             }
             let meta = std::fs::symlink_metadata(&path).map_err(unreadable(&path))?;
+            let is_file = kind.is_file();
             self.files.push(ContextFile {
                 root,
                 path: name,
+                executable: is_file && is_executable(&meta),
+                size: if is_file { meta.len() } else { 0 },
+                kind: if is_file { Kind::File } else { Kind::Link(link_target(base, &path)?) },
                 source: path,
-                executable: link.is_none() && is_executable(&meta),
-                size: if link.is_some() { 0 } else { meta.len() },
-                link,
+            });
+        }
+        // One whose files are all left out is not kept: a clone elsewhere has it neither.
+        if is_empty && folder != base {
+            self.files.push(ContextFile {
+                root,
+                path: name_in(base, folder)?,
+                source: folder.to_owned(),
+                kind: Kind::Folder,
+                executable: false,
+                size: 0,
             });
         }
         Ok(())
     }
+}
+
+fn name_in(base: &Path, path: &Path) -> Result<String, ContextError> {
+    let relative = path.strip_prefix(base).unwrap_or(path);
+    Ok(relative.to_str().ok_or_else(|| ContextError::Name(path.to_owned()))?.to_owned())
 }
 
 fn is_executable(meta: &std::fs::Metadata) -> bool {
@@ -338,13 +378,27 @@ pub(crate) mod tests {
         let (folder, project) = project(PLAIN, &[("agent.py", ""), ("pkg/a.py", "")]);
         symlink("../agent.py", folder.path().join("pkg/agent.py")).unwrap();
         symlink(folder.path().join("pkg"), folder.path().join("absolute")).unwrap();
-        let links: Vec<_> = collect(&project).unwrap().files.into_iter().filter_map(|file| file.link).collect();
-        assert_eq!(links, ["pkg", "../agent.py"]);
+        let links: Vec<_> = collect(&project).unwrap().files.into_iter().map(|file| file.kind).collect();
+        let link = |to: &str| Kind::Link(to.into());
+        assert_eq!(links, [link("pkg"), Kind::File, Kind::File, link("../agent.py")]);
         symlink("/etc/passwd", folder.path().join("pkg/passwd")).unwrap();
         assert!(matches!(collect(&project), Err(ContextError::LinkOutside { .. })));
         std::fs::remove_file(folder.path().join("pkg/passwd")).unwrap();
         symlink("../../x", folder.path().join("pkg/up")).unwrap();
         assert!(matches!(collect(&project), Err(ContextError::LinkOutside { .. })));
+    }
+
+    #[test]
+    fn empty_folders_come_along_and_emptied_ones_do_not() {
+        let (folder, project) =
+            project(PLAIN, &[("agent.py", ""), (".gitignore", "*.log\nbuild/\n"), ("logs/x.log", ""), ("build/x", "")]);
+        for inner in ["data/in", "data/out", "__pycache__", "build/none", ".git/refs"] {
+            std::fs::create_dir_all(folder.path().join(inner)).unwrap();
+        }
+        let context = collect(&project).unwrap();
+        let seen: Vec<_> = context.files.iter().map(|file| (file.path.as_str(), &file.kind)).collect();
+        let (file, empty) = (&Kind::File, &Kind::Folder);
+        assert_eq!(seen, [(".gitignore", file), ("agent.py", file), ("data/in", empty), ("data/out", empty)]);
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! A `uv.lock`: what it locks is what is installed. uv itself reads it, in the stage of the dependencies.
 
 use crate::image::archive::{Content, Entry};
-use crate::image::context::{Context, OWN, Root};
+use crate::image::context::{Context, Kind, OWN, Root};
 use crate::image::pyproject::{add_search, package_of, plain_dependencies};
 use crate::image::requirements::{BUILD_DIR, Requirements, RequirementsError};
 use crate::manifest::Manifest;
 use crate::manifest::ignore::normalize;
+use crate::manifest::requires;
 use crate::manifest::workspace::{self, own_package, read_pyproject};
 use std::path::Path;
 
@@ -46,7 +47,7 @@ pub fn of_lock(
         lock: Some(Lock { root: root.name.clone(), package: own.clone() }),
         ..Requirements::default()
     };
-    for (file, inner) in context.files_of(root).filter(|(file, _)| file.link.is_none()) {
+    for (file, inner) in context.files_of(root).filter(|(file, _)| file.kind == Kind::File) {
         if inner == "uv.lock" {
             let text = std::fs::read_to_string(&file.source)
                 .map_err(|source| RequirementsError::Unreadable { path: file.source.clone(), source })?;
@@ -63,6 +64,9 @@ pub fn of_lock(
     for package in ordered {
         let pyproject = read_pyproject(&package.folder)?;
         found.packages.extend(pyproject.as_ref().and_then(workspace::project).and_then(package_of));
+        let is_meant = package.folder == root.path || package.name == own;
+        let python = pyproject.as_ref().and_then(requires::python_of).filter(|_| is_meant && found.python.is_none());
+        found.python = python.map(ToOwned::to_owned).or(found.python);
         add_search(&mut found, root, &package.folder, pyproject.as_ref());
     }
     add_folder(&mut found, root);

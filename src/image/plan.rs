@@ -6,11 +6,12 @@
 
 use crate::base::secret::{ExposeSecret as _, SecretString, hex, sha256_digest};
 use crate::image::archive::{self, ArchiveError, Content, Entry};
-use crate::image::context::{self, Context, ContextFile, DEPS, OWN, Project};
+use crate::image::context::{self, Context, ContextFile, DEPS, Kind, OWN, Project};
 use crate::image::lock::{self, Lock};
 use crate::image::requirements::{self, BUILD_DIR, Requirements, RequirementsError};
 use crate::image::steps;
 use crate::manifest::ignore::normalize;
+use crate::manifest::requires;
 use crate::manifest::{EnvSource, Graph, GraphTarget};
 use crate::runner::embed;
 use serde_json::{Value, json};
@@ -55,6 +56,8 @@ pub struct Plan {
     pip_config: Option<SecretString>,
     agent: String,
     manifest: Value,
+    /// What the packages ask of Python, beside their roots' names.
+    pythons: Vec<(String, String)>,
     /// How many of the layers come before the code.
     ready: usize,
 }
@@ -88,6 +91,16 @@ pub enum PlanError {
     /// A graph's file lies in no dependency.
     #[error("the file of graph {0} is in no folder of `dependencies`")]
     GraphOutside(String),
+    /// A package does not run on the base image's Python.
+    #[error("{root} wants Python {asked} (requires-python of its pyproject.toml), and the base image has {python}")]
+    Python {
+        /// Which folder.
+        root: String,
+        /// What it asks for.
+        asked: String,
+        /// What the base image has.
+        python: String,
+    },
     /// The files could not be collected.
     #[error("the project's files")]
     Context(#[from] context::ContextError),
@@ -131,6 +144,15 @@ impl Plan {
         };
         let found = Found { project, context: &context, parts: &parts, pip_config };
         found.plan(base_image)
+    }
+
+    /// Whether all packages run on this Python, as far as that can be told.
+    pub fn check_python(&self, python: &str) -> Result<(), PlanError> {
+        let Some(minor) = requires::minor(python) else { return Ok(()) };
+        let refused = self.pythons.iter().find(|(_, asked)| requires::admits(asked, minor) == Some(false));
+        refused.map_or(Ok(()), |(root, asked)| {
+            Err(PlanError::Python { root: root.clone(), asked: asked.clone(), python: python.to_owned() })
+        })
     }
 
     /// The digests of what the image depends on. Blocks: it reads all files.
@@ -200,6 +222,7 @@ impl Found<'_> {
     fn plan(self, base_image: &str) -> Result<Plan, PlanError> {
         let manifest = &self.project.manifest;
         let project_json = self.project_json()?;
+        let pythons = self.pythons();
         let Layers { list: layers, ready } = self.layers(base_image, project_json["workdir"].as_str().unwrap_or(DEPS));
         let dockerfile = layers.iter().fold(String::new(), |mut text, layer| {
             let _ = writeln!(text, "{}", layer.instruction);
@@ -226,8 +249,14 @@ impl Found<'_> {
             pip_config: self.pip_config.map(SecretString::from),
             agent: manifest.name.clone(),
             manifest: manifest.raw.clone(),
+            pythons,
             ready,
         })
+    }
+
+    fn pythons(&self) -> Vec<(String, String)> {
+        let roots = self.context.roots.iter().zip(self.parts);
+        roots.filter_map(|(root, part)| Some((root.name.clone(), part.python.clone()?))).collect()
     }
 
     /// The requirements file of everything: one resolution for all.
@@ -309,13 +338,12 @@ impl Found<'_> {
 
     fn entry(&self, file: &ContextFile, path: String) -> Entry {
         let inline_env = matches!(self.project.manifest.env, EnvSource::Inline(_));
-        let content = match &file.link {
-            Some(target) => Content::Link(target.clone()),
+        let content = match &file.kind {
             // The values of an inline env are secrets: the manifest goes in without them.
-            None if inline_env && Some(&file.source) == self.project.manifest_file.as_ref() => {
+            Kind::File if inline_env && Some(&file.source) == self.project.manifest_file.as_ref() => {
                 Content::Bytes(serde_json::to_vec_pretty(&self.project.manifest.raw).unwrap_or_default())
             }
-            None => Content::File(file.source.clone()),
+            _ => file.content(),
         };
         Entry { path, content, executable: file.executable }
     }

@@ -8,6 +8,7 @@ use crate::image::archive::{Content, Entry};
 use crate::image::context::{Context, OWN, Root};
 use crate::image::lock::Lock;
 use crate::image::pyproject::{self, dynamic_files, package_of, search_path};
+use crate::manifest::requires;
 use crate::manifest::workspace::{self, PyprojectError, read_pyproject, tool};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -29,6 +30,8 @@ pub struct Requirements {
     pub packages: Vec<(String, String)>,
     /// How its `uv.lock` is exported, where that is what is installed.
     pub lock: Option<Lock>,
+    /// What it asks of Python (`requires-python`).
+    pub python: Option<String>,
     /// Whether something comes from a Git repository.
     pub git: bool,
     /// What should be known.
@@ -62,8 +65,9 @@ pub enum RequirementsError {
 /// What the root `index` of `context` depends on. Blocks.
 pub fn of_root(context: &Context, index: usize) -> Result<Requirements, RequirementsError> {
     let root = &context.roots[index];
-    let mut found = Requirements::default();
     let pyproject = read_pyproject(&root.path)?;
+    let python = pyproject.as_ref().and_then(requires::python_of).map(ToOwned::to_owned);
+    let mut found = Requirements { python, ..Requirements::default() };
     let project = pyproject.as_ref().and_then(workspace::project);
     let has = |name: &str| root.path.join(name).is_file();
     if let (Some(table), Some(project)) = (&pyproject, project) {
@@ -166,10 +170,7 @@ impl Requirements {
         self.lines.push(format!("{BUILD_DIR}/{}", root.name));
         self.files.extend(context.files_of(root).map(|(file, path)| Entry {
             path: format!("{OWN}/deps/{}/{path}", root.name),
-            content: match &file.link {
-                Some(target) => Content::Link(target.clone()),
-                None => Content::File(file.source.clone()),
-            },
+            content: file.content(),
             executable: file.executable,
         }));
         self.notes.push(format!(

@@ -4,13 +4,15 @@ use crate::manifest::diagnostic::Span;
 use crate::manifest::python::{self, Bindings};
 use crate::manifest::reader::{Faults, nearest};
 use crate::manifest::workspace::{self, normalized_name, own_package, read_pyproject};
-use crate::manifest::{Graph, GraphTarget, Manifest};
+use crate::manifest::{Graph, GraphTarget, Loaded, Manifest, requires};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Module names that nearly every project has and nobody imports across folders.
 const COMMON: [&str; 9] = ["__init__", "setup", "conftest", "tests", "test", "docs", "scripts", "examples", "noxfile"];
+/// How far above a package the lock of its workspace is looked for.
+const MAX_ABOVE: usize = 6;
 /// The oldest Node.js that langgraph-cli takes (0.4.40).
 const MIN_NODE: u32 = 20;
 
@@ -126,30 +128,99 @@ fn modules(root: &Path) -> Vec<String> {
     names
 }
 
-/// `source`: which package of the workspace is meant, and whether its pyproject.toml says anything.
-pub(super) fn uv_workspace(faults: &mut Faults<'_>, span: &Span, manifest: &Manifest, root: &Path, folder: &Path) {
-    let Some(source) = &manifest.source else { return };
+/// `source`: which package of the workspace is meant, and whether its pyproject.toml says anything. The folder of
+/// the package, where that can be told.
+pub(super) fn uv_workspace(
+    faults: &mut Faults<'_>,
+    span: &Span,
+    manifest: &Manifest,
+    root: &Path,
+    folder: &Path,
+) -> Option<PathBuf> {
+    let source = manifest.source.as_ref()?;
     let packages = match workspace::packages(root) {
         Ok(packages) => packages,
-        Err(error) => return unreadable(faults, span, &error),
+        Err(error) => {
+            unreadable(faults, span, &error);
+            return None;
+        }
     };
     let names: Vec<&str> = packages.iter().filter_map(|package| package.name.as_deref()).collect();
     match &source.package {
-        Some(wanted) if !names.iter().any(|name| normalized_name(name) == normalized_name(wanted)) => {
+        Some(wanted) => {
+            let is_wanted = |name: &str| normalized_name(name) == normalized_name(wanted);
+            let found = packages.iter().find(|package| package.name.as_deref().is_some_and(is_wanted));
+            if let Some(package) = found {
+                return Some(package.folder.clone());
+            }
             let fix = match nearest(wanted, &names) {
                 Some(name) => format!("did you mean \"{name}\"?"),
                 None => format!("its packages are: {}", names.join(", ")),
             };
             let message = format!("the workspace has no package \"{wanted}\"");
             faults.error("workspace-package", span, message, Some(fix));
+            None
         }
-        None if packages.len() > 1 && own_package(&packages, root, folder).is_none() => {
+        None => {
+            let own = own_package(&packages, root, folder);
+            if own.is_some() || packages.len() <= 1 {
+                return own.map(|package| package.folder.clone());
+            }
             let message =
                 "`source.package` is needed: the workspace has several packages, and the manifest lies in none";
             faults.error("workspace-package", span, message, Some(format!("its packages are: {}", names.join(", "))));
+            None
         }
-        _ => {}
     }
+}
+
+/// The Python that a package asks for must be the one that the manifest asks for. Where the manifest names a
+/// base image, that one decides, and the build looks at its Python.
+pub(super) fn python_version(faults: &mut Faults<'_>, span: &Span, loaded: &Loaded, shown: &str, package: &Path) {
+    let (manifest, named) = (&loaded.manifest, &loaded.places.python_version);
+    let Ok(Some(table)) = read_pyproject(package) else { return };
+    let Some((asked, minor)) = requires::python_of(&table).zip(requires::minor(&manifest.python_version)) else {
+        return;
+    };
+    if manifest.base_image.is_some() || requires::admits(asked, minor) != Some(false) {
+        return;
+    }
+    let whose = match named {
+        Some(_) => "the manifest asks for",
+        None => "without `python_version` it is",
+    };
+    let message = format!(
+        "pyproject.toml of \"{shown}\" wants Python {asked} (requires-python), and {whose} {}",
+        manifest.python_version
+    );
+    let fix = requires::lowest(asked).map(|(major, minor)| format!("write \"python_version\": \"{major}.{minor}\""));
+    faults.error("requires-python", named.as_ref().unwrap_or(span), message, fix);
+}
+
+/// A lock of a workspace above a folder of `dependencies`: what it locks is not what is installed.
+pub(super) fn lock_above(faults: &mut Faults<'_>, span: &Span, root: &Path, folder: &Path) {
+    if root.join("uv.lock").is_file() || !root.join("pyproject.toml").is_file() {
+        return;
+    }
+    let mut above = root.ancestors().skip(1).take(MAX_ABOVE).take_while(|above| above.parent().is_some());
+    let locks = |above: &&Path| above.join("uv.lock").is_file() && workspace::is_member(above, root).unwrap_or(false);
+    let Some(above) = above.find(locks) else { return };
+    let place = relative(folder, above);
+    let message =
+        format!("the uv.lock in \"{place}\" locks this package and is not used: its versions are chosen anew");
+    let fix = format!(
+        "to install what is locked write \"source\": {{\"kind\": \"uv\", \"root\": \"{place}\"}} in place of \"dependencies\""
+    );
+    faults.warn("lock-above", span, message, Some(fix));
+}
+
+/// The way from one folder to another, both absolute.
+fn relative(from: &Path, to: &Path) -> String {
+    let common = from.components().zip(to.components()).take_while(|(one, other)| one == other).count();
+    let ups = from.components().skip(common).map(|_| "..".to_owned());
+    let downs = to.components().skip(common).map(|part| part.as_os_str().to_string_lossy().into_owned());
+    let way: Vec<String> = ups.chain(downs).collect();
+    if way.is_empty() { ".".into() } else { way.join("/") }
 }
 
 /// What a pyproject.toml of a folder of `dependencies` says that cannot be kept.

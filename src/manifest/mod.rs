@@ -13,6 +13,7 @@ mod name;
 pub mod project;
 pub mod python;
 mod reader;
+pub mod requires;
 pub mod schema;
 mod section;
 mod syntax;
@@ -147,6 +148,8 @@ pub struct Places {
     pub source: Option<Span>,
     /// The value of `node_version`.
     pub node_version: Option<Span>,
+    /// The value of `python_version`.
+    pub python_version: Option<Span>,
 }
 
 /// A manifest with its text.

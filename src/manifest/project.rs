@@ -96,8 +96,10 @@ impl Check<'_> {
                 }
             }
         }
-        for (path, _, span) in &named {
+        for (path, name, span) in &named {
             code::pyproject(&mut self.faults, span, path, &roots);
+            code::python_version(&mut self.faults, span, self.loaded, name, path);
+            code::lock_above(&mut self.faults, span, path, self.folder);
         }
         code::shared_names(&mut self.faults, &named);
         for (index, name) in manifest.dependencies.iter().enumerate().filter(|(_, name)| !name.starts_with('.')) {
@@ -265,7 +267,9 @@ impl Check<'_> {
         }
         if let (Some(source), Some(span)) = (&manifest.source, &places.source) {
             let root = normalize(&self.folder.join(&source.root));
-            code::uv_workspace(&mut self.faults, span, manifest, &root, self.folder);
+            let package = code::uv_workspace(&mut self.faults, span, manifest, &root, self.folder);
+            let shown = source.package.as_deref().unwrap_or(&source.root);
+            code::python_version(&mut self.faults, span, self.loaded, shown, package.as_deref().unwrap_or(&root));
             for file in ["pyproject.toml", "uv.lock"] {
                 if !root.join(file).is_file() {
                     let fix = (file == "uv.lock").then(|| "run `uv lock` there".to_owned());

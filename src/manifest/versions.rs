@@ -11,6 +11,7 @@ const MIN_NODE: u32 = 20;
 impl Reader<'_> {
     pub(super) fn python_version(&mut self) -> Option<String> {
         let node = self.truthy("python_version")?.clone();
+        self.places.python_version = Some(node.span.clone());
         let Some(text) = node.as_str() else {
             let fix = Some(format!("write it in quotes: \"{DEFAULT_PYTHON}\""));
             let message = format!("`python_version` must be a string, it is {}", node.kind_name());

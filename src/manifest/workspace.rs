@@ -70,12 +70,7 @@ pub fn packages(root: &Path) -> Result<Vec<Package>, PyprojectError> {
     if project(&table).is_some() {
         found.push(Package { name: name_of(&table), folder: root.to_owned() });
     }
-    let Some(workspace) = tool(&table, &["uv", "workspace"]) else { return Ok(found) };
-    let globs = |key: &str| -> Vec<Vec<String>> {
-        let list = workspace.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        list.iter().filter_map(Value::as_str).map(parts).collect()
-    };
-    let (members, excluded) = (globs("members"), globs("exclude"));
+    let Some((members, excluded)) = members(&table) else { return Ok(found) };
     let mut folders = Vec::new();
     let mut pending = vec![(root.to_owned(), Vec::<String>::new())];
     while let Some((folder, path)) = pending.pop() {
@@ -86,8 +81,7 @@ pub fn packages(root: &Path) -> Result<Vec<Package>, PyprojectError> {
                 continue;
             }
             let path: Vec<String> = path.iter().cloned().chain([name]).collect();
-            let any = |globs: &[Vec<String>]| globs.iter().any(|glob| matches(glob, &path));
-            if any(&members) && !any(&excluded) {
+            if is_among(&members, &excluded, &path) {
                 folders.push(entry.path());
             }
             if members.iter().any(|glob| may_match_below(glob, &path)) {
@@ -102,6 +96,34 @@ pub fn packages(root: &Path) -> Result<Vec<Package>, PyprojectError> {
         }
     }
     Ok(found)
+}
+
+/// Whether `folder` (absolute, below `root`) is a member of the workspace at `root`.
+pub fn is_member(root: &Path, folder: &Path) -> Result<bool, PyprojectError> {
+    let Some(table) = read_pyproject(root)? else { return Ok(false) };
+    let (Some((members, excluded)), Ok(below)) = (members(&table), folder.strip_prefix(root)) else {
+        return Ok(false);
+    };
+    let path: Vec<String> = below.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+    Ok(is_among(&members, &excluded, &path))
+}
+
+/// Globs of folders, in parts.
+type Globs = Vec<Vec<String>>;
+
+/// `members` and `exclude` of a workspace; none where it is none.
+fn members(table: &Table) -> Option<(Globs, Globs)> {
+    let workspace = tool(table, &["uv", "workspace"])?;
+    let globs = |key: &str| -> Globs {
+        let list = workspace.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        list.iter().filter_map(Value::as_str).map(parts).collect()
+    };
+    Some((globs("members"), globs("exclude")))
+}
+
+fn is_among(members: &Globs, excluded: &Globs, path: &[String]) -> bool {
+    let any = |globs: &Globs| globs.iter().any(|glob| matches(glob, path));
+    any(members) && !any(excluded)
 }
 
 /// The package that a manifest in `folder` is of, without `source.package`: the deepest that holds it. The root
@@ -198,6 +220,11 @@ mod tests {
         assert_eq!(own("packages/a/src"), Some(Some("a".into())));
         assert_eq!(own(""), Some(Some("Root".into())));
         assert_eq!(own("other"), None);
+        let member = |inner: &str| is_member(folder.path(), &folder.path().join(inner)).unwrap();
+        assert_eq!(
+            ["packages/a", "apps/x/y", "one", "packages/old", "other", "packages"].map(member),
+            [true, true, true, false, false, false]
+        );
     }
 
     #[test]

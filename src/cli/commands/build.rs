@@ -7,7 +7,7 @@ use crate::cli::args::{BuildArgs, BuildOptions, Global};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::session;
 use crate::cli::ui::{BuildLines, Format, Printer};
-use crate::image::{self, BuildError, Built, Plan, Project};
+use crate::image::{self, BuildError, Built, Plan, PlanError, Project};
 use crate::runtime::docker::engine::{self, Engine};
 use serde_json::json;
 
@@ -96,6 +96,7 @@ fn project_of(checked: &Checked, options: &BuildOptions) -> Project {
 impl From<BuildError> for Failure {
     fn from(error: BuildError) -> Self {
         let exit = match &error {
+            BuildError::Plan(PlanError::JavaScript(_)) => Exit::Usage,
             BuildError::Plan(_) | BuildError::Dependencies(_) => Exit::Invalid,
             BuildError::Interrupted => Exit::Interrupted,
             BuildError::Engine { .. } if error.is_engine_gone() => Exit::Unreachable,

@@ -108,12 +108,13 @@ fn right_processor(options: &BuildOptions, who: &Whoami) -> Result<BuildOptions,
     }
 }
 
-/// JavaScript is validated whole and not deployed yet: there is no runner for it.
+/// JavaScript is validated whole and not deployed yet: there is no runner for it. The manifest is right, so that
+/// it is no fault of it.
 fn python_only(checked: &Checked) -> Result<(), Failure> {
     let script = checked.loaded.manifest.graphs.iter().find(|graph| graph.is_javascript());
     script.map_or(Ok(()), |graph| {
         let text = format!("graph {} is JavaScript, which is validated and not deployed yet", graph.id);
-        Err(Failure::said(Exit::Invalid, text).hint("deploy the Python graphs with a manifest of their own"))
+        Err(Failure::said(Exit::Usage, text).hint("deploy the Python graphs with a manifest of their own"))
     })
 }
 

@@ -114,6 +114,83 @@ fn places_of_this_machine_and_names_that_two_folders_share() {
 }
 
 #[test]
+fn the_python_of_the_manifest_is_one_that_the_project_runs_on() {
+    let of = |python: &str, pyproject: &str| {
+        let manifest = format!(
+            r#"{{"dependencies": ["."],{python}
+ "graphs": {{"a": "./x.py:graph"}}}}"#
+        );
+        let (folder, loaded) = project(&manifest, &[("x.py", "graph = 1"), ("pyproject.toml", pyproject)]);
+        let found = check(&loaded, folder.path());
+        found.into_iter().map(|fault| (fault.code, fault.column, fault.message, fault.fix)).collect::<Vec<_>>()
+    };
+    let newer = "[project]\nname = 'x'\nrequires-python = '>=3.12,<3.14'\n";
+    // At the version where there is one, else at the folder.
+    let message = "pyproject.toml of \".\" wants Python >=3.12,<3.14 (requires-python), and the manifest asks for 3.14";
+    let fix = Some("write \"python_version\": \"3.12\"".to_owned());
+    assert_eq!(of(r#" "python_version": "3.14","#, newer), [("requires-python", 43, message.into(), fix.clone())]);
+    let found = of("", newer);
+    assert_eq!((found[0].1, found[0].3.clone()), (19, fix));
+    assert!(found[0].2.ends_with("and without `python_version` it is 3.11"), "{found:?}");
+    let (none, poetry) = ("[project]\nname = 'x'\n", "[tool.poetry.dependencies]\npython = '^3.10'\n");
+    for (python, pyproject) in [
+        (r#" "python_version": "3.13","#, newer),
+        // The base image decides, and the build asks it.
+        (r#" "base_image": "mine:1","#, newer),
+        ("", none),
+        ("", poetry),
+        ("", "[project]\nname = 'x'\nrequires-python = 'three'\n"),
+    ] {
+        assert_eq!(of(python, pyproject), [], "{python} {pyproject}");
+    }
+}
+
+#[test]
+fn a_workspaces_package_is_what_says_which_python() {
+    let files = [
+        ("pyproject.toml", "[tool.uv.workspace]\nmembers=['p/*']"),
+        ("uv.lock", ""),
+        ("p/one/pyproject.toml", "[project]\nname='one'\nrequires-python='>=3.13'"),
+        ("p/two/pyproject.toml", "[project]\nname='two'\nrequires-python='>=3.11'"),
+        ("x.py", "graph = 1"),
+    ];
+    let of = |package: &str| {
+        let source = format!(r#"{{"kind": "uv", "package": "{package}"}}"#);
+        codes(&format!(r#"{{"source": {source}, "graphs": {{"a": "./x.py:graph"}}}}"#), &files)
+    };
+    assert_eq!(of("two"), []);
+    assert!(of("one")[0].1.starts_with("pyproject.toml of \"one\" wants Python >=3.13"));
+}
+
+#[test]
+fn a_lock_that_lies_above_is_not_passed_over_in_silence() {
+    let manifest = r#"{"dependencies": ["."], "graphs": {"a": "./x.py:graph"}}"#;
+    let of = |files: &[(&str, &str)]| {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let loaded = parse(manifest, "langgraph.json", "x").unwrap();
+        check(&loaded, &folder.path().join("apps/one"))
+    };
+    let workspace = ("pyproject.toml", "[tool.uv.workspace]\nmembers=['apps/*']");
+    let (lock, graph, own) =
+        (("uv.lock", ""), ("apps/one/x.py", "graph = 1"), ("apps/one/pyproject.toml", "[project]\nname='one'"));
+    let found = of(&[workspace, lock, graph, own]);
+    let [fault] = &found[..] else { panic!("{found:?}") };
+    assert_eq!((fault.code, fault.severity, fault.column), ("lock-above", Severity::Warning, 19));
+    assert!(fault.message.starts_with("the uv.lock in \"../..\" locks this package"), "{fault:?}");
+    assert!(fault.fix.as_deref().unwrap().contains(r#""source": {"kind": "uv", "root": "../.."}"#), "{fault:?}");
+    // One of its own; one that is not this package's.
+    assert_eq!(of(&[workspace, lock, graph, own, ("apps/one/uv.lock", "")]), []);
+    assert_eq!(of(&[("pyproject.toml", "[tool.uv.workspace]\nmembers=['libs/*']"), lock, graph, own]), []);
+    assert_eq!(of(&[("pyproject.toml", "[project]\nname='above'"), lock, graph, own]), []);
+    assert_eq!(of(&[workspace, graph, own]), []);
+}
+
+#[test]
 fn of_a_workspace_it_must_be_clear_which_package_is_meant() {
     let files = [
         ("pyproject.toml", "[tool.uv.workspace]\nmembers=['p/*']"),
