@@ -412,6 +412,9 @@ pub struct ServerOptions {
     /// An address for a name that agents reach, as curl has it
     #[arg(long, value_name = "NAME:PORT:ADDR")]
     pub resolve: Vec<Override>,
+    /// How many releases of each agent keep their images, so that a rollback can go there
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub keep_images: u32,
     /// Write the log as JSON
     #[arg(long)]
     pub log_json: bool,

@@ -84,6 +84,7 @@ impl Control {
             None
         };
         let unchanged = serving.as_ref().filter(|serving| is_same(serving, &request));
+        let _named = self.keep_image(name, &request.image).await?;
         let (outcome, version, rollout) = match unchanged {
             // Replicas that serve have other secrets, too, when the deploy that brought today's has failed.
             Some(serving) if !secrets_changed && !agent.serving_is_stale => {

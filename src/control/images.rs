@@ -46,7 +46,7 @@ impl Control {
         if self.runtime().image_architecture(&id).await?.is_some() {
             return Ok(id);
         }
-        let tag = image.tag(&name);
+        let tag = self.runtime().image_name(agent, &id);
         let known = match serving {
             Some(release) => common_layers(&image, &self.runtime().shared_layers(&release.image).await?),
             None => 0,

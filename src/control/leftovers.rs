@@ -1,23 +1,32 @@
-//! What the registry keeps for nobody, taken away from time to time.
+//! What the registry and the engine keep for nobody, taken away from time to time.
 
-use super::Control;
+use super::{Control, ControlError};
 use crate::gateway::committer::chain;
 use crate::registry::collect::Collected;
 use crate::registry::names::Digest;
+use crate::store::agents::Agent;
 use std::time::Duration;
+use tokio::sync::RwLockReadGuard;
 
 /// The first time after a start, when whoever was pushing has come back.
 const FIRST: Duration = Duration::from_secs(600);
 /// Then so often.
 const EVERY: Duration = Duration::from_secs(3_600);
 
-/// Clears the registry as long as the server lives.
+/// Clears the registry and the engine as long as the server lives.
 pub(super) async fn clear(control: Control) {
     let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + FIRST, EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let named = match control.store().list_pushed().await {
+        if *control.0.paused.borrow() {
+            // They are another server's now.
+            continue;
+        }
+        for agent in control.store().list_agents().await.unwrap_or_default() {
+            control.release_images(&agent).await;
+        }
+        let named = match control.store().list_pushed(i64::from(control.0.parts.keep_images)).await {
             Ok(named) => named,
             Err(error) => {
                 tracing::warn!(error = %chain(&error), "the registry is not cleared: what releases name is not known");
@@ -31,6 +40,35 @@ pub(super) async fn clear(control: Control) {
                 tracing::info!(manifests, blobs, uploads, bytes, "the registry was cleared of what nothing names");
             }
             Err(error) => tracing::warn!(error = %chain(&error), "the registry could not be cleared"),
+        }
+    }
+}
+
+impl Control {
+    /// Names an image in the engine, so that it stays. Nobody takes the name away while the guard is held.
+    pub(super) async fn keep_image(&self, agent: &str, image: &str) -> Result<RwLockReadGuard<'_, ()>, ControlError> {
+        let guard = self.0.images.read().await;
+        self.runtime().keep_image(agent, image).await?;
+        Ok(guard)
+    }
+
+    /// Takes the names from images that none of the agent's releases wants any more, beside everything else.
+    pub(super) fn spawn_release_images(&self, agent: Agent) {
+        let control = self.clone();
+        self.0.parts.shutdown.spawn_until_cancelled(async move { control.release_images(&agent).await });
+    }
+
+    async fn release_images(&self, agent: &Agent) {
+        let _nobody_names = self.0.images.write().await;
+        let removed = async {
+            let kept = self.store().list_kept_images(agent.id, i64::from(self.0.parts.keep_images)).await?;
+            Ok::<_, ControlError>(self.runtime().release_images(&agent.name, &kept.into_iter().collect()).await?)
+        };
+        match removed.await {
+            Ok(0) => {}
+            Ok(images) => tracing::info!(agent = agent.name, images, "images of old releases were removed"),
+            // The next rollout or hour tries again.
+            Err(error) => tracing::warn!(error = %chain(&error), agent = agent.name, "old images stay"),
         }
     }
 }

@@ -39,7 +39,7 @@ use fleet::Snapshot;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, broadcast, watch};
+use tokio::sync::{Notify, RwLock, broadcast, watch};
 use uuid::Uuid;
 
 /// The control plane. Clones are the same one.
@@ -70,6 +70,8 @@ pub struct Parts {
     pub passages: Passages,
     /// Base of the agents' URLs, without a slash at its end.
     pub agents_url: String,
+    /// Of how many releases of an agent that served the images stay, so that a rollback can go there.
+    pub keep_images: u32,
     /// Ends all tasks.
     pub shutdown: Shutdown,
 }
@@ -81,6 +83,9 @@ struct Inner {
     exits: broadcast::Sender<ReplicaExit>,
     /// Those that somebody here looks after, until nothing of them is left.
     replicas: Mutex<HashSet<Uuid>>,
+    /// Held for reading from the naming of an image to the release that wants it, for writing while those that no
+    /// release wants lose their names.
+    images: RwLock<()>,
     /// Counts changes of rollouts, for those who watch one.
     changes: watch::Sender<u64>,
     /// Whether another server looks after the replicas.
@@ -239,6 +244,7 @@ impl Control {
             agents: Mutex::default(),
             exits: broadcast::Sender::new(1024),
             replicas: Mutex::default(),
+            images: RwLock::default(),
             changes: watch::Sender::new(0),
             paused: watch::Sender::new(false),
             parts,

@@ -40,6 +40,7 @@ impl Control {
         if !self.can_run(&target.image).await? {
             return Err(ControlError::ImageGone { version: target.version, image: target.image });
         }
+        let _named = self.keep_image(name, &target.image).await?;
         let standby = agent.standby_generation.filter(|_| agent.standby_release == Some(target.id));
         let new = NewRelease {
             image: target.image,

@@ -29,6 +29,15 @@ pub const LABEL_REVISION: &str = "org.opencontainers.image.revision";
 
 /// On an image of everything but the code: the digest of that.
 pub const LABEL_DEPS: &str = "rapidclaw.deps";
+/// On an image with code: the digest of everything else.
+pub const LABEL_STANDS_ON: &str = "rapidclaw.stands-on";
+
+/// What names of images with code begin with.
+pub const BUILT_PREFIX: &str = "rapidclaw/";
+/// Where images of everything but the code are.
+pub const DEPS_REPOSITORY: &str = "rapidclaw-deps";
+/// How many digits of a digest are in a name.
+const DIGITS: usize = 12;
 
 /// How many of the last lines of a failed step an error holds.
 const LAST_LINES: usize = 50;
@@ -229,7 +238,7 @@ impl Work<'_> {
         let mut notes: Vec<String> = base::python_note(&base.python, manifest).into_iter().collect();
         notes.extend(plan.notes.iter().cloned());
         let digest = digests.inputs.clone();
-        let tag = format!("rapidclaw/{}:{}", manifest.name, short(&digest));
+        let tag = format!("{BUILT_PREFIX}{}:{}", manifest.name, short(&digest));
         let existing = if self.options.no_cache { None } else { self.find_image(&tag, LABEL_INPUTS, &digest).await? };
         let existing = existing.and_then(|image| image.id);
         let cached = existing.is_some();
@@ -268,6 +277,7 @@ impl Work<'_> {
         let mut labels = HashMap::from([
             (LABEL_AGENT.to_owned(), self.project.manifest.name.clone()),
             (LABEL_INPUTS.to_owned(), digests.inputs.clone()),
+            (LABEL_STANDS_ON.to_owned(), digests.deps.clone()),
         ]);
         labels.extend(find_revision(&self.project.folder).map(|commit| (LABEL_REVISION.to_owned(), commit)));
         let whole = Target { stage: "", tag: tag.to_owned(), labels, no_cache: self.options.no_cache };
@@ -295,7 +305,7 @@ impl Work<'_> {
 
     /// The image of everything but the code. Its tag keeps it from those who clear away what has none.
     async fn ensure_deps(&self, plan: &Arc<Plan>, digest: &str) -> Result<ImageInspect, BuildError> {
-        let tag = format!("rapidclaw-deps:{}", short(digest));
+        let tag = format!("{DEPS_REPOSITORY}:{}", short(digest));
         if !self.options.no_cache
             && let Some(image) = self.find_image(&tag, LABEL_DEPS, digest).await?
         {
@@ -444,9 +454,15 @@ enum NotAppended {
     Archive(#[from] ArchiveError),
 }
 
-/// The first 12 digits of a digest.
+/// The first digits of a digest.
 fn short(digest: &str) -> String {
-    digest.trim_start_matches("sha256:").chars().take(12).collect()
+    digest.trim_start_matches("sha256:").chars().take(DIGITS).collect()
+}
+
+/// Whether a build has named an image so (`…:0123456789ab`), and not a server.
+pub fn is_builders_tag(name: &str) -> bool {
+    let tag = name.rsplit_once(':').map_or("", |(_, tag)| tag);
+    tag.len() == DIGITS && tag.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Where the build is.

@@ -15,9 +15,11 @@ pub mod pyproject;
 pub mod requirements;
 mod revision;
 pub mod steps;
+mod tidy;
 pub use revision::find_revision;
 
 pub use append::can_append;
-pub use build::{BuildError, BuildOptions, BuildReporter, Built, build, inputs_digest};
+pub use build::{BUILT_PREFIX, BuildError, BuildOptions, BuildReporter, Built, build, inputs_digest, is_builders_tag};
 pub use context::{Context, ContextError, Project};
 pub use plan::{Plan, PlanError};
+pub use tidy::tidy;

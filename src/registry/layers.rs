@@ -101,13 +101,6 @@ impl Disk {
     }
 }
 
-impl ImageParts {
-    /// What an engine knows the image by, beside its id.
-    pub fn tag(&self, name: &Repository) -> String {
-        format!("{name}:{}", &self.manifest.hex()[..12])
-    }
-}
-
 impl Disk {
     /// Writes an image as `docker load` takes it. Layers go as they are kept: an engine unpacks them itself. Of
     /// the `known` lowest ones the files are left out: an engine that has them looks them up by their chain ids

@@ -6,6 +6,7 @@ pub mod folders;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::Stream;
+use std::collections::HashSet;
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -160,10 +161,17 @@ pub trait Runtime: Send + Sync {
     async fn image_architecture(&self, image: &str) -> Result<Option<String>, RuntimeError>;
     /// Takes an image in, as `docker save` writes one, and says by which id it is known here under its tag.
     async fn load_image(&self, archive: ImageArchive, tag: &str) -> Result<String, RuntimeError>;
+    /// This server's own name for an agent's image of that id.
+    fn image_name(&self, agent: &str, image: &str) -> String;
+    /// Gives an image that name: it stays here, whatever builders and other servers remove.
+    async fn keep_image(&self, agent: &str, image: &str) -> Result<(), RuntimeError>;
+    /// Takes those names from all images of the agent but these, and says from how many. What has no other name
+    /// and is in no use is removed.
+    async fn release_images(&self, agent: &str, kept: &HashSet<String>) -> Result<usize, RuntimeError>;
     /// Digests of an image's layers, uncompressed, lowest first; none where it is not there, or where images can
     /// only be taken in whole.
     async fn shared_layers(&self, image: &str) -> Result<Vec<String>, RuntimeError>;
-    /// Removes what belongs to an agent as a whole (its network).
+    /// Removes what belongs to an agent as a whole: its network, its images.
     async fn remove_agent(&self, agent: &str) -> Result<(), RuntimeError>;
     /// Replicas as they end, from now on.
     fn exits(&self) -> mpsc::Receiver<ReplicaExit>;

@@ -31,6 +31,9 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+/// Of how many releases of an agent the images stay, when nobody says.
+pub const KEEP_IMAGES: u32 = 10;
+
 /// What a server is told.
 #[derive(Debug, Clone)]
 pub struct ServerSettings {
@@ -54,6 +57,8 @@ pub struct ServerSettings {
     pub providers: Vec<ProviderOverride>,
     /// `--resolve NAME:PORT:ADDR`.
     pub resolve: Vec<Override>,
+    /// Of how many releases of an agent the images stay.
+    pub keep_images: u32,
     /// Takes over from the server that runs on the data folder.
     pub takeover: bool,
     /// The arguments to start the same server again with; no secret is among them.
@@ -74,6 +79,7 @@ impl ServerSettings {
             database_url: None,
             providers: Vec::new(),
             resolve: Vec::new(),
+            keep_images: KEEP_IMAGES,
             takeover: false,
             arguments: Vec::new(),
         }
@@ -288,6 +294,7 @@ async fn serve(
         resolver: Arc::new(Resolver::new(settings.resolve.clone())),
         passages,
         agents_url: file.agents_url.clone(),
+        keep_images: settings.keep_images,
         shutdown: reconcilers.clone(),
     });
     // From here on the replicas are ours to look after.

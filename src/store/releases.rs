@@ -54,6 +54,18 @@ pub struct NewRelease {
 const COLUMNS: &str =
     "id, agent_id, version, image, inputs_digest, manifest, folder, secret_names, source_revision, pushed";
 
+/// Agents and the images that are kept for them; `$1`: how many of those that served.
+const KEPT: &str = "
+    SELECT agent_id, image FROM (
+      SELECT r.agent_id, r.image, row_number() OVER (PARTITION BY r.agent_id ORDER BY max(r.version) DESC) AS place
+      FROM releases r WHERE EXISTS (SELECT FROM rollouts o WHERE o.release_id = r.id AND o.state = 'succeeded')
+      GROUP BY r.agent_id, r.image) served
+    WHERE place <= $1
+    UNION
+    SELECT r.agent_id, r.image FROM agents a JOIN releases r ON r.id IN (a.serving_release, a.standby_release)
+    UNION
+    SELECT r.agent_id, r.image FROM rollouts o JOIN releases r ON r.id = o.release_id WHERE o.state = 'running'";
+
 impl Store {
     /// The release of that id.
     pub async fn find_release(&self, id: Uuid) -> Result<Option<Release>, StoreError> {
@@ -93,10 +105,19 @@ impl Store {
             .await?)
     }
 
-    /// Digests of all manifests in the server's registry that releases are made from.
-    pub async fn list_pushed(&self) -> Result<Vec<String>, StoreError> {
-        let sql = "SELECT DISTINCT pushed FROM releases WHERE pushed IS NOT NULL";
-        Ok(sqlx::query_scalar(sql).fetch_all(self.pool()).await?)
+    /// Ids of the images that an agent's replicas may be started from: of what serves, is on standby or under
+    /// way, and of the `newest` that served last.
+    pub async fn list_kept_images(&self, agent: Uuid, newest: i64) -> Result<Vec<String>, StoreError> {
+        let sql = format!("SELECT DISTINCT image FROM ({KEPT}) kept WHERE agent_id = $2");
+        Ok(sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(newest).bind(agent).fetch_all(self.pool()).await?)
+    }
+
+    /// Digests of the manifests in the server's registry that those images of all agents came by.
+    pub async fn list_pushed(&self, newest: i64) -> Result<Vec<String>, StoreError> {
+        let sql = format!(
+            "SELECT DISTINCT r.pushed FROM ({KEPT}) kept JOIN releases r USING (agent_id, image) WHERE r.pushed IS NOT NULL"
+        );
+        Ok(sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(newest).fetch_all(self.pool()).await?)
     }
 
     /// The newest release that is made from that manifest of the server's registry: agent and number.

@@ -18,7 +18,7 @@ async fn impatient() -> Service {
 }
 
 async fn collect(service: &Service) -> Collected {
-    let named = service.store.list_pushed().await.unwrap();
+    let named = service.store.list_pushed(10).await.unwrap();
     let named: HashSet<Digest> = named.iter().filter_map(|digest| Digest::parse(digest)).collect();
     service.registry.collect(named).await.unwrap()
 }

@@ -10,6 +10,11 @@ use crate::cli::ui::{BuildLines, Format, Printer};
 use crate::image::{self, BuildError, Built, Plan, PlanError, Project};
 use crate::runtime::docker::engine::{self, Engine};
 use serde_json::json;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+
+/// How long a command waits for old images to go.
+const TIDY: Duration = Duration::from_secs(2);
 
 /// Builds, and prints the image.
 pub async fn run(args: &BuildArgs, global: &Global, printer: &Printer) -> Result<Exit, Failure> {
@@ -27,11 +32,13 @@ pub async fn run(args: &BuildArgs, global: &Global, printer: &Printer) -> Result
     let docker = engine::connect().await?;
     let built = build(&docker, &checked, &args.build, global, printer).await?;
     let agent = &checked.loaded.manifest.name;
+    let tidying = spawn_tidy(&docker, agent, &built);
     let moved = match (&args.registry, args.push) {
         (Some(registry), _) => Some(push::to_registry(registry, &docker, agent, &built, printer).await?),
         (None, true) => Some(push::to_server(&session::client(global)?, &docker, agent, &built, printer).await?),
         (None, false) => None,
     };
+    tidied(tidying).await;
     printer.result(json!({
         "agent": agent, "image": built.image_id, "tag": built.tag,
         "inputs_digest": built.inputs_digest, "cached": built.cached, "python": built.python,
@@ -62,6 +69,21 @@ pub async fn build(
     let how = image_options(options);
     let reporter = BuildLines::new(printer.progress(), global.verbose > 0);
     Ok(image::build(docker, &project, &how, &reporter, &CancellationToken::new()).await?)
+}
+
+/// Has images of earlier builds taken away while something else goes on; nothing to do where nothing was built.
+pub fn spawn_tidy(docker: &Engine, agent: &str, built: &Built) -> JoinHandle<()> {
+    let (docker, agent, cached) = (docker.clone(), agent.to_owned(), built.cached);
+    tokio::spawn(async move {
+        if !cached && let Err(error) = image::tidy(&docker, &agent).await {
+            tracing::debug!(?error, "images of earlier builds stay");
+        }
+    })
+}
+
+/// Waits for it, for a moment: what is left the next build takes away.
+pub async fn tidied(tidying: JoinHandle<()>) {
+    let _ = tokio::time::timeout(TIDY, tidying).await;
 }
 
 /// The digest that its image would have among its labels: nothing is built.

@@ -42,6 +42,7 @@ pub async fn run(args: &DeployArgs, global: &Global, printer: &Printer) -> Resul
     }
     let same_engine = same_engine(&docker, &who).await?;
     let built = build::build(&docker, &checked, &options, global, printer).await?;
+    let tidying = build::spawn_tidy(&docker, &name, &built);
     let mut request = request(&checked, &built.image_id, &built.inputs_digest, secrets, built.seconds);
     if let Some(registry) = &args.registry {
         let moved = push::to_registry(registry, &docker, &name, &built, printer).await?;
@@ -85,6 +86,7 @@ pub async fn run(args: &DeployArgs, global: &Global, printer: &Printer) -> Resul
             return Err(report.facts_of(failure));
         }
     };
+    build::tidied(tidying).await;
     let (phases, seconds) = watch::phases(&view.phases);
     let what = match accepted.outcome {
         DeployOutcome::Secrets => "live with its new secrets",

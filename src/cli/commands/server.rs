@@ -59,6 +59,7 @@ async fn foreground(options: ServerOptions, printer: &Printer) -> Result<Exit, F
         database_url: options.database_url,
         providers: options.providers,
         resolve: options.resolve,
+        keep_images: options.keep_images,
         takeover: options.takeover,
         arguments,
     };
@@ -106,6 +107,7 @@ fn arguments(options: &ServerOptions) -> Vec<String> {
         arguments.extend([format!("--tls-cert={}", cert.display()), format!("--tls-key={}", key.display())]);
     }
     arguments.extend(options.insecure.then(|| "--insecure".to_owned()));
+    arguments.push(format!("--keep-images={}", options.keep_images));
     arguments.extend(options.log_json.then(|| "--log-json".to_owned()));
     // As they were typed: what they mean is for the server to say again.
     arguments.extend(typed("--provider"));
@@ -285,4 +287,40 @@ fn status(data_dir: &Path, printer: &Printer) -> Exit {
         (None, _) => printer.line("no server runs on this machine"),
     }
     if running.is_some() { Exit::Done } else { Exit::Failed }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{Args as _, FromArgMatches as _};
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn a_server_is_started_again_with_every_option_that_it_has() {
+        // Given each option with a value,
+        let command = ServerOptions::augment_args(clap::Command::new("server"));
+        // but for what start and restart add, and what is repeated as it was typed.
+        let apart = ["data-dir", "detached", "takeover", "provider", "resolve"];
+        let mut wanted = BTreeSet::new();
+        let mut line = vec!["server".to_owned()];
+        for option in command.get_arguments() {
+            let name = option.get_long().unwrap();
+            if apart.contains(&name) {
+                continue;
+            }
+            wanted.insert(format!("--{name}"));
+            let value = match name {
+                "listen" | "agents-listen" => "127.0.0.1:1",
+                "public-url" | "agents-public-url" => "https://a.example",
+                _ => "7",
+            };
+            line.push(format!("--{name}"));
+            line.extend(option.get_action().takes_values().then(|| value.to_owned()));
+        }
+        let options = ServerOptions::from_arg_matches(&command.get_matches_from(line)).unwrap();
+        // then none is forgotten.
+        let given = arguments(&options);
+        let given = given.iter().map(|one| one.split('=').next().unwrap_or_default().to_owned());
+        assert_eq!(given.collect::<BTreeSet<_>>(), wanted);
+    }
 }

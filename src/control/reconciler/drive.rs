@@ -97,6 +97,7 @@ impl Reconciler {
         self.crashes = 0;
         self.tell().await?;
         self.control.rollout_changed();
+        self.control.spawn_release_images(self.agent.clone());
         tracing::info!(agent = self.agent.name, version, "a release serves");
         Ok(true)
     }
@@ -156,6 +157,7 @@ impl Reconciler {
         self.progress = None;
         self.control.store().fail_rollout(rollout.id, &failure).await?;
         self.control.rollout_changed();
+        self.control.spawn_release_images(self.agent.clone());
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 //! capabilities, uid 10001, two mounted folders.
 
 pub mod engine;
+mod images;
 mod lines;
 mod spec;
 mod watcher;
@@ -22,7 +23,7 @@ use bollard::query_parameters::{
 };
 use bollard::{Docker, body_try_stream};
 use futures_util::StreamExt as _;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, mpsc, watch};
 use uuid::Uuid;
@@ -202,7 +203,20 @@ impl Runtime for DockerRuntime {
         }
     }
 
+    fn image_name(&self, agent: &str, image: &str) -> String {
+        images::name(self.server, agent, image)
+    }
+
+    async fn keep_image(&self, agent: &str, image: &str) -> Result<(), RuntimeError> {
+        images::keep(self, agent, image).await
+    }
+
+    async fn release_images(&self, agent: &str, kept: &HashSet<String>) -> Result<usize, RuntimeError> {
+        images::release(self, agent, kept).await
+    }
+
     async fn remove_agent(&self, agent: &str) -> Result<(), RuntimeError> {
+        images::release_all(self, agent).await?;
         match bounded("removing the agent's network", self.docker.remove_network(&self.network(agent))).await {
             Err(RuntimeError::Refused { source, .. }) if status_of(source.as_ref()) == Some(404) => Ok(()),
             other => other,

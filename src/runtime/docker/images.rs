@@ -1,0 +1,101 @@
+//! The names under which a server keeps its agents' images in the engine: its own, so that it removes none that a
+//! builder or another server on the same engine still wants.
+
+use super::{DockerRuntime, bounded, status_of};
+use crate::image::{BUILT_PREFIX, is_builders_tag};
+use crate::runtime::RuntimeError;
+use bollard::models::ImageSummary;
+use bollard::query_parameters::{ListImagesOptionsBuilder, RemoveImageOptions, TagImageOptionsBuilder};
+use std::collections::{HashMap, HashSet};
+use uuid::Uuid;
+
+/// How many digits of an image's id its name holds.
+const DIGITS: usize = 12;
+
+/// What all names that a server gives begin with.
+fn prefix(server: Uuid, agent: &str) -> String {
+    let server = server.simple().to_string();
+    format!("{BUILT_PREFIX}{agent}:{}-", &server[server.len() - 8..])
+}
+
+/// The server's name for an image.
+pub fn name(server: Uuid, agent: &str, image: &str) -> String {
+    let digits: String = image.trim_start_matches("sha256:").chars().take(DIGITS).collect();
+    prefix(server, agent) + &digits
+}
+
+/// Gives an image the server's name.
+pub async fn keep(runtime: &DockerRuntime, agent: &str, image: &str) -> Result<(), RuntimeError> {
+    let name = name(runtime.server, agent, image);
+    let (repository, tag) = name.split_once(':').unwrap_or((&name, "latest"));
+    let options = TagImageOptionsBuilder::new().repo(repository).tag(tag).build();
+    match bounded("naming an agent's image", runtime.docker.tag_image(image, Some(options))).await {
+        Err(RuntimeError::Refused { source, .. }) if status_of(source.as_ref()) == Some(404) => {
+            Err(RuntimeError::NoImage(image.to_owned()))
+        }
+        other => other,
+    }
+}
+
+/// Takes the server's names from the agent's images, but for those of `kept`; how many.
+pub async fn release(runtime: &DockerRuntime, agent: &str, kept: &HashSet<String>) -> Result<usize, RuntimeError> {
+    let images = list(runtime, agent).await?;
+    remove(runtime, superfluous(&images, &prefix(runtime.server, agent), kept)).await
+}
+
+/// Takes all names from the agent's images that this server or a builder has given them.
+pub async fn release_all(runtime: &DockerRuntime, agent: &str) -> Result<usize, RuntimeError> {
+    let images = list(runtime, agent).await?;
+    let own = prefix(runtime.server, agent);
+    let all = images.iter().flat_map(|image| &image.repo_tags);
+    remove(runtime, all.filter(|tag| tag.starts_with(&own) || is_builders_tag(tag)).cloned().collect()).await
+}
+
+async fn list(runtime: &DockerRuntime, agent: &str) -> Result<Vec<ImageSummary>, RuntimeError> {
+    let filter = HashMap::from([("reference", vec![format!("{BUILT_PREFIX}{agent}")])]);
+    let options = ListImagesOptionsBuilder::new().filters(&filter).build();
+    bounded("listing an agent's images", runtime.docker.list_images(Some(options))).await
+}
+
+/// An image goes with its last name, unless a container is made from it: then it keeps the name, too.
+async fn remove(runtime: &DockerRuntime, names: Vec<String>) -> Result<usize, RuntimeError> {
+    let mut removed = 0;
+    for name in names {
+        match bounded("removing an agent's image", runtime.docker.remove_image(&name, None::<RemoveImageOptions>, None))
+            .await
+        {
+            Ok(_) => removed += 1,
+            Err(RuntimeError::Refused { source, .. }) if matches!(status_of(source.as_ref()), Some(404 | 409)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(removed)
+}
+
+fn superfluous(images: &[ImageSummary], own: &str, kept: &HashSet<String>) -> Vec<String> {
+    let others = images.iter().filter(|image| !kept.contains(&image.id));
+    others.flat_map(|image| &image.repo_tags).filter(|tag| tag.starts_with(own)).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(id: &str, tags: &[&str]) -> ImageSummary {
+        let repo_tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
+        ImageSummary { id: id.to_owned(), repo_tags, ..ImageSummary::default() }
+    }
+
+    #[test]
+    fn only_the_servers_own_names_go_and_only_those_of_images_that_are_not_kept() {
+        let server = Uuid::from_u128(0x1234_5678);
+        assert_eq!(name(server, "a", "sha256:0123456789abcdef"), "rapidclaw/a:12345678-0123456789ab");
+        let images = [
+            image("sha256:1", &["rapidclaw/a:12345678-1", "rapidclaw/a:111111111111"]),
+            image("sha256:2", &["rapidclaw/a:12345678-2", "rapidclaw/a:9abcdef0-2", "rapidclaw/a:222222222222"]),
+            image("sha256:3", &["other/a:12345678-3"]),
+        ];
+        let kept = HashSet::from(["sha256:1".to_owned()]);
+        assert_eq!(superfluous(&images, &prefix(server, "a"), &kept), ["rapidclaw/a:12345678-2"]);
+    }
+}
