@@ -1160,7 +1160,7 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__server__subcmd__run)
-            opts="-q -v -y -h --data-dir --listen --agents-listen --public-url --agents-public-url --tls-cert --tls-key --insecure --provider --resolve --log-json --detached --takeover --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
+            opts="-q -v -y -h --data-dir --listen --agents-listen --public-url --agents-public-url --tls-cert --tls-key --insecure --provider --resolve --keep-images --log-json --detached --takeover --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1199,6 +1199,10 @@ _rapidclaw() {
                     return 0
                     ;;
                 --resolve)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --keep-images)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1222,7 +1226,7 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__server__subcmd__start)
-            opts="-q -v -y -h --data-dir --listen --agents-listen --public-url --agents-public-url --tls-cert --tls-key --insecure --provider --resolve --log-json --detached --takeover --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
+            opts="-q -v -y -h --data-dir --listen --agents-listen --public-url --agents-public-url --tls-cert --tls-key --insecure --provider --resolve --keep-images --log-json --detached --takeover --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1261,6 +1265,10 @@ _rapidclaw() {
                     return 0
                     ;;
                 --resolve)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --keep-images)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

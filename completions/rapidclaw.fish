@@ -430,6 +430,7 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_s
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l tls-key -d 'The certificate\'s private key (PEM)' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l provider -d 'A model provider\'s address for all agents (openai=URL, anthropic=URL); it may be this machine' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l resolve -d 'An address for a name that agents reach, as curl has it' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l keep-images -d 'How many releases of each agent keep their images, so that a rollback can go there' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
@@ -452,6 +453,7 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_s
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l tls-key -d 'The certificate\'s private key (PEM)' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l provider -d 'A model provider\'s address for all agents (openai=URL, anthropic=URL); it may be this machine' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l resolve -d 'An address for a name that agents reach, as curl has it' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l keep-images -d 'How many releases of each agent keep their images, so that a rollback can go there' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F

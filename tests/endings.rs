@@ -1,4 +1,5 @@
-//! Each way a deploy can end, and that its exit code, its last line of JSON and what GitHub is told agree.
+//! Each way a deploy can end, and that its exit code, its last line of JSON and what GitHub is told agree; and a
+//! server that is stopped before it serves.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -223,4 +224,31 @@ fn a_step_of_github_actions() {
     // Elsewhere nothing of it is said.
     let plain = said(Machine::new().command().args(["status"])).fails(4);
     assert!(!plain.err.contains("::"), "{plain}");
+}
+
+#[test]
+fn a_server_that_is_stopped_while_it_starts_leaves_nothing_running() {
+    // Given a server that is making its Postgres.
+    let machine = Machine::new();
+    let mut command = machine.command();
+    command.args(["server", "run", "--listen", "127.0.0.1:0", "--agents-listen", "127.0.0.1:0"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let postgres = machine.data_dir().join("postgres");
+    until("the server makes its Postgres", || if postgres.exists() { Ok(()) } else { Err(String::new()) });
+
+    // When it is asked to stop, then it stops, and its Postgres with it.
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    let ended = child.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(130), "{text}");
+    assert!(text.contains("the server was stopped before it served"), "{text}");
+    assert!(!postgres.join("data/postmaster.pid").exists());
+
+    // And a stop right behind a restart finds one server, not two.
+    let server = Server::start();
+    for _ in 0..3 {
+        server.rapidclaw(&["server", "restart"]).ok();
+    }
+    server.rapidclaw(&["server", "stop"]).ok().prints("server stopped; all data stay");
+    server.rapidclaw(&["server", "status"]).prints("no server runs");
 }

@@ -272,6 +272,7 @@ impl From<EngineError> for Failure {
 impl From<ServerError> for Failure {
     fn from(error: ServerError) -> Self {
         let (exit, hint) = match &error {
+            ServerError::Interrupted => (Exit::Interrupted, None),
             ServerError::Engine(error) => (Exit::Unreachable, Some(error.hint())),
             ServerError::Postgres(error) => (Exit::Unreachable, error.hint()),
             ServerError::Store(_) => (Exit::Unreachable, None),

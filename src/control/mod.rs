@@ -261,7 +261,7 @@ impl Control {
             self.take_charge(one.id);
         }
         let agents = self.store().list_agents().await?;
-        self.0.parts.run_dir.discard_all_but(&known.iter().map(|one| one.id).collect::<Vec<_>>());
+        self.0.parts.run_dir.discard_all_but(&known.iter().map(|one| one.id).collect());
         for agent in &agents {
             // Before the doors open: no request is told that an agent is not there. Its reconciler says why,
             // where there can be no way to it.
@@ -398,7 +398,8 @@ impl Control {
         });
     }
 
-    /// Removes containers that nobody here looks after: a call to the engine whose answer was lost has left them.
+    /// Removes what nobody here looks after: containers that a call to the engine whose answer was lost has left,
+    /// and folders that a replica on its way out was still writing to when they were removed.
     fn spawn_sweep(&self) {
         let control = self.clone();
         self.0.parts.shutdown.spawn_until_cancelled(async move {
@@ -411,8 +412,13 @@ impl Control {
                     continue;
                 }
                 let Ok(known) = control.runtime().list().await else { continue };
-                let strange: HashSet<Uuid> =
-                    known.into_iter().map(|one| one.id).filter(|id| !control.looks_after(*id)).collect();
+                if *control.0.paused.borrow() {
+                    continue;
+                }
+                let looked_after = control.looked_after();
+                let known: HashSet<Uuid> = known.into_iter().map(|one| one.id).collect();
+                control.0.parts.run_dir.discard_all_but(&known.union(&looked_after).copied().collect());
+                let strange: HashSet<Uuid> = known.difference(&looked_after).copied().collect();
                 for id in strange.intersection(&suspects) {
                     tracing::warn!(replica = %id, "a container that nobody looks after is removed");
                     let _ = control.discard_replica(*id, Duration::ZERO).await;
@@ -422,8 +428,8 @@ impl Control {
         });
     }
 
-    fn looks_after(&self, replica: Uuid) -> bool {
-        self.0.replicas.lock().unwrap_or_else(PoisonError::into_inner).contains(&replica)
+    fn looked_after(&self) -> HashSet<Uuid> {
+        self.0.replicas.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// From now on somebody here looks after the replica, until [`Control::discard_replica`].

@@ -4,6 +4,7 @@
 
 use super::{ReplicaFolders, RuntimeError};
 use crate::base::{env, paths};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use tokio::net::UnixListener;
 use uuid::Uuid;
@@ -58,13 +59,14 @@ impl RunDir {
         if let Err(error) = std::fs::remove_dir_all(&path)
             && error.kind() != std::io::ErrorKind::NotFound
         {
-            tracing::warn!(path = %path.display(), %error, "a replica's folder stays");
+            // What it was still writing goes with the next `discard_all_but`.
+            tracing::debug!(path = %path.display(), %error, "a replica's folder stays for now");
         }
     }
 
     /// Removes the folders of all replicas but those named.
-    pub fn discard_all_but(&self, keep: &[Uuid]) {
-        let keep: Vec<PathBuf> = keep.iter().map(|id| self.replica(*id)).collect();
+    pub fn discard_all_but(&self, keep: &HashSet<Uuid>) {
+        let keep: HashSet<PathBuf> = keep.iter().map(|id| self.replica(*id)).collect();
         for entry in std::fs::read_dir(&self.0).into_iter().flatten().flatten() {
             if !keep.contains(&entry.path()) {
                 let _ = std::fs::remove_dir_all(entry.path());

@@ -16,6 +16,7 @@ mod listener;
 mod operations_api;
 pub mod process;
 pub mod registry_api;
+mod signals;
 mod tls;
 mod versions;
 

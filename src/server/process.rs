@@ -5,6 +5,7 @@ use super::ending::Running;
 use super::handover::{self, Private, Talk};
 use super::listener::Doors;
 use super::registry_api::RegistryApp;
+use super::signals;
 use super::tls::{Certificate, TlsError, TlsFiles};
 use super::{App, agents_api, control_api};
 use crate::base::secret::{ExposeSecret as _, MasterKey, SecretError, SecretString, token_hash};
@@ -29,7 +30,6 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// Of how many releases of an agent the images stay, when nobody says.
 pub const KEEP_IMAGES: u32 = 10;
@@ -102,6 +102,13 @@ pub struct ServerFile {
     pub arguments: Vec<String>,
 }
 
+impl ServerFile {
+    fn write(&self, data_dir: &Path) -> io::Result<()> {
+        let text = serde_json::to_vec_pretty(self).unwrap_or_default();
+        paths::write_atomically(&server_file(data_dir), &text, 0o644)
+    }
+}
+
 /// Why a server could not run.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
@@ -160,6 +167,9 @@ pub enum ServerError {
     /// Signals could not be listened for.
     #[error("listening for signals")]
     Signals(#[source] io::Error),
+    /// It was to stop before it served.
+    #[error("the server was stopped before it served")]
+    Interrupted,
 }
 
 /// The file of [`ServerFile`] in a data folder.
@@ -198,16 +208,18 @@ pub async fn run(settings: ServerSettings, ready: impl FnOnce(&ServerFile)) -> R
     let data_dir = &settings.data_dir;
     let data_error = |source| ServerError::DataDir { path: data_dir.display().to_string(), source };
     addresses::check(&settings)?;
+    // From here on: a stop that comes while it starts is no kill.
+    let stop = signals::stop().map_err(ServerError::Signals)?;
     let certificate = settings.tls.clone().map(Certificate::load).transpose()?;
     // Postgres' user has to pass through; what is private in it has its own mode.
     paths::ensure_dir(data_dir, 0o711).map_err(data_error)?;
-    let Place { lock, listener, agents_listener, private, talk } = take_place(&settings).await?;
-    let docker = engine::connect().await?;
+    let Place { lock, listener, agents_listener, private, talk } = until(&stop, take_place(&settings)).await?;
+    let docker = until(&stop, async { Ok(engine::connect().await?) }).await?;
     let managed = postgres::Options::new(data_dir);
     let (postgres, options) = match &private.database_url {
-        Some(url) => (None, postgres::connect(url).await?),
+        Some(url) => (None, until(&stop, async { Ok(postgres::connect(url).await?) }).await?),
         None => {
-            let managed = Managed::ensure(&managed).await?;
+            let managed = until(&stop, async { Ok(Managed::ensure(&managed).await?) }).await?;
             let options = managed.connect_options();
             (Some(managed), options)
         }
@@ -216,8 +228,18 @@ pub async fn run(settings: ServerSettings, ready: impl FnOnce(&ServerFile)) -> R
     let takes_over = talk.is_some();
     // Held until Postgres has stopped: a free lock says that all has ended.
     let mut lock = Some(lock);
-    let began =
-        Began { lock: &mut lock, listener, agents_listener, certificate, private, talk, docker, managed, options };
+    let began = Began {
+        lock: &mut lock,
+        listener,
+        agents_listener,
+        certificate,
+        private,
+        talk,
+        docker,
+        managed,
+        options,
+        stop,
+    };
     let served = serve(&settings, began, ready).await;
     match (postgres, served) {
         (_, Ok(true)) => return Ok(()),
@@ -247,6 +269,8 @@ struct Began<'a> {
     /// The Postgres that is ours to keep alive.
     managed: Option<postgres::Options>,
     options: postgres::ConnectOptions,
+    /// Cancelled when it is to stop.
+    stop: CancellationToken,
 }
 
 /// Serves until the end. Says whether another server has taken over.
@@ -255,11 +279,12 @@ async fn serve(
     began: Began<'_>,
     ready: impl FnOnce(&ServerFile),
 ) -> Result<bool, ServerError> {
-    let Began { lock, listener, agents_listener, certificate, private, mut talk, docker, managed, options } = began;
+    let Began { lock, listener, agents_listener, certificate, private, mut talk, docker, managed, options, stop } =
+        began;
     let data_dir = &settings.data_dir;
     let data_error = |source| ServerError::DataDir { path: data_dir.display().to_string(), source };
     let passages = Passages::to(&options);
-    let store = Store::open(options).await?;
+    let store = until(&stop, async { Ok(Store::open(options).await?) }).await?;
     let server = store.server_id().await?;
     let key = MasterKey::ensure(&key_file(data_dir))?;
     ensure_admin_token(&store, data_dir).await?;
@@ -319,8 +344,7 @@ async fn serve(
         shutdown.spawn(async move { axum::serve(door, router).with_graceful_shutdown(closing.cancelled_owned()).await })
     };
     let servers = [open(&listener, control_api::router(app.clone())), open(&agents_listener, agents_api::router(app))];
-    let text = serde_json::to_vec_pretty(&file).unwrap_or_default();
-    paths::write_atomically(&server_file(data_dir), &text, 0o644).map_err(data_error)?;
+    file.write(data_dir).map_err(data_error)?;
     if let Some(talk) = talk_on(talk, "serving", None).await? {
         let control = control.clone();
         shutdown.spawn_until_cancelled(async move {
@@ -334,9 +358,9 @@ async fn serve(
     ready(&file);
 
     let handed_over = {
-        let next = successor(data_dir, lock.as_ref(), [&listener, &agents_listener], &private, &control);
+        let next = successor(&file, data_dir, lock.as_ref(), [&listener, &agents_listener], &private, &control);
         tokio::select! {
-            signal = stop_signal() => signal.map(|()| false).map_err(ServerError::Signals)?,
+            () = stop.cancelled() => false,
             () = next => true,
         }
     };
@@ -351,6 +375,14 @@ async fn serve(
     running.stop().await;
     let _ = std::fs::remove_file(server_file(data_dir));
     Ok(false)
+}
+
+/// What a server does before it serves, and not for longer than it may go on.
+async fn until<T>(
+    stop: &CancellationToken,
+    work: impl Future<Output = Result<T, ServerError>>,
+) -> Result<T, ServerError> {
+    stop.run_until_cancelled(work).await.unwrap_or(Err(ServerError::Interrupted))
 }
 
 /// What a server begins with.
@@ -412,6 +444,7 @@ async fn talk_on(
 
 /// Returns when another server serves in this one's place. One that fails on the way changes nothing.
 async fn successor(
+    file: &ServerFile,
     data_dir: &Path,
     lock: Option<&File>,
     listeners: [&TcpListener; 2],
@@ -456,6 +489,10 @@ async fn successor(
             Err(error) => {
                 tracing::error!(%error, "a restart failed: the next server ended before it served");
                 control.pause(false);
+                // It may have said already that it is the one.
+                if let Err(error) = file.write(data_dir) {
+                    tracing::warn!(%error, "nobody finds this server by its data folder");
+                }
             }
         }
     }
@@ -492,28 +529,5 @@ async fn ensure_admin_token(store: &Store, data_dir: &Path) -> Result<(), Server
         }
     };
     store.set_admin_token(&token_hash(&token)).await?;
-    Ok(())
-}
-
-/// Returns at the first SIGTERM or SIGINT. A second one ends the process at once.
-async fn stop_signal() -> io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    // A closed terminal ends no server; the certificate is read again.
-    let mut hangup = signal(SignalKind::hangup())?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hangup.recv() => {}
-        }
-    }
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        std::process::exit(130);
-    });
     Ok(())
 }
