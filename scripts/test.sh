@@ -43,6 +43,8 @@ ensure_commands curl openssl setsid git -- curl openssl util-linux git
 # The keyring of a desktop, for the tests of logins.
 ensure_commands dbus-run-session gnome-keyring-daemon -- dbus-daemon gnome-keyring
 ensure_commands skopeo -- skopeo
+# Docker Engines of the tests' own, in networks of their own.
+ensure_commands ip nsenter unshare -- iproute2 util-linux
 ensure_docker_registry
 ensure_python
 ensure_docker

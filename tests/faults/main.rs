@@ -6,7 +6,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod cell;
-mod engine;
 mod hold;
 #[path = "../machine/mod.rs"]
 mod machine;
@@ -15,9 +14,8 @@ mod table;
 mod world;
 
 use cell::{Phase, Work};
-use engine::Engine;
 use hold::{Database, Gates};
-use machine::{ECHO, Project, Said, Server, docker_said, need_docker, until};
+use machine::{ECHO, Engine, Project, Said, Server, docker_said, need_docker, until};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -185,7 +183,7 @@ fn docker_engine() {
     let project = Project::new("f-engine");
     let mut command = machine.command();
     let built = machine::said(command.args(["build", "--json"]).current_dir(project.path())).ok().json();
-    let mut engine = Engine::start(built["image"].as_str().unwrap());
+    let mut engine = Engine::for_builds_of(built["image"].as_str().unwrap());
     let mut world = World::new(&engine.socket());
     let database = world.enter_phases(false);
     // when it is killed,

@@ -9,13 +9,19 @@
 
 mod authority;
 mod effects;
+mod engine;
 mod outside;
+mod project;
 mod terminal;
 
 pub use authority::Authority;
 #[allow(unused_imports, reason = "not each test file has an agent that acts outside")]
 pub use effects::{EFFECT, Effects};
+#[allow(unused_imports, reason = "not each test file has one of its own")]
+pub use engine::Engine;
 pub use outside::*;
+#[allow(unused_imports, reason = "not each test file deploys one")]
+pub use project::{ECHO, Project};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -31,8 +37,6 @@ pub use terminal::Terminal;
 pub const BASE: &str = "rapidclaw-base:3.13";
 /// The key that the model stub wants; no replica may ever see it.
 pub const STUB_KEY: &str = "sk-e2e-0123456789abcdef-the-real-key";
-/// The one set of requirements of all projects: its layer is built once.
-const REQUIREMENTS: &str = "langgraph>=1.0,<2\nlangchain-openai>=1.0,<2\n";
 /// How long something may take to come about.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -165,6 +169,8 @@ pub struct Machine {
     engine: Option<String>,
     /// Another one, for its server alone.
     server_engine: Option<String>,
+    /// The network namespace that its commands run in, where it is not the test's.
+    network: Option<PathBuf>,
 }
 
 impl Machine {
@@ -179,7 +185,12 @@ impl Machine {
         std::fs::set_permissions(root.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         let run = tempfile::Builder::new().prefix("rc-e2e-").tempdir_in("/dev/shm").unwrap();
         std::fs::create_dir(root.path().join("home")).unwrap();
-        Self { root, run, engine, server_engine: None }
+        Self { root, run, engine, server_engine: None, network: None }
+    }
+
+    /// With an engine of its own, in that engine's network.
+    pub fn beside(engine: &Engine) -> Self {
+        Self { network: Some(engine.network()), ..Self::on(Some(engine.host())) }
     }
 
     pub fn home(&self) -> PathBuf {
@@ -202,7 +213,19 @@ impl Machine {
 
     /// The binary, with nothing of the test's environment but where Docker is.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rapidclaw"));
+        self.program(env!("CARGO_BIN_EXE_rapidclaw"))
+    }
+
+    /// Another program on this machine, in its environment and its network.
+    pub fn program(&self, program: &str) -> Command {
+        let mut command = match &self.network {
+            None => Command::new(program),
+            Some(network) => {
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--net={}", network.display())).arg(program);
+                command
+            }
+        };
         self.clean(&mut command);
         command
     }
@@ -332,12 +355,18 @@ impl Server {
 
     /// On a machine that is there already; `login` goes to the login's arguments.
     pub fn on(machine: Machine, arguments: &[&str], login: &[&str]) -> Self {
+        Self::listening(machine, ["127.0.0.1:0"; 2], arguments, login)
+    }
+
+    /// At two addresses: of the control API, and of the agents.
+    pub fn listening(machine: Machine, at: [&str; 2], arguments: &[&str], login: &[&str]) -> Self {
+        let [url, agents_url] = at.map(|at| format!("http://{at}"));
         let mut server = Self {
             machine,
             stub: Stub::start(),
             arguments: arguments.iter().map(|&one| one.to_owned()).collect(),
-            url: "http://127.0.0.1:0".to_owned(),
-            agents_url: "http://127.0.0.1:0".to_owned(),
+            url,
+            agents_url,
             id: String::new(),
             pid: String::new(),
         };
@@ -498,90 +527,5 @@ impl Drop for Server {
                 self.machine.docker(&["network", "rm", &network]);
             }
         }
-    }
-}
-
-/// A LangGraph project in a folder of its own.
-pub struct Project {
-    folder: TempDir,
-    pub name: String,
-    manifest: Value,
-}
-
-/// Answers with `GREETING`, how many messages the thread holds, and the first of them.
-pub const ECHO: &str = r#"import os
-
-from langchain_core.messages import AIMessage
-from langgraph.graph import START, MessagesState, StateGraph
-
-
-async def answer(state: MessagesState) -> dict:
-    said = [message.content for message in state["messages"] if message.type == "human"]
-    return {"messages": [AIMessage(f"{os.environ.get('GREETING')} {len(said)}: {said[0]}")]}
-
-
-graph = StateGraph(MessagesState).add_node(answer).add_edge(START, "answer").compile()
-"#;
-
-impl Project {
-    /// One replica, no hosts, [`ECHO`], and a `.env` with a greeting.
-    pub fn new(name: &str) -> Self {
-        let manifest = json!({
-            "graphs": { "agent": "./agent.py:graph" },
-            "env": ".env",
-            "dependencies": ["."],
-            "rapidclaw": {
-                "name": name, "min_replicas": 1, "max_replicas": 1,
-                "security": { "egress": "allowlist", "allowed_hosts": [] },
-            },
-        });
-        let project = Self { folder: tempfile::tempdir().unwrap(), name: name.to_owned(), manifest };
-        project.write("langgraph.json", &project.manifest.to_string());
-        project.write("requirements.txt", REQUIREMENTS);
-        project.write("agent.py", ECHO);
-        project.write(".env", "GREETING=hello\n");
-        project
-    }
-
-    /// Changes the manifest at a dotted path.
-    pub fn set(mut self, path: &str, value: Value) -> Self {
-        let mut place = &mut self.manifest;
-        for part in path.split('.') {
-            place = &mut place[part];
-        }
-        *place = value;
-        self.write("langgraph.json", &self.manifest.to_string());
-        self
-    }
-
-    /// With so many replicas.
-    pub fn replicas(self, count: u32) -> Self {
-        self.set("rapidclaw.min_replicas", json!(count)).set("rapidclaw.max_replicas", json!(count))
-    }
-
-    /// With another graph.
-    pub fn graph(self, code: &str) -> Self {
-        self.write("agent.py", code);
-        self
-    }
-
-    /// With other secrets.
-    pub fn env(self, text: &str) -> Self {
-        self.write(".env", text);
-        self
-    }
-
-    pub fn write(&self, path: &str, text: &str) {
-        let path = self.path().join(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
-    }
-
-    pub fn remove(&self, path: &str) {
-        std::fs::remove_file(self.path().join(path)).unwrap();
-    }
-
-    pub fn path(&self) -> &Path {
-        self.folder.path()
     }
 }

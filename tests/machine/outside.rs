@@ -106,3 +106,16 @@ pub fn docker_said(arguments: &[&str]) -> String {
     assert!(output.status.success(), "docker {arguments:?}: {err}");
     String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
 }
+
+/// All files below a folder: path and bytes. What goes away meanwhile is left out.
+pub fn walk(folder: &std::path::Path) -> Vec<(String, u64)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        match entry.metadata() {
+            Ok(meta) if meta.is_dir() => found.extend(walk(&entry.path())),
+            Ok(meta) => found.push((entry.path().display().to_string(), meta.len())),
+            Err(_) => {}
+        }
+    }
+    found
+}

@@ -7,7 +7,6 @@
 mod machine;
 
 mod collecting;
-mod engine;
 mod login;
 mod manifests;
 mod push;

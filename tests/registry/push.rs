@@ -1,7 +1,6 @@
 //! Images that move: to a server on another Docker Engine, and into other people's registries.
 
-use super::engine::Engine;
-use super::machine::{ECHO, Machine, Project, Said, Server, said};
+use super::machine::{ECHO, Engine, Machine, Project, Said, Server, said};
 use super::tools::{Debian, PASSWORD, base64};
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt as _;
@@ -17,7 +16,7 @@ fn phase(said: &Said, name: &str) -> f64 {
 fn a_deploy_reaches_a_server_on_another_engine_and_moves_what_it_lacks() {
     // given a server whose engine has no image at all
     let engine = Engine::start();
-    let server = Server::on_engine(&engine.address());
+    let server = Server::on_engine(&engine.host());
     let project = Project::new("e2e-push");
     // when it is deployed
     let first = server.deploy(&project).ok();
@@ -55,13 +54,13 @@ fn a_deploy_reaches_a_server_on_another_engine_and_moves_what_it_lacks() {
 
 /// Contents of the server's registry: name and bytes.
 fn blobs(server: &Server) -> Vec<(String, u64)> {
-    super::uploads::walk(&server.machine.data_dir().join("registry/blobs"))
+    super::machine::walk(&server.machine.data_dir().join("registry/blobs"))
 }
 
 #[test]
 fn engines_with_one_id_are_told_apart_by_what_they_have() {
     let engine = Engine::copy();
-    let server = Server::on_engine(&engine.address());
+    let server = Server::on_engine(&engine.host());
     let project = Project::new("e2e-copied");
     let first = server.deploy(&project).ok();
     assert_eq!(server.turn("e2e-copied", &first.key(), "t1", "one"), "hello 1: one");

@@ -1,5 +1,6 @@
 //! Blobs on their way in and out.
 
+use super::machine::walk;
 use super::service::{Answer, Service};
 use bytes::Bytes;
 use futures_util::stream;
@@ -294,17 +295,4 @@ async fn a_blob_is_deleted() {
     let (manifest, _) = service.push_image("a", "latest", b"layer").await;
     let layer = manifest["layers"][0]["digest"].as_str().unwrap();
     service.delete(&format!("/v2/a/blobs/{layer}")).await.refuses(403, "DENIED");
-}
-
-/// Files below a folder, and their bytes.
-pub fn walk(folder: &std::path::Path) -> Vec<(String, u64)> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap().flatten() {
-        if entry.path().is_dir() {
-            found.extend(walk(&entry.path()));
-        } else {
-            found.push((entry.path().display().to_string(), entry.metadata().unwrap().len()));
-        }
-    }
-    found
 }

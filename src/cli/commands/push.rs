@@ -117,7 +117,10 @@ impl From<RegistryClientError> for Failure {
     fn from(error: RegistryClientError) -> Self {
         let (exit, hint) = match &error {
             RegistryClientError::Name(_) => (Exit::Usage, Some("for example ghcr.io/team/agents".to_owned())),
-            RegistryClientError::Unreachable { .. } => (Exit::Unreachable, None),
+            RegistryClientError::Unreachable { .. } => {
+                let hint = "when it is back, the same command goes on: layers that have arrived are not sent again";
+                (Exit::Unreachable, Some(hint.to_owned()))
+            }
             RegistryClientError::Login { registry, .. } => {
                 (Exit::NotAllowed, Some(format!("log in: `docker login {registry}`")))
             }
