@@ -42,6 +42,17 @@ impl Fault {
     }
 }
 
+/// What lets a graph be loaded, by the error that its import ended with.
+fn to_load(error: &str) -> &'static str {
+    // The words of `EROFS` and of SQLite: a log file or a database beside the code.
+    let writes = ["Read-only file system", "unable to open database file", "attempt to write a readonly database"];
+    if writes.iter().any(|words| error.contains(words)) {
+        return "a replica can write below /tmp alone, and that is gone with it: log to standard output; threads \
+                need no checkpointer of their own, and \"database\": true gives the agent a Postgres database";
+    }
+    "run the graph's module with Python here; what it needs must be in the image"
+}
+
 impl Control {
     pub(super) async fn failure(
         &self,
@@ -62,11 +73,8 @@ impl Control {
             Fault::Exited(ReplicaExit { code: Some(LOAD_FAILED), .. }) => {
                 let said = log.iter().rev().find_map(|line| line.strip_prefix("rapidclaw: "));
                 let what = said.unwrap_or("a graph could not be loaded").to_owned();
-                (
-                    "graph-not-loaded",
-                    what,
-                    Some("run the graph's module with Python here; what it needs must be in the image"),
-                )
+                let hint = to_load(&what);
+                ("graph-not-loaded", what, Some(hint))
             }
             Fault::Exited(exit) => {
                 let code = exit.code.map_or_else(String::new, |code| format!(" with code {code}"));
@@ -86,5 +94,21 @@ impl Control {
         };
         let hints = hint.map(str::to_owned).into_iter().collect();
         RolloutFailure { code: code.to_owned(), message: redactor.redact(message), log, hints }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::to_load;
+
+    #[test]
+    fn who_writes_beside_the_code_is_told_where_to() {
+        for error in [
+            "graph a: OSError: [Errno 30] Read-only file system: 'logs'",
+            "graph a: sqlite3.OperationalError: unable to open database file",
+        ] {
+            assert!(to_load(error).contains("/tmp alone"), "{error}");
+        }
+        assert!(to_load("graph a: ModuleNotFoundError: No module named 'x'").contains("in the image"));
     }
 }

@@ -51,6 +51,17 @@ pub struct BuildOptions {
     pub platform: Option<String>,
     /// Builds whether or not there is an image of the same inputs, using no layer of before.
     pub no_cache: bool,
+    /// The image that serves: from the same inputs no other is made, on whichever machine this is.
+    pub deployed: Option<Deployed>,
+}
+
+/// An image that was made somewhere, and from what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deployed {
+    /// The id of the image; this machine's engine need not have it.
+    pub image_id: String,
+    /// The digest of its inputs.
+    pub inputs_digest: String,
 }
 
 /// Hears how a build goes on. It is called between two lines of output and should not block.
@@ -76,6 +87,8 @@ pub struct Built {
     pub inputs_digest: String,
     /// Whether it was there already.
     pub cached: bool,
+    /// Whether it is [`BuildOptions::deployed`], which this machine's engine may not have.
+    pub deployed: bool,
     /// The Python in it, `3.13.5`; empty where it is not known.
     pub python: String,
     /// What should be said.
@@ -239,8 +252,14 @@ impl Work<'_> {
         notes.extend(plan.notes.iter().cloned());
         let digest = digests.inputs.clone();
         let tag = format!("{BUILT_PREFIX}{}:{}", manifest.name, short(&digest));
-        let existing = if self.options.no_cache { None } else { self.find_image(&tag, LABEL_INPUTS, &digest).await? };
-        let existing = existing.and_then(|image| image.id);
+        let deployed = self.options.deployed.as_ref().filter(|there| there.inputs_digest == digest);
+        let deployed = deployed.filter(|_| !self.options.no_cache).map(|there| there.image_id.clone());
+        let is_deployed = deployed.is_some();
+        let existing = match deployed {
+            Some(id) => Some(id),
+            None if self.options.no_cache => None,
+            None => self.find_image(&tag, LABEL_INPUTS, &digest).await?.and_then(|image| image.id),
+        };
         let cached = existing.is_some();
         let code = plan.code_entries().map(Arc::new);
         let (image_id, config) = match existing {
@@ -248,8 +267,18 @@ impl Work<'_> {
             None => self.make(&Arc::new(plan), &digests, &tag, code.as_deref()).await?,
         };
         let seconds = self.started.elapsed().as_secs_f64();
-        let built =
-            Built { image_id, tag, inputs_digest: digest, cached, python: base.python, notes, seconds, code, config };
+        let built = Built {
+            image_id,
+            tag,
+            inputs_digest: digest,
+            cached,
+            deployed: is_deployed,
+            python: base.python,
+            notes,
+            seconds,
+            code,
+            config,
+        };
         self.reporter.finished(&built);
         Ok(built)
     }

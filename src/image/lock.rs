@@ -2,7 +2,7 @@
 
 use crate::image::archive::{Content, Entry};
 use crate::image::context::{Context, Kind, OWN, Root};
-use crate::image::pyproject::{add_search, package_of, plain_dependencies};
+use crate::image::pyproject::{add_search, package_of, plain_dependencies, renamed};
 use crate::image::requirements::{BUILD_DIR, Requirements, RequirementsError};
 use crate::manifest::Manifest;
 use crate::manifest::ignore::normalize;
@@ -68,6 +68,9 @@ pub fn of_lock(
         let python = pyproject.as_ref().and_then(requires::python_of).filter(|_| is_meant && found.python.is_none());
         found.python = python.map(ToOwned::to_owned).or(found.python);
         add_search(&mut found, root, &package.folder, pyproject.as_ref());
+        if let (Some(table), true) = (&pyproject, package.folder == root.path) {
+            found.renamed = renamed(&root.path, table);
+        }
     }
     add_folder(&mut found, root);
     if source.is_none() {

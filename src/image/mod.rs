@@ -19,7 +19,9 @@ mod tidy;
 pub use revision::find_revision;
 
 pub use append::can_append;
-pub use build::{BUILT_PREFIX, BuildError, BuildOptions, BuildReporter, Built, build, inputs_digest, is_builders_tag};
+pub use build::{
+    BUILT_PREFIX, BuildError, BuildOptions, BuildReporter, Built, Deployed, build, inputs_digest, is_builders_tag,
+};
 pub use context::{Context, ContextError, Project};
 pub use plan::{Plan, PlanError};
 pub use tidy::tidy;

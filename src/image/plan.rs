@@ -327,6 +327,14 @@ impl Found<'_> {
             let text = format!("Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n");
             entries.push(Entry::text(format!("{OWN}/meta/meta/{folder}/METADATA"), text));
         }
+        // Beside their descriptions: a folder of `sys.path` that holds nothing else.
+        for (root, part) in self.context.roots.iter().zip(self.parts) {
+            entries.extend(part.renamed.iter().map(|(name, folder)| Entry {
+                path: format!("{OWN}/meta/meta/{name}"),
+                content: Content::Link(format!("{}/{folder}", root.target)),
+                executable: false,
+            }));
+        }
         for file in &self.context.files {
             let target = self.context.roots[file.root].target.trim_start_matches(DEPS).trim_start_matches('/');
             entries.push(self.entry(file, format!("{OWN}/app/{target}/{}", file.path)));
@@ -365,7 +373,7 @@ impl Found<'_> {
             found.retain(|path| !paths.contains(path));
             paths.extend(found);
         }
-        if self.parts.iter().any(|part| !part.packages.is_empty()) {
+        if self.parts.iter().any(|part| !part.packages.is_empty() || !part.renamed.is_empty()) {
             paths.push("/opt/rapidclaw/meta".into());
         }
         let workdir = self.in_image(&self.project.folder);

@@ -196,6 +196,19 @@ fn strings(value: Option<&Value>) -> Vec<String> {
     list.iter().filter_map(Value::as_str).map(ToOwned::to_owned).collect()
 }
 
+/// The packages that `[tool.setuptools.package-dir]` takes from folders of other names: `"pkg" = "src/lib"`.
+pub fn renamed(base: &Path, table: &Table) -> Vec<(String, String)> {
+    let mapped = tool(table, &["setuptools", "package-dir"]).into_iter().flatten();
+    let mapped = mapped.filter_map(|(name, folder)| Some((name, folder.as_str().filter(|text| !text.contains(".."))?)));
+    let mapped = mapped.map(|(name, folder)| (name, normalize(Path::new(folder))));
+    let is_name = |name: &str| !name.is_empty() && name.chars().all(|one| one == '_' || one.is_alphanumeric());
+    mapped
+        .filter(|(name, folder)| is_name(name) && !folder.ends_with(name) && base.join(folder).is_dir())
+        .filter(|(_, folder)| folder.is_relative())
+        .map(|(name, folder)| (name.clone(), folder.display().to_string()))
+        .collect()
+}
+
 /// Where Python finds the root's packages: `src/`, what the build backends are told, the root itself.
 pub fn search_path(base: &Path, flat: bool, pyproject: Option<&Table>) -> Vec<String> {
     let mut search = Vec::new();
@@ -222,6 +235,12 @@ pub fn search_path(base: &Path, flat: bool, pyproject: Option<&Table>) -> Vec<St
         {
             for package in strings(Some(packages)) {
                 add(package.rsplit_once('/').map_or("", |(parent, _)| parent));
+            }
+        }
+        let said = [(["uv", "build-backend"], "module-root"), (["pdm", "build"], "package-dir")];
+        for (place, key) in said {
+            if let Some(folder) = tool(table, &place).and_then(|table| table.get(key)).and_then(Value::as_str) {
+                add(folder);
             }
         }
         if let Some(packages) =
@@ -251,5 +270,21 @@ mod tests {
         );
         assert_eq!(with_url("a", "https://h/a.whl"), "a @ https://h/a.whl");
         assert_eq!(requirement_name(" my-pkg~=1"), "my-pkg");
+    }
+
+    #[test]
+    fn what_build_backends_are_told_is_where_packages_are() {
+        let folder = tempfile::tempdir().unwrap();
+        for inner in ["src/panda", "lib", "code"] {
+            std::fs::create_dir_all(folder.path().join(inner)).unwrap();
+        }
+        let read = |text: &str| toml::from_str::<Table>(text).unwrap();
+        let table = read(
+            "[tool.setuptools.package-dir]\nPanda_Dive='src/panda'\npanda='./src/panda'\n'a.b'='lib'\nnone='none'\nup='../lib'\n",
+        );
+        assert_eq!(renamed(folder.path(), &table), [("Panda_Dive".to_owned(), "src/panda".to_owned())]);
+        let search = |text: &str| search_path(folder.path(), false, Some(&read(text)));
+        assert_eq!(search("[tool.uv.build-backend]\nmodule-root='lib'\n"), ["lib", "src", ""]);
+        assert_eq!(search("[tool.pdm.build]\npackage-dir='code'\n"), ["code", "src", ""]);
     }
 }

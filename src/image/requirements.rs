@@ -30,6 +30,8 @@ pub struct Requirements {
     pub packages: Vec<(String, String)>,
     /// How its `uv.lock` is exported, where that is what is installed.
     pub lock: Option<Lock>,
+    /// Packages that are imported by another name than their folder's: name and folder, relative to the root.
+    pub renamed: Vec<(String, String)>,
     /// What it asks of Python (`requires-python`).
     pub python: Option<String>,
     /// Whether something comes from a Git repository.
@@ -93,6 +95,7 @@ pub fn of_root(context: &Context, index: usize) -> Result<Requirements, Requirem
     } else if has("requirements.txt") {
         found.include(root, "requirements.txt")?;
     }
+    found.renamed = pyproject.as_ref().map(|table| pyproject::renamed(&root.path, table)).unwrap_or_default();
     // Its own folders come first.
     let mut search = search_path(&root.path, root.flat, pyproject.as_ref());
     let others = std::mem::take(&mut found.search).into_iter().filter(|path| !search.contains(path));
@@ -115,10 +118,10 @@ impl Requirements {
             let path = root.path.join(&file);
             let text =
                 std::fs::read(&path).map_err(|source| RequirementsError::Unreadable { path: path.clone(), source })?;
-            let text = String::from_utf8_lossy(&text).into_owned();
+            let text = decoded(&text);
             let folder = Path::new(&file).parent().unwrap_or(Path::new(""));
             let mut kept = String::new();
-            for line in text.trim_start_matches('\u{feff}').lines() {
+            for line in text.lines() {
                 match classify(line) {
                     Line::Include(name) => {
                         let inner = crate::manifest::ignore::normalize(&folder.join(name));
@@ -133,25 +136,30 @@ impl Requirements {
                         pending.push(inner.to_string_lossy().into_owned());
                     }
                     Line::Local(name) => {
-                        let inner = crate::manifest::ignore::normalize(&folder.join(name));
-                        let source = root.path.join(&inner);
-                        if source.is_file() {
+                        // Beside the file, or (as pip has it) where pip is called: in the project's folder.
+                        let places = [folder.join(name), PathBuf::from(name)];
+                        let mut places = places.iter().map(|place| crate::manifest::ignore::normalize(place));
+                        let found = places.find(|place| {
+                            !place.is_absolute() && !place.starts_with("..") && root.path.join(place).is_file()
+                        });
+                        if let Some(inner) = found {
                             let path = format!("{OWN}/deps/{}/{}", root.name, inner.display());
-                            let content = Content::File(source);
+                            let content = Content::File(root.path.join(&inner));
                             self.files.push(Entry { path, content, executable: false });
-                        } else {
-                            if !matches!(name, "." | "./") {
-                                let place = if folder == Path::new("") {
-                                    String::new()
-                                } else {
-                                    format!(" in {}", folder.display())
-                                };
-                                self.notes.push(format!(
-                                    "{file}{place} names the folder {name}: add it to `dependencies` so that what it needs is installed"
-                                ));
-                            }
-                            continue;
+                            // The installation stands elsewhere.
+                            kept += &line.replacen(name, &format!("{BUILD_DIR}/{}/{}", root.name, inner.display()), 1);
+                            kept.push('\n');
+                        } else if !matches!(name, "." | "./") {
+                            let place = if folder == Path::new("") {
+                                String::new()
+                            } else {
+                                format!(" in {}", folder.display())
+                            };
+                            self.notes.push(format!(
+                                "{file}{place} names the folder {name}: add it to `dependencies` so that what it needs is installed"
+                            ));
                         }
+                        continue;
                     }
                     Line::Other => {}
                 }
@@ -177,6 +185,20 @@ impl Requirements {
             "{}: {why}, so that it is built before; each change of its code installs the dependencies again",
             root.name
         ));
+    }
+}
+
+/// The text of a requirements file. PowerShell's `pip freeze > requirements.txt` writes UTF-16, which pip reads
+/// by its first bytes and uv does not.
+fn decoded(bytes: &[u8]) -> String {
+    let units = |read: fn([u8; 2]) -> u16| {
+        let units: Vec<u16> = bytes[2..].chunks_exact(2).map(|pair| read([pair[0], pair[1]])).collect();
+        String::from_utf16_lossy(&units)
+    };
+    match bytes {
+        [0xff, 0xfe, ..] => units(u16::from_le_bytes),
+        [0xfe, 0xff, ..] => units(u16::from_be_bytes),
+        _ => String::from_utf8_lossy(bytes).trim_start_matches('\u{feff}').to_owned(),
     }
 }
 
@@ -230,6 +252,17 @@ mod tests {
     }
 
     #[test]
+    fn requirements_that_powershell_wrote_are_read() {
+        let text = "langgraph\r\nhttpx\r\n";
+        let little: Vec<u8> = [0xfeff].into_iter().chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect();
+        let big: Vec<u8> = [0xfeff].into_iter().chain(text.encode_utf16()).flat_map(u16::to_be_bytes).collect();
+        for bytes in [&little[..], &big, text.as_bytes(), &[b"\xef\xbb\xbf", text.as_bytes()].concat()] {
+            assert_eq!(decoded(bytes), text);
+        }
+        assert_eq!((decoded(&[0xff, 0xfe]), decoded(&[])), (String::new(), String::new()));
+    }
+
+    #[test]
     fn a_requirements_file_is_taken_with_what_it_includes_and_without_the_project_itself() {
         let found = of(&[
             (
@@ -255,7 +288,7 @@ mod tests {
         };
         assert_eq!(
             String::from_utf8_lossy(text),
-            "# c\n-r req/base.txt\n-c limits.txt\nlanggraph>=1 # x\n./wheels/x.whl\n"
+            "# c\n-r req/base.txt\n-c limits.txt\nlanggraph>=1 # x\n/opt/build/app/wheels/x.whl\n"
         );
         assert_eq!(found.notes.len(), 1);
         assert!(matches!(of(&[("requirements.txt", "-r ../x.txt")]), Err(RequirementsError::Include { .. })));

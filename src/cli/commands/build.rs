@@ -7,7 +7,7 @@ use crate::cli::args::{BuildArgs, BuildOptions, Global};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::session;
 use crate::cli::ui::{BuildLines, Format, Printer};
-use crate::image::{self, BuildError, Built, Plan, PlanError, Project};
+use crate::image::{self, BuildError, Built, Deployed, Plan, PlanError, Project};
 use crate::runtime::docker::engine::{self, Engine};
 use serde_json::json;
 use std::time::Duration;
@@ -30,7 +30,7 @@ pub async fn run(args: &BuildArgs, global: &Global, printer: &Printer) -> Result
         push::check(registry)?;
     }
     let docker = engine::connect().await?;
-    let built = build(&docker, &checked, &args.build, global, printer).await?;
+    let built = build(&docker, &checked, &args.build, None, global, printer).await?;
     let agent = &checked.loaded.manifest.name;
     let tidying = spawn_tidy(&docker, agent, &built);
     let moved = match (&args.registry, args.push) {
@@ -57,16 +57,17 @@ pub async fn run(args: &BuildArgs, global: &Global, printer: &Printer) -> Result
     Ok(Exit::Done)
 }
 
-/// Builds a checked project's image.
+/// Builds a checked project's image; none where the one that is deployed was made from the same.
 pub async fn build(
     docker: &Engine,
     checked: &Checked,
     options: &BuildOptions,
+    deployed: Option<Deployed>,
     global: &Global,
     printer: &Printer,
 ) -> Result<Built, Failure> {
     let project = project_of(checked, options);
-    let how = image_options(options);
+    let how = image::BuildOptions { deployed, ..image_options(options) };
     let reporter = BuildLines::new(printer.progress(), global.verbose > 0);
     Ok(image::build(docker, &project, &how, &reporter, &CancellationToken::new()).await?)
 }
@@ -103,6 +104,7 @@ fn image_options(options: &BuildOptions) -> image::BuildOptions {
         base_image: options.base_image.clone(),
         platform: options.platform.clone(),
         no_cache: options.no_cache,
+        deployed: None,
     }
 }
 

@@ -2,7 +2,9 @@
 
 use super::project::{Checked, check_loudly};
 use super::{build, push, watch};
-use crate::api::control::{DeployOutcome, DeployRequest, DeployResponse, EngineInfo, PhaseTime, SecretMap, Whoami};
+use crate::api::control::{
+    AgentStatus, DeployOutcome, DeployRequest, DeployResponse, EngineInfo, PhaseTime, SecretMap, Whoami,
+};
 use crate::base::secret::ExposeSecret as _;
 use crate::base::{env, ids};
 use crate::cli::args::{BuildOptions, DeployArgs, Global};
@@ -10,7 +12,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::session;
 use crate::cli::ui::{Format, Printer};
 use crate::client::{Client, ClientError};
-use crate::image::{Built, find_revision};
+use crate::image::{Built, Deployed, find_revision};
 use crate::manifest::{EnvSource, dotenv, project};
 use crate::release::state::Phase;
 use crate::runtime::docker::engine::{self, Engine};
@@ -41,7 +43,9 @@ pub async fn run(args: &DeployArgs, global: &Global, printer: &Printer) -> Resul
         return dry_run(&client, request(&checked, "", &digest, secrets, 0.0), &name, args.exit_code, printer).await;
     }
     let same_engine = same_engine(&docker, &who).await?;
-    let built = build::build(&docker, &checked, &options, global, printer).await?;
+    // What goes into another registry has to be here.
+    let deployed = known.as_ref().filter(|_| args.registry.is_none()).and_then(deployed);
+    let mut built = build::build(&docker, &checked, &options, deployed, global, printer).await?;
     let tidying = build::spawn_tidy(&docker, &name, &built);
     let mut request = request(&checked, &built.image_id, &built.inputs_digest, secrets, built.seconds);
     if let Some(registry) = &args.registry {
@@ -49,19 +53,24 @@ pub async fn run(args: &DeployArgs, global: &Global, printer: &Printer) -> Resul
         printer.note(format!("pushed {}", moved.reference));
         add_push_time(&mut request, moved.seconds);
     }
-    if !same_engine {
+    if !same_engine && !built.deployed {
         let moved = push::to_server(&client, &docker, &name, &built, printer).await?;
         bring_along(&mut request, moved);
     }
-    let accepted = match hand_in(&client, &name, &request, args.wait, printer).await {
-        // Engines of copied machines have the same id: it is another one all the same.
-        Err(ClientError::Refused(problem)) if same_engine && problem.code == "no-such-image" => {
-            let moved = push::to_server(&client, &docker, &name, &built, printer).await?;
-            bring_along(&mut request, moved);
-            hand_in(&client, &name, &request, args.wait, printer).await?
-        }
-        answer => answer?,
-    };
+    let mut answer = hand_in(&client, &name, &request, args.wait, printer).await;
+    if built.deployed && is_without_image(&answer) {
+        // The server's engine has lost it: then it is built after all.
+        built = build::build(&docker, &checked, &options, None, global, printer).await?;
+        request.image.clone_from(&built.image_id);
+        answer = hand_in(&client, &name, &request, args.wait, printer).await;
+    }
+    // Another engine; or one with this one's id, as engines of copied machines have.
+    if is_without_image(&answer) {
+        let moved = push::to_server(&client, &docker, &name, &built, printer).await?;
+        bring_along(&mut request, moved);
+        answer = hand_in(&client, &name, &request, args.wait, printer).await;
+    }
+    let accepted = answer?;
     if let Some(key) = &accepted.key {
         printer.mask(key);
     }
@@ -94,6 +103,15 @@ pub async fn run(args: &DeployArgs, global: &Global, printer: &Printer) -> Resul
     };
     report.print(&format!("{name} v{} {what} in {seconds:.1}s ({phases})", view.version), &view.phases, printer);
     Ok(Exit::Done)
+}
+
+/// The image of the release that serves.
+fn deployed(known: &AgentStatus) -> Option<Deployed> {
+    Some(Deployed { image_id: known.image.clone()?, inputs_digest: known.inputs_digest.clone()? })
+}
+
+fn is_without_image(answer: &Result<DeployResponse, ClientError>) -> bool {
+    matches!(answer, Err(ClientError::Refused(problem)) if problem.code == "no-such-image")
 }
 
 /// An image for another processor than the server's is not built at all.
