@@ -90,6 +90,25 @@ fn the_example_goes_to_production() {
         (&status[0]["runs"], &status[0]["ready"], &status[0]["state"]),
         (&json!(4), &json!(3), &json!("running"))
     );
+
+    // A changed line is a new last layer; the dependencies below it stay as they are.
+    let layers = |version: u32| -> Vec<String> {
+        let filter = |name: &str, value: &str| format!("label=rapidclaw.{name}={value}");
+        let (of_server, of_version) = (filter("server", &server.id), filter("version", &version.to_string()));
+        let found = docker_said(&["ps", "-q", "--filter", &of_server, "--filter", &of_version]);
+        let image = docker_said(&["inspect", "-f", "{{.Image}}", found.lines().next().unwrap()]);
+        let history = docker_said(&["history", "--format", "{{.CreatedBy}}", &image]);
+        assert!(history.starts_with("rapidclaw: the code"), "{history}");
+        serde_json::from_str(&docker_said(&["image", "inspect", "-f", "{{json .RootFS.Layers}}", &image])).unwrap()
+    };
+    let first = layers(1);
+    let code = folder.path().join("agent/graph.py");
+    let text = std::fs::read_to_string(&code).unwrap();
+    std::fs::write(&code, format!("{text}\n# {}\n", rapidclaw::base::ids::new_id())).unwrap();
+    server.rapidclaw(&["deploy", "--manifest", manifest.to_str().unwrap()]).ok().prints("agent v2 live in ");
+    let second = layers(2);
+    assert_eq!((first.len(), &first[..first.len() - 1]), (second.len(), &second[..second.len() - 1]));
+    assert_ne!(first.last(), second.last());
 }
 
 #[test]
