@@ -23,23 +23,7 @@ case ${1:-} in
 esac
 unset RAPIDCLAW_SERVER RAPIDCLAW_TOKEN RAPIDCLAW_DATA_DIR RAPIDCLAW_CONFIG_DIR RAPIDCLAW_RUN_DIR DATABASE_URL
 
-work=
-engine=
-leave() {
-    local code=$?
-    trap - EXIT
-    trap '' INT TERM
-    if [ -n "$work" ]; then
-        end_server "$work/data" ""
-        [ -z "$engine" ] || end_process "$engine" 20
-        rm -rf "$work"
-    fi
-    stop_docker
-    exit "$code"
-}
-trap leave EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
+leave_well
 
 [ "$(id -u)" = 0 ] || fail "a second Docker Engine is started: run this as root"
 ensure_commands setsid unshare -- util-linux
@@ -50,6 +34,7 @@ ensure_base_image 3.13
 ensure_binary "$profile"
 work=$(mktemp -d /var/tmp/rcb-XXXXXX)
 chmod 711 "$work"
+at_end rm -rf "$work"
 # The id of an engine comes from a key in /etc/docker.
 # shellcheck disable=SC2016
 unshare -m -n sh -c 'mount -t tmpfs tmpfs /etc/docker && exec dockerd "$@"' dockerd --data-root "$work/docker" \
@@ -57,11 +42,13 @@ unshare -m -n sh -c 'mount -t tmpfs tmpfs /etc/docker && exec dockerd "$@"' dock
     --ip-forward=false --containerd-namespace rcb --containerd-plugins-namespace rcb-plugins \
     >"$work/docker.log" 2>&1 </dev/null &
 engine=$!
+at_end end_process "$engine" 20
 for _ in $(seq 100); do
     docker -H "unix://$work/docker.sock" version >/dev/null 2>&1 && break
     sleep 0.2
 done
 export RAPIDCLAW_CONFIG_DIR=$work/config
+at_end end_server "$work/data"
 DOCKER_HOST=unix://$work/docker.sock "$rapidclaw" server start --data-dir "$work/data" --listen 127.0.0.1:0 \
     --agents-listen 127.0.0.1:0 >&2
 "$rapidclaw" login --local --data-dir "$work/data" >&2

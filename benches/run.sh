@@ -35,25 +35,7 @@ else
 fi
 unset RAPIDCLAW_SERVER RAPIDCLAW_TOKEN RAPIDCLAW_DATA_DIR RAPIDCLAW_CONFIG_DIR RAPIDCLAW_RUN_DIR DATABASE_URL
 
-work=
-server_id=
-floor_running=
-leave() {
-    local code=$?
-    trap - EXIT
-    trap '' INT TERM
-    if [ -n "$work" ]; then
-        [ "$code" = 0 ] || tail -n 15 "$work/data/server.log" >&2 2>/dev/null || true
-        end_server "$work/data" "$server_id"
-        [ -z "$floor_running" ] || floor_postgres stop -m fast || true
-        rm -rf "$work"
-    fi
-    stop_docker
-    exit "$code"
-}
-trap leave EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
+leave_well
 
 ensure_commands curl setsid setpriv -- curl util-linux
 ensure_python
@@ -68,6 +50,9 @@ tmpfs | ramfs) fail "$disk is in memory; name a folder on a disk with RAPIDCLAW_
 esac
 work=$(mktemp -d "$disk/rapidclaw-bench.XXXXXX")
 chmod 711 "$work"
+at_end rm -rf "$work"
+at_end end_server "$work/data"
+at_end explain "$work/data/server.log"
 export RAPIDCLAW_CONFIG_DIR=$work/config
 results=$work/results.jsonl
 record() { echo "$1" >>"$results"; }
@@ -89,6 +74,7 @@ begin=$(now)
 record "{\"what\": \"server start\", \"seconds\": $(awk "BEGIN { print $(now) - $begin }")}"
 "$rapidclaw" login --local --data-dir "$work/data" >&2
 server_id=$("$rapidclaw" whoami --json | json server.id)
+at_end end_server "$work/data" "$server_id"
 pid=$(json pid <"$work/data/server.json")
 memory() {
     record "{\"what\": \"server memory $1\", \"mib\": $(awk '/^VmRSS/ { printf "%.1f", $2 / 1024 }' "/proc/$pid/status")}"
@@ -166,7 +152,7 @@ as_postgres "$bin/initdb" -D "$work/floor/data" -U bench -A trust -E UTF8 --loca
     echo "unix_socket_permissions = 0777"
     echo "logging_collector = off"
 } | as_postgres tee "$work/floor/data/postgresql.conf" >/dev/null
-floor_running=yes
+at_end floor_postgres stop -m fast
 floor_postgres start
 as_postgres "$bin/psql" -q -h "$work/floor" -U bench -d postgres -c 'CREATE DATABASE bench' >&2
 durable=$(as_postgres "$bin/psql" -At -h "$work/floor" -U bench -d bench -c 'SHOW fsync')
@@ -178,6 +164,5 @@ while read -r line; do
     record "{\"what\": \"floor\", \"measured\": $line}"
 done <"$work/floor.out"
 floor_postgres stop -m fast
-floor_running=
 
 python3 "$here/report.py" "$results" "$("$rapidclaw" --version), profile ${RAPIDCLAW_BIN:-$profile}"

@@ -24,21 +24,7 @@ case ${1:-} in
 esac
 unset RAPIDCLAW_SERVER RAPIDCLAW_TOKEN RAPIDCLAW_DATA_DIR RAPIDCLAW_CONFIG_DIR RAPIDCLAW_RUN_DIR DATABASE_URL
 
-work=
-leave() {
-    local code=$?
-    trap - EXIT
-    trap '' INT TERM
-    if [ -n "$work" ]; then
-        end_server "$work/data" ""
-        rm -rf "$work"
-    fi
-    stop_docker
-    exit "$code"
-}
-trap leave EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
+leave_well
 
 ensure_commands setsid -- util-linux
 ensure_python
@@ -47,6 +33,8 @@ ensure_postgres
 ensure_binary "$profile"
 work=$(mktemp -d /var/tmp/rapidclaw-bench.XXXXXX)
 chmod 711 "$work"
+at_end rm -rf "$work"
+at_end end_server "$work/data"
 export RAPIDCLAW_CONFIG_DIR=$work/config
 "$rapidclaw" server start --data-dir "$work/data" --listen 127.0.0.1:0 --agents-listen 127.0.0.1:0 >&2
 "$rapidclaw" login --local --data-dir "$work/data" >&2

@@ -1,12 +1,14 @@
 """`rapidclaw validate` over the manifests of a folder, beside `langgraph validate` in the same run.
 
-    python3 benches/validate.py BINARY FOLDER [LANGGRAPH]
+    python3 benches/validate.py [--report] [--first N] BINARY FOLDER [LANGGRAPH]
 
 FOLDER holds manifests (`*.json`), LANGGRAPH is the `langgraph` command of langgraph-cli. Each manifest is checked
 alone, as its project is not there: five times by us (the median counts), once by LangGraph. Prints a table and
-a line of JSON; fails where one takes us 10 ms or more, unless `--report` is given too (a busy machine).
+a line of JSON; fails where one takes us 10 ms or more, unless `--report` is given too (a busy machine). `--first`:
+no more manifests than so many.
 """
 
+import argparse
 import json
 import os
 import statistics
@@ -33,10 +35,15 @@ def row(name: str, times: list[float]) -> str:
 
 
 def main() -> int:
-    arguments = [one for one in sys.argv[1:] if one != "--report"]
-    binary, folder = arguments[0], Path(arguments[1])
-    langgraph = arguments[2] if len(arguments) > 2 else None
-    manifests = sorted(folder.glob("*.json"))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--report", action="store_true")
+    parser.add_argument("--first", type=int)
+    parser.add_argument("binary")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("langgraph", nargs="?")
+    arguments = parser.parse_args()
+    binary, folder, langgraph = arguments.binary, arguments.folder, arguments.langgraph
+    manifests = sorted(folder.glob("*.json"))[: arguments.first]
     ours, theirs = {}, {}
     environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "LANGGRAPH_CLI_NO_ANALYTICS": "1"}
     for manifest in manifests:
@@ -58,7 +65,7 @@ def main() -> int:
     if theirs:
         told["langgraph_median_ms"] = round(statistics.median(theirs.values()), 1)
     print("\n" + json.dumps(told))
-    return 1 if ours[longest] >= LIMIT_MS and "--report" not in sys.argv else 0
+    return 1 if ours[longest] >= LIMIT_MS and not arguments.report else 0
 
 
 sys.exit(main())

@@ -16,6 +16,33 @@ fail() {
     exit 1
 }
 
+# at_end COMMAND ARGUMENTS: is done when the script ends, however it does; what was asked for last comes first.
+ends=()
+at_end() { ends+=("$(printf '%q ' "$@")"); }
+leave() {
+    local code=$? i
+    trap - EXIT
+    trap '' INT TERM
+    for ((i = ${#ends[@]} - 1; i >= 0; i--)); do
+        eval "${ends[i]}" || true
+    done
+    stop_docker
+    exit "$code"
+}
+# From now on that is done, and an engine that was started is stopped.
+leave_well() {
+    trap leave EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+}
+# For the end of a script that failed: the last lines of a server's log.
+explain() {
+    # shellcheck disable=SC2154 # the exit code, of `leave`
+    [ "$code" != 0 ] && [ -s "$1" ] || return 0
+    say "the server's last lines:"
+    tail -n 15 "$1" >&2
+}
+
 # Runs a command as root.
 as_root() {
     if [ "$(id -u)" = 0 ]; then

@@ -29,29 +29,7 @@ esac
 # The user's own settings are for the user's own server.
 unset RAPIDCLAW_SERVER RAPIDCLAW_TOKEN RAPIDCLAW_DATA_DIR RAPIDCLAW_CONFIG_DIR RAPIDCLAW_RUN_DIR DATABASE_URL
 
-work=
-data=
-stub_pid=
-server_id=
-leave() {
-    local code=$?
-    trap - EXIT
-    trap '' INT TERM
-    if [ -n "$work" ]; then
-        if [ "$code" != 0 ] && [ -s "$data/server.log" ]; then
-            say "the server's last lines:"
-            tail -n 15 "$data/server.log" >&2
-        fi
-        end_server "$data" "$server_id"
-        [ -z "$stub_pid" ] || end_process "$stub_pid" 5
-        rm -rf "$work"
-    fi
-    stop_docker
-    exit "$code"
-}
-trap leave EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
+leave_well
 
 # What the reader would type.
 shown() { printf '\n$ %s\n' "$*"; }
@@ -72,10 +50,13 @@ work=$(mktemp -d /tmp/rapidclaw-quickstart.XXXXXX)
 # Postgres' user has to pass through it.
 chmod 711 "$work"
 data=$work/data
+at_end rm -rf "$work"
+at_end end_server "$data"
 export RAPIDCLAW_CONFIG_DIR=$work/config
 STUB_KEY=sk-quickstart-$(od -An -N12 -tx1 /dev/urandom | tr -d ' \n')
 export STUB_KEY
 start_stub "$work/stub.log"
+at_end end_process "$stub_pid" 5
 shown "rapidclaw server start --provider openai=$stub_url/v1"
 "$rapidclaw" server start --data-dir "$data" --listen "$(address_near 4120)" --agents-listen "$(address_near 4121)" \
     --provider "openai=$stub_url/v1"
@@ -84,6 +65,8 @@ phase "login"
 shown "rapidclaw login --local"
 "$rapidclaw" login --local --data-dir "$data"
 server_id=$("$rapidclaw" whoami --json | json server.id)
+at_end end_server "$data" "$server_id"
+at_end explain "$data/server.log"
 
 phase "deploy"
 # A copy: its .env is no part of the repository.
@@ -168,7 +151,4 @@ fi
 phase "stop"
 shown "rapidclaw server stop"
 "$rapidclaw" server stop --data-dir "$data"
-end_process "$stub_pid" 5
-stub_pid=
-stop_docker
 phases

@@ -24,19 +24,13 @@ postgres_pid() {
     [ "$(readlink "/proc/$pid/cwd")" != "$tests_postgres" ] || echo "$pid"
 }
 had_postgres=$(postgres_pid)
-leave() {
-    local code=$?
-    trap - EXIT
-    trap '' INT TERM
+leave_well
+stop_postgres() {
     local pid
     pid=$(postgres_pid)
-    [ -z "$pid" ] || [ -n "$had_postgres" ] || kill -INT "$pid" 2>/dev/null || true
-    stop_docker
-    exit "$code"
+    [ -z "$pid" ] || [ -n "$had_postgres" ] || kill -INT "$pid" 2>/dev/null
 }
-trap leave EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
+at_end stop_postgres
 
 ensure_cargo
 ensure_commands curl openssl setsid git -- curl openssl util-linux git

@@ -7,11 +7,12 @@
 
 use crate::base::secret::hex;
 use crate::image::archive::{self, ArchiveError, Entry};
+use crate::image::hashing::Hashing;
 use bollard::models::{ImageHistoryResponseItem, ImageInspect};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, HashMap};
-use std::io::{self, Read, Seek as _, Write};
+use std::io::{Read, Seek as _, Write};
 use tempfile::SpooledTempFile;
 
 /// A layer of more bytes is kept in a file.
@@ -62,11 +63,10 @@ impl Appended {
         history: &[ImageHistoryResponseItem],
         addition: &Addition,
     ) -> Result<Self, ArchiveError> {
-        let mut output = Hashing { inner: SpooledTempFile::new(IN_MEMORY_BYTES), sum: Sha256::new(), bytes: 0 };
+        let mut output = Hashing::new(SpooledTempFile::new(IN_MEMORY_BYTES));
         archive::write(&addition.entries, &mut output)?;
-        let Hashing { inner: mut layer, sum, bytes: layer_bytes } = output;
+        let (mut layer, diff_id, layer_bytes) = output.finish().map_err(ArchiveError::Output)?;
         layer.rewind().map_err(ArchiveError::Output)?;
-        let diff_id = format!("sha256:{}", hex(&sum.finalize()));
         let config = config(image, history, addition, &diff_id).to_string().into_bytes();
         let digest = hex(&Sha256::digest(&config));
         let known = image.root_fs.iter().flat_map(|root| root.layers.iter().flatten()).map(|id| absent(id));
@@ -165,25 +165,6 @@ fn is_empty(step: &ImageHistoryResponseItem) -> bool {
     ];
     let instruction = step.created_by.trim_start_matches("/bin/sh -c #(nop)").split_whitespace().next();
     step.size == 0 && instruction.is_some_and(|word| CONFIG.contains(&word))
-}
-
-struct Hashing {
-    inner: SpooledTempFile,
-    sum: Sha256,
-    bytes: u64,
-}
-
-impl Write for Hashing {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.inner.write(bytes)?;
-        self.sum.update(&bytes[..written]);
-        self.bytes += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ pub mod archive;
 pub mod base;
 pub mod build;
 pub mod context;
+mod hashing;
 mod lock;
 mod output;
 pub mod plan;

@@ -3,6 +3,7 @@
 use super::{DOCKER_GZIP, OCI_ZSTD};
 use crate::api::images::LayerBlob;
 use crate::base::secret::hex;
+use crate::image::hashing::Hashing;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use sha2::{Digest as _, Sha256};
@@ -56,7 +57,7 @@ impl Packer {
     }
 
     pub fn finish(self) -> io::Result<Packed> {
-        let (digest, size) = self.gzip.finish()?.finish()?;
+        let (_, digest, size) = self.gzip.finish()?.finish()?;
         let diff_id = format!("sha256:{}", hex(&self.content.finalize()));
         Ok(Packed { diff_id, digest, size, media_type: DOCKER_GZIP, as_it_came: false, path: self.path })
     }
@@ -91,38 +92,8 @@ pub fn pack(mut layer: impl Read, path: &Path) -> io::Result<Packed> {
     };
     let mut output = Hashing::new(BufWriter::new(File::create(path)?));
     io::copy(&mut all, &mut output)?;
-    let (digest, size) = output.finish()?;
+    let (_, digest, size) = output.finish()?;
     Ok(Packed { diff_id: String::new(), digest, size, media_type, as_it_came: true, path: path.to_owned() })
-}
-
-struct Hashing<W> {
-    inner: W,
-    sum: Sha256,
-    bytes: u64,
-}
-
-impl<W: Write> Hashing<W> {
-    fn new(inner: W) -> Self {
-        Self { inner, sum: Sha256::new(), bytes: 0 }
-    }
-
-    fn finish(mut self) -> io::Result<(String, u64)> {
-        self.inner.flush()?;
-        Ok((format!("sha256:{}", hex(&self.sum.finalize())), self.bytes))
-    }
-}
-
-impl<W: Write> Write for Hashing<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.inner.write(bytes)?;
-        self.sum.update(&bytes[..written]);
-        self.bytes += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
 }
 
 #[cfg(test)]

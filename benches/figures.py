@@ -1,0 +1,76 @@
+"""README.md's table of figures, of what the benchmarks said.
+
+    python3 benches/figures.py FOLDER VERSION [--write README.md]
+
+FOLDER holds the last line of each benchmark: `status.json`, `push.json`, `run.json`, `validate.json` (may be
+missing). With `--write` the text between the two marks of the file is replaced.
+"""
+
+import json
+import os
+import platform
+import sys
+from datetime import date
+from pathlib import Path
+
+BEGIN, END = "<!-- made by benches/figures.sh -->", "<!-- end -->"
+
+folder, version = Path(sys.argv[1]), sys.argv[2]
+rows = [("", "rapidclaw", "beside it, in the same run", "aim")]
+
+
+def told(name):
+    path = folder / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+run, status, push, validate = told("run"), told("status"), told("push"), told("validate")
+
+
+def of(what, **fields):
+    return [row for row in run if row["what"] == what and all(row.get(key) == value for key, value in fields.items())]
+
+
+def deploy(which):
+    return of("deploy", which=which)[0]["seconds"]
+
+
+rows.append(("`rapidclaw --version`, median", f"{of('version')[0]['median_ms']} ms", "-", "10 ms"))
+if validate:
+    ours = f"{validate['median_ms']:.1f} ms; longest {validate['longest_ms']:.1f} ms"
+    theirs = f"`langgraph validate`: {validate['langgraph_median_ms']:.0f} ms"
+    rows.append((f"`validate`, {validate['manifests']} real manifests, median", ours, theirs, "10 ms"))
+many, ask = status["status, 50 agents"], status["whoami"]
+what = "`status`, 50 agents with 20 releases and 1000 runs an hour each, median"
+rows.append((what, f"{many['median_ms']} ms", f"`whoami`: {ask['median_ms']} ms", "50 ms"))
+first = f"first push of the image: {push['push']['first']:.1f} s"
+rows.append(("push of a changed code layer to another engine, median", f"{push['push']['median']:.2f} s", first, "0.3 s"))
+rows.append(("deploy, nothing changed", f"{deploy('no change')} s", "-", "1 s"))
+rows.append(("deploy, one line changed, to serving", f"{deploy('one line changed')} s", f"first deploy: {deploy('first')} s", "5 s"))
+rest = of("server memory with one replica, at rest")[0]["mib"]
+rows.append(("server at rest, with one agent", f"{rest} MiB", "-", "60 MB"))
+aims = {1: "1 ×", 8: "1.5 ×", 32: "1.5 ×"}
+for row in of("floor"):
+    base = row["measured"]
+    clients = base["clients"]
+    for load in of("load", replicas=1):
+        one = load["measured"]
+        if one["clients"] == clients:
+            share = one["runs_per_s"] / base["runs_per_s"]
+            ours = f"{one['runs_per_s']}/s, p50 {one['p50']} ms ({share:.2f} ×)"
+            floor = f"in-process `AsyncPostgresSaver`: {base['runs_per_s']}/s, p50 {base['p50']} ms"
+            name = f"`/v1/chat`, one replica, {clients} client{'s' if clients > 1 else ''}"
+            rows.append((name, ours, floor, aims.get(clients, "-")))
+
+lines = ["| " + " | ".join(row) + " |" for row in rows]
+lines.insert(1, "| --- | --- | --- | --- |")
+head = (
+    f"{version}, {date.today()}, {os.cpu_count()} cores ({platform.machine()}) that clients, Postgres and all else "
+    "share; Postgres on disk with fsync on."
+)
+text = f"{BEGIN}\n{head}\n\n" + "\n".join(lines) + f"\n{END}"
+print("\n" + text)
+if "--write" in sys.argv:
+    readme = Path(sys.argv[sys.argv.index("--write") + 1])
+    before, rest = readme.read_text().split(BEGIN)
+    readme.write_text(before + text + rest.split(END, 1)[1])
