@@ -154,6 +154,9 @@ impl Reconciler {
         let wait = self.act(&desired).await?;
         self.tell().await?;
         self.drain_standby();
+        // Old releases are forgotten, but for those that replicas are of.
+        let wanted = |id: &Uuid| desired.iter().any(|(_, release)| release == id);
+        self.releases.retain(|id, _| wanted(id) || self.members.iter().any(|one| one.release == *id));
         let standby = self.agent.standby_generation.and(self.agent.standby_seconds).map(Duration::try_from_secs_f64);
         let standby = standby.and_then(Result::ok).unwrap_or(LOOK_EVERY);
         Ok(Some(wait.min(self.deadline(rollout.as_ref()).await?).min(standby.max(Duration::from_millis(10)))))
@@ -288,7 +291,7 @@ impl Reconciler {
                 self.last_crash = Some(Crashes { how: fault.in_words(), count: self.crashes.max(1), next_start });
             }
         }
-        let drain = self.drain_timeout();
+        let drain = self.drain_timeout(member.release);
         let ready = member.ready().map(|(replica, _)| replica);
         if let Some(replica) = &ready {
             replica.retire();
@@ -315,7 +318,7 @@ impl Reconciler {
         if self.agent.serving_generation == Some(standby) {
             return;
         }
-        let drain = self.drain_timeout();
+        let drain = self.agent.standby_release.map_or(STOP_GRACE, |release| self.drain_timeout(release));
         for member in self.members.iter_mut().filter(|one| one.generation == standby && !one.draining) {
             let Some((replica, _)) = member.ready() else { continue };
             member.draining = true;
@@ -323,8 +326,9 @@ impl Reconciler {
         }
     }
 
-    fn drain_timeout(&self) -> Duration {
-        self.releases.values().map(|loaded| loaded.settings.drain_timeout).max().unwrap_or(STOP_GRACE)
+    /// How long the runs of a release's replicas have; it was loaded when they were started.
+    fn drain_timeout(&self, release: Uuid) -> Duration {
+        self.releases.get(&release).map_or(STOP_GRACE, |loaded| loaded.settings.drain_timeout)
     }
 
     /// Tells the gateway and `status` what is ready.

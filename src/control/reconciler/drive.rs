@@ -2,10 +2,11 @@
 
 use super::{LOOK_EVERY, Reconciler, STANDBY};
 use crate::api::control::PhaseTime;
+use crate::base::machine;
 use crate::base::secret::SecretString;
-use crate::control::ControlError;
 use crate::control::evidence::Fault;
 use crate::control::fleet::{Member, MemberState};
+use crate::control::{AgentSettings, ControlError};
 use crate::release::state::{Phase, replicas};
 use crate::store::rollouts::Rollout;
 use std::collections::BTreeMap;
@@ -31,7 +32,7 @@ impl Reconciler {
         let loaded = self.load(rollout.release_id).await?;
         let version = loaded.release.version;
         let replaces = self.agent.serving_release == Some(rollout.release_id);
-        self.begin(rollout, loaded.settings.wanted(self.agent.scale), replaces).await?;
+        self.begin(rollout, &loaded.settings, replaces).await?;
         let wanted = loaded.settings.wanted(self.agent.scale) as usize;
         self.members.iter_mut().for_each(|one| one.was_ready |= one.ready().is_some());
         let green: Vec<&Member> = self.members.iter().filter(|one| one.generation == rollout.generation).collect();
@@ -103,7 +104,8 @@ impl Reconciler {
     }
 
     /// Begins to drive a rollout, or once more when newer secrets have given it another generation.
-    async fn begin(&mut self, rollout: &Rollout, wanted: u32, replaces: bool) -> Result<(), ControlError> {
+    async fn begin(&mut self, rollout: &Rollout, settings: &AgentSettings, replaces: bool) -> Result<(), ControlError> {
+        let wanted = settings.wanted(self.agent.scale);
         let known = self.progress.as_ref().filter(|progress| progress.rollout == rollout.id);
         if known.is_some_and(|progress| progress.generation == rollout.generation) {
             return Ok(());
@@ -125,6 +127,12 @@ impl Reconciler {
             started: now,
         };
         self.event(rollout.id, rollout.phase, &message).await?;
+        if !replaces && let Some(free) = machine::available_memory().await {
+            let missing = wanted.saturating_sub(count(there));
+            if let Some(message) = says_memory(missing, settings.memory_bytes, free) {
+                self.event(rollout.id, rollout.phase, &message).await?;
+            }
+        }
         self.progress = Some(progress);
         self.not_before = None;
         Ok(())
@@ -205,9 +213,33 @@ fn replacing(wanted: u32, there: u32) -> String {
     }
 }
 
+/// What there is to say of the machine's memory before so many replicas start beside those that serve.
+fn says_memory(missing: u32, each: u64, free: u64) -> Option<String> {
+    let most = each.saturating_mul(u64::from(missing));
+    let mib = |bytes: u64| bytes / (1 << 20);
+    (most > free).then(|| {
+        format!("{} may take {} MiB, and the machine has {} MiB left", replicas(missing), mib(most), mib(free))
+    })
+}
+
 /// The lines that the runner has for whoever deploys.
 fn notes_of(describe: &[u8]) -> Vec<String> {
     let describe: serde_json::Value = serde_json::from_slice(describe).unwrap_or_default();
     let notes = describe["notes"].as_array().cloned().unwrap_or_default();
     notes.iter().filter_map(|note| note.as_str().map(str::to_owned)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_may_not_do_is_said() {
+        assert_eq!(says_memory(3, 1 << 30, 4 << 30), None);
+        assert_eq!(says_memory(0, 1 << 30, 0), None);
+        assert_eq!(
+            says_memory(3, 1 << 30, 1 << 30).as_deref(),
+            Some("3 replicas may take 3072 MiB, and the machine has 1024 MiB left")
+        );
+    }
 }
