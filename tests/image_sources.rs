@@ -35,9 +35,9 @@ fn repository(folder: &Path) {
     run("git", work.path(), &["-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-q", "-m", "one"]);
     run("git", work.path(), &["tag", "v4"]);
     let target = folder.join("from-git.git");
-    // Pushed, so that no folder of it is empty: a build's context holds files.
-    run("git", work.path(), &["init", "-q", "--bare", target.to_str().unwrap()]);
-    run("git", work.path(), &["push", "-q", target.to_str().unwrap(), "main", "v4"]);
+    // Its branches and tags are in one file, and the folders that Git wants for them are empty.
+    run("git", work.path(), &["clone", "-q", "--bare", ".", target.to_str().unwrap()]);
+    assert_eq!(std::fs::read_dir(target.join("refs/heads")).unwrap().count(), 0);
 }
 
 #[tokio::test]
@@ -61,6 +61,26 @@ async fn a_git_dependency_is_installed_and_git_stays_behind() {
     let built = built(&engine, &project).await;
     assert_eq!(imported(&built.tag, "agent", "agent.graph, m.version('from-git')"), "git 4");
     assert!(!has(&built.tag, "git"));
+}
+
+#[tokio::test]
+async fn the_manifests_base_image_is_what_is_built_on() {
+    let engine = engine().await;
+    let _cleanup = Cleanup("image-based");
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = format!(
+        r#"{{"dependencies": ["."], "graphs": {{"agent": "./agent.py:graph"}}, "base_image": "{}", "rapidclaw": {{"name": "image-based"}}}}"#,
+        building::BASE
+    );
+    let project = project(folder.path(), &[("langgraph.json", &manifest), ("agent.py", "graph = 'based'\n")]);
+    let built = built_with(&engine, &project, &BuildOptions::default()).await;
+    assert_eq!(imported(&built.tag, "agent", "agent.graph"), "based");
+    // The first layers are its own.
+    let layers = |image: &str| -> Vec<String> {
+        let listed = said(&docker(&["image", "inspect", "-f", "{{json .RootFS.Layers}}", image]));
+        serde_json::from_str(&listed).unwrap()
+    };
+    assert!(layers(&built.tag).starts_with(&layers(building::BASE)));
 }
 
 #[tokio::test]

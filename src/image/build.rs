@@ -186,12 +186,23 @@ impl BuildError {
             Self::Step { message, .. } if message.contains("requires BuildKit") => {
                 Some("`dockerfile_lines` may not use what only BuildKit knows (RUN --mount, heredocs)".into())
             }
+            Self::Step { last_lines, message, .. } if is_of_another_processor(last_lines, message) => Some(
+                "this machine cannot run programs of that processor: build on one that is such, or give the engine \
+                 QEMU's handlers (Debian: qemu-user-static and binfmt-support)"
+                    .into(),
+            ),
             Self::Step { .. } => {
                 Some("mend what the step says, then try again; -v shows all that the build prints".into())
             }
             _ => None,
         }
     }
+}
+
+/// The kernel's words for a program of another processor (`ENOEXEC`).
+fn is_of_another_processor(last_lines: &[String], message: &str) -> bool {
+    let words = "exec format error";
+    message.contains(words) || last_lines.iter().any(|line| line.to_ascii_lowercase().contains(words))
 }
 
 /// The digest that an image of the project would have among its labels: nothing is built.
