@@ -153,6 +153,7 @@ async fn a_layer_made_here_is_what_a_builder_makes_and_holds_no_deleted_file() {
     let folder = tempfile::tempdir().unwrap();
     let project = small(folder.path(), "image-equal");
     std::os::unix::fs::symlink("data/words.txt", folder.path().join("lib/link")).unwrap();
+    std::fs::create_dir_all(folder.path().join("lib/inbox/new")).unwrap();
     let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(folder.path().join("run.sh"), executable).unwrap();
     let never = CancellationToken::new();
@@ -183,6 +184,7 @@ async fn a_layer_made_here_is_what_a_builder_makes_and_holds_no_deleted_file() {
     assert_eq!(made, whole);
     assert!(made.contains("/lib/data/words.txt") && !made.contains("gone.py"), "{made}");
     assert!(made.contains("-rwxr-xr-x 0 0 '/deps/app/run.sh'") && made.contains("link' data/words.txt"), "{made}");
+    assert!(made.contains("drwxr-xr-x 0 0 '/deps/app/lib/inbox/new'"), "{made}");
     assert!(made.contains("drwxr-xr-x 0 0 '/deps'") && made.ends_with("\n/deps/app"), "{made}");
     let parse = |text: String| serde_json::from_str::<serde_json::Value>(&text).unwrap();
     let (mut made, mut whole) = (parse(config(&ours.tag)), parse(config("rapidclaw/image-equal:whole")));
@@ -190,6 +192,8 @@ async fn a_layer_made_here_is_what_a_builder_makes_and_holds_no_deleted_file() {
     for config in [&mut made, &mut whole] {
         config.as_object_mut().unwrap().remove("Image");
     }
+    // Only where the code is laid on it, that image is named.
+    assert!(made["Labels"].as_object_mut().unwrap().remove("rapidclaw.stands-on").is_some());
     assert_eq!(made, whole);
     let history = said(&docker(&["history", "--format", "{{.CreatedBy}}", &ours.tag]));
     assert!(history.starts_with("rapidclaw: the code"), "{history}");
