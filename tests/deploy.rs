@@ -158,7 +158,11 @@ fn what_did_not_change_is_not_deployed_again_and_what_did_is() {
     let project = project.graph(ECHO).env("GREETING=ciao\n");
     server.deploy(&project).ok().prints("e2e-changes v3 live with its new secrets in ");
     server.until_containers("e2e-changes", 2);
-    server.rapidclaw(&["rollback", "v2", "--agent", "e2e-changes"]).ok().prints("v4");
+    let back = server.rapidclaw(&["rollback", "v2", "--agent", "e2e-changes"]).ok().prints("v4");
+    // What a rollback leaves as it is, and how to undo it.
+    back.says("not taken back: secrets changed since v2: GREETING")
+        .says("not taken back: what v3 wrote into threads")
+        .says("to undo this: rapidclaw rollback v3 --agent e2e-changes");
     assert_eq!(server.turn("e2e-changes", &key, "t", "five"), "v2 ciao 5: one");
     server.rapidclaw(&["rollback", "v9", "--agent", "e2e-changes"]).fails(1).says("v9");
 }

@@ -94,11 +94,15 @@ impl Store {
         Ok(done)
     }
 
-    /// Names of secrets that changed since a release was made.
+    /// Names of secrets that changed, came or went since a release was made.
     pub async fn secrets_changed_since(&self, agent: Uuid, release: Uuid) -> Result<Vec<String>, StoreError> {
         Ok(sqlx::query_scalar(
             "SELECT name FROM secrets WHERE agent_id = $1
-               AND updated_at > (SELECT created_at FROM releases WHERE id = $2) ORDER BY name",
+               AND updated_at > (SELECT created_at FROM releases WHERE id = $2)
+             UNION
+             SELECT had.name FROM releases r, unnest(r.secret_names) had(name)
+             WHERE r.id = $2 AND NOT EXISTS (SELECT FROM secrets s WHERE s.agent_id = $1 AND s.name = had.name)
+             ORDER BY name",
         )
         .bind(agent)
         .bind(release)

@@ -149,6 +149,14 @@ async fn secrets_are_replaced_as_a_whole_and_only_when_a_value_changed() {
     assert!(deploy(&[secret("a", 4, 4)]).await);
     let listed = store.list_secrets(agent).await.unwrap();
     assert_eq!((listed.len(), listed[0].sealed.as_slice()), (1, [4].as_slice()));
+    // Whoever goes back to a release is told what came, went or changed since.
+    sqlx::query("UPDATE releases SET secret_names = '{gone,a,b}'").execute(store.pool()).await.unwrap();
+    let since = async || store.secrets_changed_since(agent, world.release.id).await.unwrap();
+    assert_eq!(since().await, ["a", "b", "gone"]);
+    sqlx::query("UPDATE secrets SET updated_at = now() - interval '1 day'").execute(store.pool()).await.unwrap();
+    assert_eq!(since().await, ["b", "gone"]);
+    assert!(deploy(&[secret("a", 9, 4), secret("came", 5, 5)]).await);
+    assert_eq!(since().await, ["b", "came", "gone"]);
     assert!(deploy(&[]).await);
 }
 
