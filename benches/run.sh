@@ -152,7 +152,8 @@ as_postgres "$bin/initdb" -D "$work/floor/data" -U bench -A trust -E UTF8 --loca
     echo "unix_socket_permissions = 0777"
     echo "logging_collector = off"
 } | as_postgres tee "$work/floor/data/postgresql.conf" >/dev/null
-at_end floor_postgres stop -m fast
+stop_floor() { ! floor_postgres status >/dev/null || floor_postgres stop -m fast; }
+at_end stop_floor
 floor_postgres start
 as_postgres "$bin/psql" -q -h "$work/floor" -U bench -d postgres -c 'CREATE DATABASE bench' >&2
 durable=$(as_postgres "$bin/psql" -At -h "$work/floor" -U bench -d bench -c 'SHOW fsync')
