@@ -655,6 +655,7 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
             [CompletionResult]::new('--agents-public-url', '--agents-public-url', [CompletionResultType]::ParameterName, 'How agents are called from elsewhere; else by the host of --public-url and the port of --agents-listen')
             [CompletionResult]::new('--tls-cert', '--tls-cert', [CompletionResultType]::ParameterName, 'Speak TLS with this certificate and those that lead to its authority''s (PEM); read again when it changes')
             [CompletionResult]::new('--tls-key', '--tls-key', [CompletionResultType]::ParameterName, 'The certificate''s private key (PEM)')
+            [CompletionResult]::new('--postgres-image', '--postgres-image', [CompletionResultType]::ParameterName, 'Take the managed Postgres from this image; else the machine''s own is used, and where it has none postgres:17')
             [CompletionResult]::new('--provider', '--provider', [CompletionResultType]::ParameterName, 'A model provider''s address for all agents (openai=URL, anthropic=URL); it may be this machine')
             [CompletionResult]::new('--resolve', '--resolve', [CompletionResultType]::ParameterName, 'An address for a name that agents reach, as curl has it')
             [CompletionResult]::new('--keep-images', '--keep-images', [CompletionResultType]::ParameterName, 'How many releases of each agent keep their images, so that a rollback can go there')
@@ -685,6 +686,7 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
             [CompletionResult]::new('--agents-public-url', '--agents-public-url', [CompletionResultType]::ParameterName, 'How agents are called from elsewhere; else by the host of --public-url and the port of --agents-listen')
             [CompletionResult]::new('--tls-cert', '--tls-cert', [CompletionResultType]::ParameterName, 'Speak TLS with this certificate and those that lead to its authority''s (PEM); read again when it changes')
             [CompletionResult]::new('--tls-key', '--tls-key', [CompletionResultType]::ParameterName, 'The certificate''s private key (PEM)')
+            [CompletionResult]::new('--postgres-image', '--postgres-image', [CompletionResultType]::ParameterName, 'Take the managed Postgres from this image; else the machine''s own is used, and where it has none postgres:17')
             [CompletionResult]::new('--provider', '--provider', [CompletionResultType]::ParameterName, 'A model provider''s address for all agents (openai=URL, anthropic=URL); it may be this machine')
             [CompletionResult]::new('--resolve', '--resolve', [CompletionResultType]::ParameterName, 'An address for a name that agents reach, as curl has it')
             [CompletionResult]::new('--keep-images', '--keep-images', [CompletionResultType]::ParameterName, 'How many releases of each agent keep their images, so that a rollback can go there')
@@ -778,6 +780,7 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
         'rapidclaw;server;restore' {
             [CompletionResult]::new('--data-dir', '--data-dir', [CompletionResultType]::ParameterName, 'The data folder; /var/lib/rapidclaw for root, the XDG data folder else')
             [CompletionResult]::new('--key-file', '--key-file', [CompletionResultType]::ParameterName, 'The key file of the server that was backed up; else the one beside the data folder')
+            [CompletionResult]::new('--postgres-image', '--postgres-image', [CompletionResultType]::ParameterName, 'Take the managed Postgres from this image')
             [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to; else `RAPIDCLAW_SERVER`')
             [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
             [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')

@@ -1126,7 +1126,7 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__server__subcmd__restore)
-            opts="-q -v -y -h --data-dir --key-file --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
+            opts="-q -v -y -h --data-dir --key-file --postgres-image --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1137,6 +1137,10 @@ _rapidclaw() {
                     return 0
                     ;;
                 --key-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --postgres-image)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1160,7 +1164,7 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__server__subcmd__run)
-            opts="-q -v -y -h --data-dir --listen --agents-listen --public-url --agents-public-url --tls-cert --tls-key --insecure --provider --resolve --keep-images --log-json --detached --takeover --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
+            opts="-q -v -y -h --data-dir --listen --agents-listen --public-url --agents-public-url --tls-cert --tls-key --insecure --postgres-image --provider --resolve --keep-images --log-json --detached --takeover --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1191,6 +1195,10 @@ _rapidclaw() {
                     return 0
                     ;;
                 --tls-key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --postgres-image)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1226,7 +1234,7 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__server__subcmd__start)
-            opts="-q -v -y -h --data-dir --listen --agents-listen --public-url --agents-public-url --tls-cert --tls-key --insecure --provider --resolve --keep-images --log-json --detached --takeover --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
+            opts="-q -v -y -h --data-dir --listen --agents-listen --public-url --agents-public-url --tls-cert --tls-key --insecure --postgres-image --provider --resolve --keep-images --log-json --detached --takeover --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1257,6 +1265,10 @@ _rapidclaw() {
                     return 0
                     ;;
                 --tls-key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --postgres-image)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -619,6 +619,7 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
             cand --agents-public-url 'How agents are called from elsewhere; else by the host of --public-url and the port of --agents-listen'
             cand --tls-cert 'Speak TLS with this certificate and those that lead to its authority''s (PEM); read again when it changes'
             cand --tls-key 'The certificate''s private key (PEM)'
+            cand --postgres-image 'Take the managed Postgres from this image; else the machine''s own is used, and where it has none postgres:17'
             cand --provider 'A model provider''s address for all agents (openai=URL, anthropic=URL); it may be this machine'
             cand --resolve 'An address for a name that agents reach, as curl has it'
             cand --keep-images 'How many releases of each agent keep their images, so that a rollback can go there'
@@ -648,6 +649,7 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
             cand --agents-public-url 'How agents are called from elsewhere; else by the host of --public-url and the port of --agents-listen'
             cand --tls-cert 'Speak TLS with this certificate and those that lead to its authority''s (PEM); read again when it changes'
             cand --tls-key 'The certificate''s private key (PEM)'
+            cand --postgres-image 'Take the managed Postgres from this image; else the machine''s own is used, and where it has none postgres:17'
             cand --provider 'A model provider''s address for all agents (openai=URL, anthropic=URL); it may be this machine'
             cand --resolve 'An address for a name that agents reach, as curl has it'
             cand --keep-images 'How many releases of each agent keep their images, so that a rollback can go there'
@@ -736,6 +738,7 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
         &'rapidclaw;server;restore'= {
             cand --data-dir 'The data folder; /var/lib/rapidclaw for root, the XDG data folder else'
             cand --key-file 'The key file of the server that was backed up; else the one beside the data folder'
+            cand --postgres-image 'Take the managed Postgres from this image'
             cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
             cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
             cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'

@@ -428,6 +428,7 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_s
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l agents-public-url -d 'How agents are called from elsewhere; else by the host of --public-url and the port of --agents-listen' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l tls-cert -d 'Speak TLS with this certificate and those that lead to its authority\'s (PEM); read again when it changes' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l tls-key -d 'The certificate\'s private key (PEM)' -r -F
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l postgres-image -d 'Take the managed Postgres from this image; else the machine\'s own is used, and where it has none postgres:17' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l provider -d 'A model provider\'s address for all agents (openai=URL, anthropic=URL); it may be this machine' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l resolve -d 'An address for a name that agents reach, as curl has it' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l keep-images -d 'How many releases of each agent keep their images, so that a rollback can go there' -r
@@ -451,6 +452,7 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_s
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l agents-public-url -d 'How agents are called from elsewhere; else by the host of --public-url and the port of --agents-listen' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l tls-cert -d 'Speak TLS with this certificate and those that lead to its authority\'s (PEM); read again when it changes' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l tls-key -d 'The certificate\'s private key (PEM)' -r -F
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l postgres-image -d 'Take the managed Postgres from this image; else the machine\'s own is used, and where it has none postgres:17' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l provider -d 'A model provider\'s address for all agents (openai=URL, anthropic=URL); it may be this machine' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l resolve -d 'An address for a name that agents reach, as curl has it' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l keep-images -d 'How many releases of each agent keep their images, so that a rollback can go there' -r
@@ -509,6 +511,7 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_s
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from backup" -s h -l help -d 'Print help'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from restore" -l data-dir -d 'The data folder; /var/lib/rapidclaw for root, the XDG data folder else' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from restore" -l key-file -d 'The key file of the server that was backed up; else the one beside the data folder' -r -F
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from restore" -l postgres-image -d 'Take the managed Postgres from this image' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from restore" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from restore" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from restore" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F

@@ -374,6 +374,9 @@ pub struct RestoreArgs {
     /// The key file of the server that was backed up; else the one beside the data folder
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
+    /// Take the managed Postgres from this image
+    #[arg(long, value_name = "IMAGE", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub postgres_image: Option<String>,
 }
 
 /// How a server runs.
@@ -406,6 +409,9 @@ pub struct ServerOptions {
     /// A Postgres of yours, from the environment alone (a password is no argument)
     #[arg(skip = env::var(env::DATABASE_URL).map(crate::base::secret::SecretString::from))]
     pub database_url: Option<crate::base::secret::SecretString>,
+    /// Take the managed Postgres from this image; else the machine's own is used, and where it has none postgres:17
+    #[arg(long, value_name = "IMAGE", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub postgres_image: Option<String>,
     /// A model provider's address for all agents (openai=URL, anthropic=URL); it may be this machine
     #[arg(long = "provider", value_name = "NAME=URL")]
     pub providers: Vec<ProviderOverride>,

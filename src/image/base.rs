@@ -3,12 +3,11 @@
 use crate::base::paths;
 use crate::image::build::{BuildError, BuildReporter};
 use crate::manifest::Manifest;
+use crate::runtime::docker::engine::{self, PullError};
 use bollard::Docker;
 use bollard::errors::Error as DockerError;
 use bollard::models::{ContainerCreateBody, HostConfig, ImageInspect};
-use bollard::query_parameters::{
-    AttachContainerOptionsBuilder, CreateContainerOptions, CreateImageOptionsBuilder, StartContainerOptions,
-};
+use bollard::query_parameters::{AttachContainerOptionsBuilder, CreateContainerOptions, StartContainerOptions};
 use etcetera::BaseStrategy as _;
 use futures_util::StreamExt as _;
 use std::collections::BTreeMap;
@@ -78,33 +77,10 @@ async fn pull(
     reporter: &dyn BuildReporter,
 ) -> Result<(), BuildError> {
     reporter.output(&format!("pulling {name}"));
-    // Without a tag the engine would fetch every tag there is.
-    let last = name.rsplit('/').next().unwrap_or(name);
-    let options = CreateImageOptionsBuilder::new().from_image(name);
-    let options = if last.contains([':', '@']) { options } else { options.tag("latest") };
-    let options = match wanted {
-        Some(wanted) => options.platform(wanted),
-        None => options,
-    };
-    let mut stream = docker.create_image(Some(options.build()), None, None);
-    while let Some(part) = stream.next().await {
-        match part {
-            Ok(info) => {
-                if let Some(message) = info.error_detail.and_then(|error| error.message) {
-                    return Err(BuildError::BaseImageUnavailable { image: name.to_owned(), message });
-                }
-            }
-            Err(error) => {
-                let message = match error {
-                    DockerError::DockerResponseServerError { message, .. } => message,
-                    DockerError::DockerStreamError { error } => error,
-                    other => return Err(BuildError::engine("pulling the base image", other)),
-                };
-                return Err(BuildError::BaseImageUnavailable { image: name.to_owned(), message });
-            }
-        }
-    }
-    Ok(())
+    engine::pull(docker, name, wanted).await.map_err(|error| match error {
+        PullError::Unavailable(message) => BuildError::BaseImageUnavailable { image: name.to_owned(), message },
+        PullError::Engine(source) => BuildError::engine("pulling the base image", source),
+    })
 }
 
 /// `PYTHON_VERSION`, as the official images and ours have it.

@@ -147,10 +147,15 @@ fn archive(draft: &Path, contents: &Contents, registry: &Path, file: &Path) -> R
 }
 
 /// Makes a data folder from a backup, whole or not at all. `key` is the file with the server's key; absent,
-/// the one that lies beside the data folder.
+/// the one that lies beside the data folder. `image` is where Postgres comes from, as [`Options::image`] has it.
 ///
 /// The server that starts on it is a new one that keeps the old one's agents: both could run at once.
-pub async fn restore(file: &Path, data_dir: &Path, key: Option<&Path>) -> Result<Contents, BackupError> {
+pub async fn restore(
+    file: &Path,
+    data_dir: &Path,
+    key: Option<&Path>,
+    image: Option<String>,
+) -> Result<Contents, BackupError> {
     let in_use = fs::read_dir(data_dir).map(|mut entries| entries.next().is_some());
     match in_use {
         Ok(false) => {}
@@ -175,7 +180,7 @@ pub async fn restore(file: &Path, data_dir: &Path, key: Option<&Path>) -> Result
     // Postgres' user has to pass through.
     paths::ensure_dir(draft.path(), 0o711).map_err(io_at(draft.path()))?;
     paths::ensure_dir(&fresh, 0o711).map_err(io_at(&fresh))?;
-    let managed = Managed::ensure(&Options::new(&fresh)).await?;
+    let managed = Managed::ensure(&Options { image, ..Options::new(&fresh) }).await?;
     let restored = managed.restore(&dumped, &dump(&contents)).await;
     managed.stop().await?;
     restored?;
@@ -259,14 +264,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (file, data) = (folder.path().join("file"), folder.path().join("data"));
         fs::write(&file, vec![b'x'; 2048]).unwrap();
-        assert!(matches!(restore(&file, &data, None).await, Err(BackupError::NotABackup { .. })));
+        assert!(matches!(restore(&file, &data, None, None).await, Err(BackupError::NotABackup { .. })));
         // Another's archive.
         let mut tar = tar::Builder::new(File::create(&file).unwrap());
         let mut header = tar::Header::new_gnu();
         header.set_size(2);
         tar.append_data(&mut header, "backup.txt", &b"hi"[..]).unwrap();
         tar.into_inner().unwrap();
-        let error = restore(&file, &data, None).await.unwrap_err();
+        let error = restore(&file, &data, None, None).await.unwrap_err();
         assert!(matches!(error, BackupError::NotABackup { .. }), "{error}");
         let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, ["file"]);
@@ -276,7 +281,7 @@ mod tests {
     async fn a_folder_with_data_is_not_restored_into() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("something"), "").unwrap();
-        let refused = restore(Path::new("/none"), folder.path(), None).await;
+        let refused = restore(Path::new("/none"), folder.path(), None, None).await;
         assert!(matches!(refused, Err(BackupError::NotEmpty(_))));
         assert!(matches!(back_up(folder.path(), Path::new("/none")).await, Err(BackupError::NoPostgres(_))));
     }

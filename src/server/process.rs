@@ -53,6 +53,8 @@ pub struct ServerSettings {
     pub insecure: bool,
     /// A Postgres of the user's; else one is managed in the data folder.
     pub database_url: Option<SecretString>,
+    /// The image that the managed Postgres comes from; else the machine's own, or the official image.
+    pub postgres_image: Option<String>,
     /// `--provider NAME=URL`.
     pub providers: Vec<ProviderOverride>,
     /// `--resolve NAME:PORT:ADDR`.
@@ -77,6 +79,7 @@ impl ServerSettings {
             tls: None,
             insecure: false,
             database_url: None,
+            postgres_image: None,
             providers: Vec::new(),
             resolve: Vec::new(),
             keep_images: KEEP_IMAGES,
@@ -215,7 +218,7 @@ pub async fn run(settings: ServerSettings, ready: impl FnOnce(&ServerFile)) -> R
     paths::ensure_dir(data_dir, 0o711).map_err(data_error)?;
     let Place { lock, listener, agents_listener, private, talk } = until(&stop, take_place(&settings)).await?;
     let docker = until(&stop, async { Ok(engine::connect().await?) }).await?;
-    let managed = postgres::Options::new(data_dir);
+    let managed = postgres::Options { image: settings.postgres_image.clone(), ..postgres::Options::new(data_dir) };
     let (postgres, options) = match &private.database_url {
         Some(url) => (None, until(&stop, async { Ok(postgres::connect(url).await?) }).await?),
         None => {

@@ -33,12 +33,16 @@ impl Engine {
     /// network leads nowhere.
     pub fn for_builds_of(image: &str) -> Self {
         let engine = Self::start();
-        let images = [BASE.to_owned(), dependencies_of(image)];
-        let mut save = Command::new("docker").arg("save").args(&images).stdout(Stdio::piped()).spawn().unwrap();
-        let mut load = Command::new("docker");
-        load.arg("load").env("DOCKER_HOST", engine.host()).stdin(save.stdout.take().unwrap()).stdout(Stdio::null());
-        assert!(load.status().unwrap().success() && save.wait().unwrap().success(), "{images:?} could not be copied");
+        engine.receive(&[BASE, &dependencies_of(image)]);
         engine
+    }
+
+    /// Gets images of the test's own engine.
+    pub fn receive(&self, images: &[&str]) {
+        let mut save = Command::new("docker").arg("save").args(images).stdout(Stdio::piped()).spawn().unwrap();
+        let mut load = Command::new("docker");
+        load.arg("load").env("DOCKER_HOST", self.host()).stdin(save.stdout.take().unwrap()).stdout(Stdio::null());
+        assert!(load.status().unwrap().success() && save.wait().unwrap().success(), "{images:?} could not be copied");
     }
 
     fn with(before: &str) -> Self {

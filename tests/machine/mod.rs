@@ -169,8 +169,8 @@ pub struct Machine {
     engine: Option<String>,
     /// Another one, for its server alone.
     server_engine: Option<String>,
-    /// The network namespace that its commands run in, where it is not the test's.
-    network: Option<PathBuf>,
+    /// What its commands run within, where it is not the test's own surroundings: programs and their arguments.
+    within: Vec<String>,
 }
 
 impl Machine {
@@ -185,12 +185,22 @@ impl Machine {
         std::fs::set_permissions(root.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         let run = tempfile::Builder::new().prefix("rc-e2e-").tempdir_in("/dev/shm").unwrap();
         std::fs::create_dir(root.path().join("home")).unwrap();
-        Self { root, run, engine, server_engine: None, network: None }
+        Self { root, run, engine, server_engine: None, within: Vec::new() }
     }
 
     /// With an engine of its own, in that engine's network.
     pub fn beside(engine: &Engine) -> Self {
-        Self { network: Some(engine.network()), ..Self::on(Some(engine.host())) }
+        let within = vec!["nsenter".to_owned(), format!("--net={}", engine.network().display())];
+        Self { within, ..Self::on(Some(engine.host())) }
+    }
+
+    /// As if it had neither Postgres' programs nor its user.
+    pub fn without_postgres(mut self) -> Self {
+        let script = "for one in /usr/lib/postgresql /usr/libexec/postgresql; do \
+             [ ! -d $one ] || mount -t tmpfs tmpfs $one || exit; done; \
+             grep -v ^postgres: /etc/passwd >$HOME/passwd && mount --bind $HOME/passwd /etc/passwd && exec \"$0\" \"$@\"";
+        self.within.extend(["unshare", "-m", "sh", "-c", script].map(str::to_owned));
+        self
     }
 
     pub fn home(&self) -> PathBuf {
@@ -218,14 +228,9 @@ impl Machine {
 
     /// Another program on this machine, in its environment and its network.
     pub fn program(&self, program: &str) -> Command {
-        let mut command = match &self.network {
-            None => Command::new(program),
-            Some(network) => {
-                let mut command = Command::new("nsenter");
-                command.arg(format!("--net={}", network.display())).arg(program);
-                command
-            }
-        };
+        let mut words = self.within.iter().map(String::as_str).chain([program]);
+        let mut command = Command::new(words.next().unwrap_or(program));
+        command.args(words);
         self.clean(&mut command);
         command
     }

@@ -28,7 +28,7 @@ pub async fn back_up(data_dir: &Path, file: &Path, printer: &Printer) -> Result<
 pub async fn restore(args: &RestoreArgs, data_dir: &Path, printer: &Printer) -> Result<Exit, Failure> {
     let progress = printer.progress();
     progress.passing("restoring");
-    let contents = backup::restore(&args.file, data_dir, args.key_file.as_deref()).await?;
+    let contents = backup::restore(&args.file, data_dir, args.key_file.as_deref(), args.postgres_image.clone()).await?;
     drop(progress);
     let bytes = std::fs::metadata(&args.file).map(|meta| meta.len()).unwrap_or_default();
     report(&contents, data_dir, bytes, "restored", printer);

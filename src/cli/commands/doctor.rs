@@ -12,7 +12,7 @@ use crate::runtime::docker::engine::{self, Engine};
 use crate::runtime::docker::engine_info;
 use crate::runtime::folders;
 use crate::server::process::{self, ServerFile};
-use crate::store::postgres;
+use crate::store::postgres::{self, Options, Source};
 use serde::Serialize;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -138,7 +138,18 @@ async fn database(data_dir: &Path) -> Check {
         Some(url) => {
             postgres::connect(url.expose_secret()).await.map(|_| format!("that of {} answers", env::DATABASE_URL))
         }
-        None => postgres::examine(data_dir).await.map(|major| format!("{major} is on this machine")),
+        None => match postgres::examine(&Options::new(data_dir)).await {
+            Ok(Source::Machine(major)) => Ok(format!("{major} is on this machine")),
+            Ok(Source::Image(image, true)) => {
+                Ok(format!("{image} is in the engine (this machine has no programs of it)"))
+            }
+            Ok(Source::Image(image, false)) => {
+                let said = format!("none on this machine; {image} is not in the engine: the first start fetches it");
+                let hint = format!("fetch it now: `docker pull {image}`, or `apt-get install postgresql`");
+                return Check::warn(NAME, said, hint);
+            }
+            Err(error) => Err(error),
+        },
     };
     match looked {
         Ok(message) => Check::ok(NAME, message),

@@ -7,6 +7,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::ui::{Format, Printer};
 use crate::server::process::{self, ServerFile};
 use crate::server::{ServerSettings, TlsFiles, run as run_server};
+use crate::store::postgres;
 use serde_json::json;
 use std::fs::File;
 use std::os::unix::process::CommandExt as _;
@@ -57,6 +58,7 @@ async fn foreground(options: ServerOptions, printer: &Printer) -> Result<Exit, F
         tls: tls(options.tls_cert.as_deref(), options.tls_key.as_deref()),
         insecure: options.insecure,
         database_url: options.database_url,
+        postgres_image: options.postgres_image,
         providers: options.providers,
         resolve: options.resolve,
         keep_images: options.keep_images,
@@ -82,6 +84,13 @@ async fn background(options: &ServerOptions, printer: &Printer) -> Result<Exit, 
         return Ok(Exit::Done);
     }
     let began = Instant::now();
+    if options.database_url.is_none() {
+        let progress = printer.progress();
+        progress.passing("looking for Postgres");
+        let managed = postgres::Options { image: options.postgres_image.clone(), ..postgres::Options::new(&data_dir) };
+        // What is wrong with it the server says itself.
+        let _ = postgres::fetch(&managed).await;
+    }
     let arguments = arguments(options);
     let running = start(&data_dir, &arguments, printer).await?;
     match printer.format() {
@@ -109,6 +118,7 @@ fn arguments(options: &ServerOptions) -> Vec<String> {
     arguments.extend(options.insecure.then(|| "--insecure".to_owned()));
     arguments.push(format!("--keep-images={}", options.keep_images));
     arguments.extend(options.log_json.then(|| "--log-json".to_owned()));
+    arguments.extend(options.postgres_image.as_ref().map(|image| format!("--postgres-image={image}")));
     // As they were typed: what they mean is for the server to say again.
     arguments.extend(typed("--provider"));
     arguments.extend(typed("--resolve"));

@@ -3,7 +3,10 @@
 use crate::base::env;
 /// A connection to an engine, for those who only hand it on.
 pub use bollard::Docker as Engine;
+use bollard::errors::Error as DockerError;
+use bollard::query_parameters::CreateImageOptionsBuilder;
 use bollard::{API_DEFAULT_VERSION, Docker};
+use futures_util::StreamExt as _;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -174,6 +177,42 @@ pub async fn has_image(docker: &Docker, image: &str) -> Result<bool, EngineError
         Ok(Err(source)) => Err(EngineError::Refused { address: address(), source: Box::new(source) }),
         Err(_) => Err(EngineError::TimedOut { address: address() }),
     }
+}
+
+/// Why an image could not be fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum PullError {
+    /// Its registry does not give it, or cannot be reached.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The engine.
+    #[error("asking the Docker Engine")]
+    Engine(#[source] bollard::errors::Error),
+}
+
+/// Fetches an image from its registry, for a platform (`linux/arm64`) where one is named. The caller bounds it.
+pub async fn pull(docker: &Docker, name: &str, platform: Option<&str>) -> Result<(), PullError> {
+    // Without a tag the engine would fetch every tag there is.
+    let last = name.rsplit('/').next().unwrap_or(name);
+    let options = CreateImageOptionsBuilder::new().from_image(name);
+    let options = if last.contains([':', '@']) { options } else { options.tag("latest") };
+    let options = match platform {
+        Some(platform) => options.platform(platform),
+        None => options,
+    };
+    let mut stream = docker.create_image(Some(options.build()), None, None);
+    while let Some(part) = stream.next().await {
+        let message = match part {
+            Ok(info) => info.error_detail.and_then(|error| error.message),
+            Err(DockerError::DockerResponseServerError { message, .. }) => Some(message),
+            Err(DockerError::DockerStreamError { error }) => Some(error),
+            Err(other) => return Err(PullError::Engine(other)),
+        };
+        if let Some(message) = message {
+            return Err(PullError::Unavailable(message));
+        }
+    }
+    Ok(())
 }
 
 fn parse_api(text: &str) -> Option<(u32, u32)> {

@@ -37,8 +37,30 @@ impl Account {
         };
         match (number("-u").await, number("-g").await) {
             (Some(uid), Some(gid)) if uid != 0 => Ok(Self { name: wanted, uid, gid, switch: true }),
-            _ => Err(PostgresError::NoAccount),
+            // An image has made them, for a user that this machine has no name for.
+            _ => match owner.filter(|owner| *owner != 0) {
+                Some(uid) => Ok(Self { name: wanted, uid, gid: uid, switch: true }),
+                None => Err(PostgresError::NoAccount),
+            },
         }
+    }
+
+    /// For a new cluster where we are root and no user is there for it: a container needs none.
+    pub fn of_image() -> Self {
+        Self { name: IMAGE_UID.to_string(), uid: IMAGE_UID, gid: IMAGE_UID, switch: true }
+    }
+
+    /// Who we are.
+    pub async fn ourselves() -> Self {
+        let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        Self { name: user_name(uid).await, uid, gid, switch: false }
+    }
+
+    /// `/etc/passwd` for a container that this user and root use.
+    pub fn passwd(&self) -> String {
+        let line = |name: &str, uid: u32, gid: u32| format!("{name}:x:{uid}:{gid}::/:/bin/sh\n");
+        let own = line(&self.name.replace([':', '\n'], ""), self.uid, self.gid);
+        if self.uid == 0 { own } else { line("root", 0, 0) + &own }
     }
 
     /// Runs a program as this user and gives its output.
@@ -98,6 +120,9 @@ async fn user_name(uid: u32) -> String {
         _ => number,
     }
 }
+
+/// Nobody's number as a rule: above those that people get, below those that systems make up as they go.
+const IMAGE_UID: u32 = 59_432;
 
 /// Only what the programs of Postgres need is handed on: the server's environment holds secrets.
 const ENVIRONMENT: [&str; 4] = ["PATH", "LD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH", "TMPDIR"];

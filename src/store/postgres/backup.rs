@@ -1,9 +1,8 @@
 //! All that a managed Postgres holds, out and in again, by Postgres' own `pg_dump` and `pg_restore`: what an
 //! older version wrote a newer one can read.
 
-use super::account::{self, Account};
-use super::binaries::Binaries;
-use super::{Managed, PostgresError, ROLE, limits, look, open};
+use super::programs::Programs;
+use super::{Managed, Options, PostgresError, ROLE, look, open};
 use sqlx::{Connection as _, Row as _};
 use std::path::Path;
 
@@ -41,8 +40,8 @@ impl Managed {
         let rows = sqlx::query(names).fetch_all(&mut connection).await.map_err(failed)?;
         let _ = connection.close().await;
         let databases: Vec<String> = rows.iter().map(|row| row.get("datname")).collect();
-        let binaries = self.binaries().await?;
-        let roles = self.program(&binaries, "pg_dumpall", &["--roles-only"]).await?;
+        let programs = self.programs().await?;
+        let roles = self.program(&programs, folder, "pg_dumpall", &["--roles-only"]).await?;
         // The server's own role is there wherever this is read.
         let own = [format!("CREATE ROLE {ROLE};"), format!("ALTER ROLE {ROLE} ")];
         let others: String = roles
@@ -55,21 +54,22 @@ impl Managed {
             .map_err(|source| PostgresError::Folder { path, source })?;
         for (index, database) in databases.iter().enumerate() {
             let target = folder.join(file(index)).display().to_string();
-            self.program(&binaries, "pg_dump", &["-Fc", "-f", &target, "-d", database]).await?;
+            self.program(&programs, folder, "pg_dump", &["-Fc", "-f", &target, "-d", database]).await?;
         }
-        Ok(Dump { postgres: binaries.major, databases })
+        Ok(Dump { postgres: programs.major(), databases })
     }
 
     /// Reads a dump's files from `folder` into this Postgres, which has just been made.
     pub async fn restore(&self, folder: &Path, dump: &Dump) -> Result<(), PostgresError> {
-        let binaries = self.binaries().await?;
+        let programs = self.programs().await?;
         let roles = folder.join(ROLES).display().to_string();
-        self.program(&binaries, "psql", &["-q", "-X", "-v", "ON_ERROR_STOP=1", "-d", "postgres", "-f", &roles]).await?;
+        let quiet = ["-q", "-X", "-v", "ON_ERROR_STOP=1", "-d", "postgres", "-f", &roles];
+        self.program(&programs, folder, "psql", &quiet).await?;
         for (index, database) in dump.databases.iter().enumerate() {
             let source = folder.join(file(index)).display().to_string();
             // The server's own database is there, empty; the agents' are made, with their owners.
             let into: &[&str] = if database == ROLE { &["-d", ROLE] } else { &["-C", "-d", "postgres"] };
-            self.program(&binaries, "pg_restore", &[&["-e"], into, &[&source]].concat()).await?;
+            self.program(&programs, folder, "pg_restore", &[&["-e"], into, &[&source]].concat()).await?;
         }
         // A server of its own: what still runs of the old one is not taken for its replicas.
         let failed = |source| PostgresError::Statement { action: "give the restored server its own id", source };
@@ -80,15 +80,22 @@ impl Managed {
         Ok(())
     }
 
-    async fn binaries(&self) -> Result<Binaries, PostgresError> {
-        let seen = look(&self.layout).await?;
-        Binaries::find(&Account::for_data(seen.owner).await?, seen.version, &self.layout.data).await
+    /// Those that run it: of the image where one does.
+    async fn programs(&self) -> Result<Programs, PostgresError> {
+        let options = Options::new(self.layout.root.parent().unwrap_or(&self.layout.root));
+        Ok(Programs::find(&look(&self.layout).await?, &self.layout, &options).await?.1)
     }
 
     /// As ourselves, whom the server's role is for: the files are ours.
-    async fn program(&self, binaries: &Binaries, name: &str, args: &[&str]) -> Result<String, PostgresError> {
+    async fn program(
+        &self,
+        programs: &Programs,
+        folder: &Path,
+        name: &str,
+        args: &[&str],
+    ) -> Result<String, PostgresError> {
         let socket = self.socket.display().to_string();
-        let all = [&["-h", &socket, "-p", "5432", "-U", ROLE, "-w"], args].concat();
-        account::run(&binaries.other_program(name).await, &all, Path::new("/"), limits::DUMP, None).await
+        let words = [&[name, "-h", &socket, "-p", "5432", "-U", ROLE, "-w"], args].concat();
+        programs.client(&self.layout, folder, &words).await
     }
 }

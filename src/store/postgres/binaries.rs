@@ -119,7 +119,7 @@ async fn has_all(folder: &Path) -> bool {
 }
 
 /// 15 of `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`; also of `18beta1`.
-fn major(said: &str) -> Option<u32> {
+pub(super) fn major(said: &str) -> Option<u32> {
     let version = said.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;
     let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
     digits.parse().ok()

@@ -89,15 +89,18 @@ impl Layout {
         last_lines(&text)
     }
 
-    /// Makes the folders, for `account`. To be called off the runtime's threads.
-    pub fn make_folders(&self, account: &Account) -> Result<(), PostgresError> {
+    /// Makes the folders, for `account`; where `passes`, it finds its own way to them. To be called off the
+    /// runtime's threads.
+    pub fn make_folders(&self, account: &Account, passes: bool) -> Result<(), PostgresError> {
         let data_dir = self.root.parent().unwrap_or(&self.root);
         if !data_dir.exists() {
             let mode = if paths::is_root() { 0o711 } else { 0o700 };
             paths::ensure_dir(data_dir, mode).map_err(|source| folder(data_dir, source))?;
         }
         let real = std::fs::canonicalize(data_dir).map_err(|source| folder(data_dir, source))?;
-        self.let_pass(&real, account)?;
+        if passes {
+            self.let_pass(&real, account)?;
+        }
         for path in [&self.root, &self.log, &self.socket] {
             make_private(path, account)?;
         }
@@ -182,7 +185,7 @@ pub(super) fn access_rules() -> String {
 /// Above every system's largest process number.
 const NOBODYS_NUMBER: i32 = 99_999_999;
 
-fn write_for(account: &Account, path: &Path, text: &str) -> Result<(), PostgresError> {
+pub(super) fn write_for(account: &Account, path: &Path, text: &str) -> Result<(), PostgresError> {
     paths::write_private(path, text.as_bytes())
         .and_then(|()| std::os::unix::fs::lchown(path, Some(account.uid), Some(account.gid)))
         .map_err(|source| folder(path, source))
@@ -316,7 +319,8 @@ impl PidFile {
         if Path::new("/proc/self").exists() {
             // Postgres works in its data folder. A zombie has none.
             return std::fs::read_link(process.join("cwd"))
-                .is_ok_and(|cwd| std::fs::canonicalize(data).is_ok_and(|data| data == cwd));
+                // In a container the path has no links.
+                .is_ok_and(|cwd| cwd == data || std::fs::canonicalize(data).is_ok_and(|data| data == cwd));
         }
         self.number_is_taken()
     }

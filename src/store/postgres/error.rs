@@ -1,5 +1,7 @@
 //! What can go wrong on the way to a Postgres.
 
+use crate::runtime::RuntimeError;
+use crate::runtime::docker::programs::ProgramsError;
 use std::path::PathBuf;
 
 /// Why there is no Postgres to work with.
@@ -10,6 +12,42 @@ pub enum PostgresError {
     NoBinaries {
         /// Where.
         looked: String,
+    },
+    /// Its image is not in the engine either, and cannot be got.
+    #[error("{missing}the image {image} cannot be used")]
+    NoImage {
+        /// Which.
+        image: String,
+        /// What the machine lacks, and a comma; empty where the image was asked for.
+        missing: String,
+        /// Why.
+        source: Box<ProgramsError>,
+    },
+    /// The image holds another version than the one that made the data folder.
+    #[error("{} was made by Postgres {data}, and the image {image} holds another version", folder.display())]
+    OtherImage {
+        /// The data folder.
+        folder: PathBuf,
+        /// Its version.
+        data: u32,
+        /// The image.
+        image: String,
+    },
+    /// The image holds no Postgres that will do.
+    #[error("the image {image} holds no Postgres {} or newer (it says {said:?})", super::MIN_MAJOR)]
+    NotPostgres {
+        /// Which.
+        image: String,
+        /// What its program says.
+        said: String,
+    },
+    /// The engine did not run it.
+    #[error("could not {doing}")]
+    Container {
+        /// What was tried.
+        doing: &'static str,
+        /// Why.
+        source: RuntimeError,
     },
     /// Postgres refuses root, and there is no user for it.
     #[error("postgres does not run as root, and this machine has no user named postgres")]
@@ -145,6 +183,15 @@ impl PostgresError {
             Self::NoBinaries { .. } => "install it with `apt-get install postgresql` (`dnf install postgresql-server`, \
                  `apk add postgresql`; a cluster that the package makes is not used), or name a database of yours in DATABASE_URL"
                 .to_owned(),
+            Self::NoImage { image, .. } => format!(
+                "install Postgres (`apt-get install postgresql`), fetch the image where a registry can be reached (`docker pull {image}`), \
+                 name one that is there with --postgres-image, or name a database of yours in DATABASE_URL"
+            ),
+            Self::OtherImage { data, .. } => format!("name an image of Postgres {data}: --postgres-image postgres:{data}"),
+            Self::NotPostgres { .. } => "name an official image of Postgres: --postgres-image postgres:17".to_owned(),
+            Self::Container { source: RuntimeError::Unreachable(_), .. } => {
+                "see whether Docker Engine runs: `docker version`".to_owned()
+            }
             Self::NoAccount => "make the user with `useradd --system postgres`, or run the server as another user than root".to_owned(),
             Self::NotEnterable { folder, .. } => format!(
                 "`chmod o+x {}`, or choose another data folder with {}",
@@ -166,14 +213,14 @@ impl PostgresError {
             }
             Self::Connect { .. } => "check host, port, user, password and database in DATABASE_URL".to_owned(),
             Self::TooOld { .. } | Self::NotUtf8 { .. } => "use a newer database made with ENCODING 'UTF8'".to_owned(),
-            Self::Folder { .. } | Self::Program { .. } | Self::Refused { .. } | Self::Statement { .. } | Self::Url => return None,
+            Self::Container { .. } | Self::Folder { .. } | Self::Program { .. } | Self::Refused { .. } | Self::Statement { .. } | Self::Url => return None,
         };
         Some(hint)
     }
 
     /// Whether nothing but an installation by a human helps.
     pub fn is_missing(&self) -> bool {
-        matches!(self, Self::NoBinaries { .. } | Self::NoAccount)
+        matches!(self, Self::NoBinaries { .. } | Self::NoAccount | Self::NoImage { .. })
     }
 }
 

@@ -14,18 +14,20 @@ mod keep;
 pub mod limits;
 pub mod passage;
 mod pool;
+mod programs;
 pub mod startup;
 #[cfg(test)]
 mod tests;
 
 use account::Account;
 pub use backup::Dump;
-use binaries::Binaries;
 use cluster::{Layout, Seen};
 pub use error::PostgresError;
 pub use external::connect;
 pub use keep::keep;
 pub use pool::pool;
+use programs::Programs;
+pub use programs::Source;
 /// How to connect to a database.
 pub use sqlx::postgres::PgConnectOptions as ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
@@ -48,12 +50,14 @@ pub struct Options {
     pub max_connections: u16,
     /// Whether a commit survives a power cut. Off in tests alone.
     pub durable: bool,
+    /// The image to take Postgres from. Absent: the machine's own, and the official image where it has none.
+    pub image: Option<String>,
 }
 
 impl Options {
     /// The defaults of a server.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
-        Self { data_dir: data_dir.into(), max_connections: 150, durable: true }
+        Self { data_dir: data_dir.into(), max_connections: 150, durable: true, image: None }
     }
 }
 
@@ -74,14 +78,14 @@ impl Managed {
             return running.with_database().await;
         }
         let seen = look(&layout).await?;
-        let account = Account::for_data(seen.owner).await?;
+        let (account, programs) = Programs::find(&seen, &layout, options).await?;
         if let Some(owner) = seen.owner.filter(|owner| *owner != account.uid) {
             let we = rustix::process::geteuid().as_raw();
             return Err(PostgresError::ForeignOwner { path: layout.data, owner, we });
         }
         blocking({
-            let (layout, account) = (layout.clone(), account.clone());
-            move || layout.make_folders(&account)
+            let (layout, account, passes) = (layout.clone(), account.clone(), programs.are_of_this_machine());
+            move || layout.make_folders(&account, passes)
         })
         .await?;
         let _lock = lock(&layout.lock).await?;
@@ -89,12 +93,14 @@ impl Managed {
         if let Some(running) = Self::adopt(&layout).await? {
             return running.with_database().await;
         }
-        let version = look(&layout).await?.version;
-        let binaries = Binaries::find(&account, version, &layout.data).await?;
-        if version.is_none() {
-            init(&layout, &binaries, &account, options).await?;
+        let now = look(&layout).await?;
+        // Or it has made the data, perhaps of another version than what was found for none.
+        let programs =
+            if now.version == seen.version { programs } else { Programs::find(&now, &layout, options).await?.1 };
+        if now.version.is_none() {
+            init(&layout, &programs, &account, options).await?;
         }
-        start(&layout, &binaries, &account, options).await?;
+        start(&layout, &programs, &account, options).await?;
         match Self::adopt(&layout).await? {
             Some(running) => running.with_database().await,
             None => Err(PostgresError::Start { log: tail(&layout).await }),
@@ -297,10 +303,9 @@ async fn lock(path: &Path) -> Result<std::fs::File, PostgresError> {
 }
 
 /// Makes the cluster beside its place and moves it there whole: what a kill leaves is thrown away.
-async fn init(layout: &Layout, binaries: &Binaries, account: &Account, options: &Options) -> Result<(), PostgresError> {
+async fn init(layout: &Layout, programs: &Programs, account: &Account, options: &Options) -> Result<(), PostgresError> {
     let draft = layout.root.join("data.new");
-    let program = binaries.program("initdb");
-    tracing::info!(folder = %layout.data.display(), version = binaries.major, "making the managed Postgres");
+    tracing::info!(folder = %layout.data.display(), version = programs.major(), "making the managed Postgres");
     // Plain byte order, which is fastest and never changes with the system; letters of all languages,
     // where the system knows them.
     let mut outcome = Ok(String::new());
@@ -312,7 +317,7 @@ async fn init(layout: &Layout, binaries: &Binaries, account: &Account, options: 
         if !options.durable {
             args.push("--no-sync");
         }
-        outcome = account.run(&program, &args, &layout.root, limits::INIT).await;
+        outcome = programs.initdb(layout, account, &args).await;
         if !matches!(&outcome, Err(PostgresError::Failed { said, .. }) if said.contains("locale")) {
             break;
         }
@@ -341,7 +346,7 @@ async fn remove(folder: &Path) -> Result<(), PostgresError> {
 /// a Ctrl-C in its terminal.
 async fn start(
     layout: &Layout,
-    binaries: &Binaries,
+    programs: &Programs,
     account: &Account,
     options: &Options,
 ) -> Result<(), PostgresError> {
@@ -354,6 +359,10 @@ async fn start(
         }
     })
     .await?;
+    let binaries = match programs {
+        Programs::Machine(binaries) => binaries,
+        Programs::Image(image) => return image.start(layout, account).await,
+    };
     let (data, log) = (layout.data.display().to_string(), layout.start_log().display().to_string());
     let seconds = limits::START.as_secs().to_string();
     let args = ["-D", &data, "-l", &log, "-w", "-s", "-t", &seconds, "start"];
@@ -380,14 +389,28 @@ async fn start(
     }
 }
 
-/// Whether a Postgres can be managed in this data folder: its version, or why not. Changes nothing.
-pub async fn examine(data_dir: &Path) -> Result<u32, PostgresError> {
+/// Fetches the image that a start of this Postgres needs, where it needs one: that may take minutes.
+pub async fn fetch(options: &Options) -> Result<(), PostgresError> {
+    let layout = Layout::new(&options.data_dir)?;
+    let seen = look(&layout).await?;
+    match Programs::examine(&seen, &layout, options).await?.1 {
+        Source::Image(_, false) => Programs::find(&seen, &layout, options).await.map(drop),
+        Source::Image(_, true) | Source::Machine(_) => Ok(()),
+    }
+}
+
+/// Whether a Postgres can be managed in this data folder, and out of what, or why not. Changes nothing.
+pub async fn examine(options: &Options) -> Result<Source, PostgresError> {
+    let data_dir = options.data_dir.as_path();
     let layout = Layout::new(data_dir)?;
     let seen = look(&layout).await?;
-    let account = Account::for_data(seen.owner).await?;
+    let (account, source) = Programs::examine(&seen, &layout, options).await?;
     if let Some(owner) = seen.owner.filter(|owner| *owner != account.uid) {
         let we = rustix::process::geteuid().as_raw();
         return Err(PostgresError::ForeignOwner { path: layout.data, owner, we });
+    }
+    if matches!(source, Source::Image(..)) {
+        return Ok(source);
     }
     let we = rustix::process::geteuid().as_raw();
     let (folder, data) = (account.blocked_by(data_dir), data_dir.to_owned());
@@ -396,7 +419,7 @@ pub async fn examine(data_dir: &Path) -> Result<u32, PostgresError> {
     if let Some(folder) = folder.filter(|folder| !ours(folder)) {
         return Err(PostgresError::NotEnterable { account: account.name, folder, data });
     }
-    Ok(Binaries::find(&account, seen.version, &layout.data).await?.major)
+    Ok(source)
 }
 
 fn uid(meta: &std::fs::Metadata) -> u32 {
