@@ -107,7 +107,7 @@ impl Programs {
             return Ok((account, Self::Image(Image { programs, major })));
         }
         let mut image = Image { programs, major: 0 };
-        let job = Job { what: &format!("version-{}", std::process::id()), mounts: Vec::new(), limit: limits::QUESTION };
+        let job = Job { what: &format!("version-{}", std::process::id()), mounts: Vec::new(), limit: limits::START };
         let said = match image.run(layout, job, &["postgres", "--version"], &account).await {
             // It is not even there.
             Err(PostgresError::Container { source: RuntimeError::Refused { source, .. }, .. }) => {
