@@ -78,7 +78,8 @@ impl Managed {
             return running.with_database().await;
         }
         let seen = look(&layout).await?;
-        let (account, programs) = Programs::find(&seen, &layout, options).await?;
+        // Boxed, as what it asks an engine is large, and seldom needed.
+        let (account, programs) = Box::pin(Programs::find(&seen, &layout, options)).await?;
         if let Some(owner) = seen.owner.filter(|owner| *owner != account.uid) {
             let we = rustix::process::geteuid().as_raw();
             return Err(PostgresError::ForeignOwner { path: layout.data, owner, we });
@@ -95,8 +96,11 @@ impl Managed {
         }
         let now = look(&layout).await?;
         // Or it has made the data, perhaps of another version than what was found for none.
-        let programs =
-            if now.version == seen.version { programs } else { Programs::find(&now, &layout, options).await?.1 };
+        let programs = if now.version == seen.version {
+            programs
+        } else {
+            Box::pin(Programs::find(&now, &layout, options)).await?.1
+        };
         if now.version.is_none() {
             init(&layout, &programs, &account, options).await?;
         }
@@ -361,7 +365,7 @@ async fn start(
     .await?;
     let binaries = match programs {
         Programs::Machine(binaries) => binaries,
-        Programs::Image(image) => return image.start(layout, account).await,
+        Programs::Image(image) => return Box::pin(image.start(layout, account)).await,
     };
     let (data, log) = (layout.data.display().to_string(), layout.start_log().display().to_string());
     let seconds = limits::START.as_secs().to_string();

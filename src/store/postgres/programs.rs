@@ -101,7 +101,7 @@ impl Programs {
                 source: Box::new(source),
             },
         };
-        let programs = ImagePrograms::of(&name).await.map_err(no_image)?;
+        let programs = Box::pin(ImagePrograms::of(&name)).await.map_err(no_image)?;
         // It has run these data before: Postgres itself looks whether it still can.
         if let Some(major) = seen.version.filter(|_| layout.recorded_image().is_some_and(|one| one == name)) {
             return Ok((account, Self::Image(Image { programs, major })));
@@ -133,7 +133,7 @@ impl Programs {
             Found::Machine(account, binaries) => Ok((account, Source::Machine(binaries.major))),
             Found::Image(account, missing) => {
                 let name = image_name(options.image.as_deref(), layout, seen.version);
-                let there = match (ImagePrograms::has(&name).await, missing) {
+                let there = match (Box::pin(ImagePrograms::has(&name)).await, missing) {
                     (Ok(there), _) => there,
                     // Where there is no engine either, what the machine lacks is the shorter way.
                     (Err(_), Some(missing)) => return Err(missing),
@@ -217,7 +217,7 @@ impl Image {
                 source: Box::new(source),
             },
         };
-        let ended = self.programs.run(&program, job.limit).await.map_err(failed)?;
+        let ended = Box::pin(self.programs.run(&program, job.limit)).await.map_err(failed)?;
         if ended.code == 0 {
             return Ok(ended.out);
         }
@@ -241,7 +241,7 @@ impl Image {
         // Its first words go where `pg_ctl` puts them.
         let words = ["sh", "-c", "exec postgres -D \"$0\" >\"$1\" 2>&1", &data, &log];
         let program = program(&layout.root, None, &words, account, mounts(layout));
-        self.programs.start(&program).await.map_err(failed)?;
+        Box::pin(self.programs.start(&program)).await.map_err(failed)?;
         let deadline = Instant::now() + limits::START;
         loop {
             if look(layout).await?.lives {
