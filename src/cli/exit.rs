@@ -6,6 +6,7 @@ use crate::client::{ClientError, Lost, is_away};
 use crate::manifest::Diagnostic;
 use crate::runtime::docker::engine::EngineError;
 use crate::server::ServerError;
+use crate::store::StoreError;
 use crate::store::postgres::PostgresError;
 use serde_json::{Map, Value, json};
 use std::process::ExitCode;
@@ -275,7 +276,8 @@ impl From<ServerError> for Failure {
             ServerError::Interrupted => (Exit::Interrupted, None),
             ServerError::Engine(error) => (Exit::Unreachable, Some(error.hint())),
             ServerError::Postgres(error) => (Exit::Unreachable, error.hint()),
-            ServerError::Store(_) => (Exit::Unreachable, None),
+            ServerError::Store(error @ StoreError::Migrate(_)) => (Exit::Failed, error.hint().map(str::to_owned)),
+            ServerError::Store(error) => (Exit::Unreachable, error.hint().map(str::to_owned)),
             ServerError::Listen { address, .. } => (
                 Exit::Failed,
                 Some(format!(

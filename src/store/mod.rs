@@ -55,6 +55,28 @@ pub enum StoreError {
     RolloutUnderWay,
 }
 
+impl StoreError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        use sqlx::migrate::MigrateError;
+        match self {
+            Self::Migrate(MigrateError::VersionMissing(_) | MigrateError::VersionTooNew(..)) => Some(
+                "a newer rapidclaw has used this database, and tables do not go back: start that version, or restore \
+                 a backup from before (`rapidclaw server restore`)",
+            ),
+            Self::Migrate(MigrateError::VersionMismatch(_)) => Some(
+                "another build of rapidclaw has made these tables in another way: start that one, or use another database",
+            ),
+            Self::Migrate(_) => Some(
+                "each step is done whole or not at all, and the version before still runs on these tables; the cause is \
+                 above: Postgres' disk, its rights, or a lock that somebody holds",
+            ),
+            Self::Sql(_) => Some("`rapidclaw doctor` says whether Postgres answers"),
+            _ => None,
+        }
+    }
+}
+
 /// The store: a small fixed pool of connections. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Store {

@@ -167,3 +167,13 @@ async fn a_store_opened_twice_keeps_its_id_and_its_rows() {
     assert_eq!(again.server_id().await.unwrap(), world.store.server_id().await.unwrap());
     assert_eq!(again.find_agent("agent").await.unwrap().unwrap().id, world.agent.id);
 }
+
+#[tokio::test]
+async fn tables_of_a_newer_version_are_left_alone_and_the_way_out_is_said() {
+    let world = World::new().await;
+    let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+                 VALUES (9999, 'of tomorrow', true, '', 0)";
+    sqlx::query(newer).execute(world.store.pool()).await.unwrap();
+    let error = Store::open(world.database.options()).await.unwrap_err();
+    assert!(error.hint().unwrap().contains("a newer rapidclaw has used this database"), "{error:?}");
+}
