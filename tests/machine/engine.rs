@@ -194,6 +194,13 @@ impl Drop for Engine {
         let _ = self.namespace.wait();
         let mut groups = Command::new("find");
         groups.args(["/sys/fs/cgroup", "-depth", "-type", "d", "-path", &format!("*/{}*", self.name), "-delete"]);
-        let _ = groups.stderr(Stdio::null()).status();
+        groups.stderr(Stdio::null());
+        // Until the last of what was killed is gone.
+        for _ in 0..40 {
+            if groups.status().is_ok_and(|status| status.success()) {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
     }
 }
