@@ -39,6 +39,8 @@ ensure_commands dbus-run-session gnome-keyring-daemon -- dbus-daemon gnome-keyri
 ensure_commands skopeo -- skopeo
 # Docker Engines of the tests' own, in networks of their own.
 ensure_commands ip nsenter unshare -- iproute2 util-linux
+# A clock that can be set.
+ensure_commands faketime -- faketime
 ensure_docker_registry
 ensure_python
 ensure_docker

@@ -6,11 +6,15 @@ mod machine;
 
 use machine::{Answer, Authority, Machine, Said, Server, get, runtime, said, said_with_stdin, until};
 use rapidclaw::base::http::{self, Way};
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What was said, without what differs from run to run.
@@ -396,6 +400,95 @@ fn a_proxy_sees_nothing_that_is_meant_for_this_machine() {
     error: the server at https://rapidclaw.invalid cannot be reached
     caused by: tunnel error: unsuccessful
 
-    hint: look whether it runs there and whether this machine has a way to it; HTTPS_PROXY and NO_PROXY say whether a proxy is on it
+    hint: the way to it goes through the proxy of HTTPS_PROXY or ALL_PROXY: look whether that one answers and lets this through, and whether the server runs; NO_PROXY names hosts that are reached without it
+    ");
+}
+
+/// A proxy that looks into TLS: it shows a certificate of its own for whatever host is asked for, and passes what it
+/// reads on to `server` in clear. It runs until the test ends.
+fn looking_proxy(authority: &Authority, host: &str, server: &str) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let (cert, key) = authority.issue("proxy", &[&format!("DNS:{host}")]);
+    let chain = CertificateDer::pem_file_iter(cert).unwrap().collect::<Result<_, _>>().unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, PrivateKeyDer::from_pem_file(key).unwrap())
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let server = server.strip_prefix("http://").unwrap().to_owned();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    listener.set_nonblocking(true).unwrap();
+    std::thread::spawn(move || {
+        runtime().block_on(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            while let Ok((mut client, _)) = listener.accept().await {
+                let (acceptor, server) = (acceptor.clone(), server.clone());
+                tokio::spawn(async move {
+                    let mut head = Vec::new();
+                    while !head.ends_with(b"\r\n\r\n") {
+                        head.push(client.read_u8().await?);
+                    }
+                    assert!(head.starts_with(b"CONNECT "), "{}", String::from_utf8_lossy(&head));
+                    client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
+                    let mut client = acceptor.accept(client).await?;
+                    let mut server = tokio::net::TcpStream::connect(server).await?;
+                    tokio::io::copy_bidirectional(&mut client, &mut server).await
+                });
+            }
+        });
+    });
+    url
+}
+
+#[test]
+fn a_proxy_with_an_authority_of_its_own() {
+    // Given a server elsewhere, and a proxy on the way to it that looks into TLS.
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new(folder.path());
+    let server = Server::start();
+    let token = std::fs::read_to_string(server.machine.data_dir().join("admin-token")).unwrap().trim().to_owned();
+    server.rapidclaw(&["server", "stop"]).ok();
+    let address = server.url.strip_prefix("http://").unwrap();
+    let elsewhere = "https://rapidclaw.test";
+    let start = ["server", "start", "--agents-listen=127.0.0.1:0", "--public-url", elsewhere, "--listen", address];
+    server.rapidclaw(&start).ok();
+    let proxy = looking_proxy(&authority, "rapidclaw.test", &server.url);
+    let machine = Machine::new();
+    let ca = authority.certificate();
+    let command = |environment: &[(&str, &str)], arguments: &[&str]| {
+        let mut command = machine.command();
+        command.args(arguments).env("HTTPS_PROXY", &proxy).env("RAPIDCLAW_SERVER", elsewhere);
+        said(command.env("RAPIDCLAW_TOKEN", &token).envs(environment.iter().copied())).hides(&token)
+    };
+
+    // Then who does not know its authority is told what to do, and shows it no token,
+    insta::assert_snapshot!(stable(&command(&[], &["whoami"]).fails(5), folder.path()), @r"
+    error: the server at https://rapidclaw.test cannot be reached
+    caused by: invalid peer certificate: UnknownIssuer
+
+    hint: if its certificate is of an authority of your own, or a proxy that looks into TLS has put its own in place: name that authority's certificate with --ca-file or RAPIDCLAW_CA_FILE
+    ");
+    // and who names it, in any of the three ways, is answered.
+    let ca = ca.to_str().unwrap();
+    command(&[], &["whoami", "--ca-file", ca]).ok().prints("(admin) on https://rapidclaw.test");
+    for variable in ["RAPIDCLAW_CA_FILE", "SSL_CERT_FILE"] {
+        command(&[(variable, ca)], &["status"]).ok();
+    }
+    // A login remembers it.
+    let mut login = machine.command();
+    login.args(["login", elsewhere, "--token-stdin", "--ca-file", ca]).env("HTTPS_PROXY", &proxy);
+    said_with_stdin(&mut login, &token).ok();
+    said(machine.command().arg("whoami").env("HTTPS_PROXY", &proxy)).ok().prints("(admin) on");
+    // A proxy that is not there is not the server's fault.
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let gone = command(&[("HTTPS_PROXY", &format!("http://{free}"))], &["whoami"]).fails(5);
+    insta::assert_snapshot!(stable(&gone, folder.path()), @r"
+    error: the server at https://rapidclaw.test cannot be reached
+    caused by: Connection refused (os error 111)
+
+    hint: the way to it goes through the proxy of HTTPS_PROXY or ALL_PROXY: look whether that one answers and lets this through, and whether the server runs; NO_PROXY names hosts that are reached without it
     ");
 }

@@ -1,12 +1,22 @@
-//! Bad surroundings: each gets one clear word, the right exit code, and nothing is left behind. Two servers on
-//! one data folder and missing rights are in `bad_input.rs`; a keyring that hangs and a proxy in remote.rs; a
-//! Postgres that is away in faults/.
+//! Bad surroundings: each gets one clear word, the right exit code, and nothing is left behind.
+//!
+//! | surroundings | where |
+//! | --- | --- |
+//! | a full disk under the data folder, the logins, the engine's images, a Postgres that runs | here |
+//! | a full disk under a push | registry/uploads.rs |
+//! | a read-only data folder, no network | here |
+//! | two servers on one data folder, no rights, no engine | bad_input.rs |
+//! | a keyring that hangs, a proxy, one with an authority of its own | remote.rs |
+//! | Postgres gone | faults/, gateway/absence.rs |
+//! | a clock that jumps | clock.rs |
+//! | a tiny terminal, one without a size, a dumb one | terminals.rs |
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod machine;
 
-use machine::{Machine, Said, Server, said};
+use machine::{BASE, Engine, Machine, Project, Said, Server, docker_said, said, until};
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -46,8 +56,137 @@ fn nothing_runs_in(machine: &Machine) {
 fn a_full_disk_under_the_data_folder() {
     let machine = Machine::new();
     let _small = Small::mount(&machine.data_dir(), "size=8m,mode=711");
-    machine.rapidclaw(&START).fails(5).says("hint: free space on the disk of the data folder");
+    let full = machine.rapidclaw(&START).fails(5);
+    insta::assert_snapshot!(stable(&full, &machine), @r"
+    error: the disk of [DATA] is full: 8 MiB free, and a new Postgres needs 96 MiB
+
+    hint: make room on that disk (`df -h` shows it), or choose a data folder on another one with --data-dir
+    hint: its log: [DATA]/server.log
+    ");
     nothing_runs_in(&machine);
+}
+
+/// What takes all that is left of a disk, until it is dropped.
+struct Filler(PathBuf);
+
+impl Drop for Filler {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn fill(folder: &Path) -> Filler {
+    let path = folder.join("filler");
+    let mut file = std::fs::File::create(&path).unwrap();
+    let part = vec![0; 64 << 10];
+    while std::io::Write::write_all(&mut file, &part).is_ok() {}
+    Filler(path)
+}
+
+/// Answers with a megabyte that cannot be made smaller, after a while.
+const LARGE: &str = r#"import asyncio
+import os
+
+from langchain_core.messages import AIMessage
+from langgraph.graph import START, MessagesState, StateGraph
+
+
+async def answer(state: MessagesState) -> dict:
+    said = [message.content for message in state["messages"] if message.type == "human"]
+    if said[-1] != "large":
+        return {"messages": [AIMessage(f"{len(said)}: {said[0]}")]}
+    await asyncio.sleep(3)
+    return {"messages": [AIMessage(os.urandom(1 << 20).hex())]}
+
+
+graph = StateGraph(MessagesState).add_node(answer).add_edge(START, "answer").compile()
+"#;
+
+#[test]
+fn a_disk_that_fills_under_the_database() {
+    // Given a server with a small disk, and an agent on it.
+    let machine = Machine::new();
+    let small = Small::mount(&machine.data_dir(), "size=220m,mode=711");
+    machine::need_docker();
+    let server = Server::on(machine, &[], &[]);
+    let project = Project::new("e2e-full").graph(LARGE);
+    let key = server.deploy(&project).ok().key();
+    assert_eq!(server.turn("e2e-full", &key, "t", "one"), "1: one");
+
+    // When its disk fills while a run is under way,
+    std::thread::scope(|scope| {
+        let answer = scope.spawn(|| server.turn("e2e-full", &key, "large", "large"));
+        until("a run under way", || match server.rapidclaw(&["runs", "e2e-full"]) {
+            said if said.out.contains("running") => Ok(()),
+            said => Err(said.to_string()),
+        });
+        let filler = fill(&small.0);
+        // then requests are told so,
+        let noise = (0..40_000_u32).map(|number| format!("{:08x}", number.wrapping_mul(0x9e37_79b9)));
+        let noise = noise.collect::<Vec<_>>().concat();
+        let body = json!({ "thread_id": "t", "user_id": "tester", "message": noise });
+        let refused = until("the refusal", || match server.chat("e2e-full", &key, &body) {
+            answer if answer.status == 507 => Ok(answer),
+            answer => Err(format!("{answer:.500?}")),
+        });
+        let problem = refused.problem(507, "disk-full").body;
+        insta::assert_snapshot!(format!("{}\n{}", problem["title"], problem["hints"]), @r#"
+        "the disk of the server's database is full"
+        ["make room on that disk (`df -h` on the server), then try again"]
+        "#);
+        assert!(!answer.is_finished(), "its end cannot be committed yet");
+        // and when there is room again the run ends, as if nothing had been.
+        drop(filler);
+        assert_eq!(answer.join().unwrap().len(), 2 << 20);
+    });
+    until("a turn", || {
+        let body = json!({ "thread_id": "t", "user_id": "tester", "message": "two" });
+        match server.chat("e2e-full", &key, &body) {
+            answer if answer.status == 200 => {
+                assert!(answer.body["result"].as_str().unwrap().ends_with(": one"), "{answer:.500?}");
+                Ok(())
+            }
+            answer => Err(format!("{answer:.500?}")),
+        }
+    });
+    server.until_status("e2e-full", "e2e-full v1 running 1 replica");
+}
+
+#[test]
+fn a_full_disk_under_the_engine() {
+    // Given an engine with little room beside the base image.
+    machine::need_docker();
+    let engine = Engine::small("300m");
+    let folder = tempfile::tempdir().unwrap();
+    let image = folder.path().join("base.tar");
+    docker_said(&["save", "-o", image.to_str().unwrap(), BASE]);
+    assert!(engine.docker(&["load", "-i", image.to_str().unwrap()]).0);
+    let machine = Machine::on(Some(engine.host()));
+    let build = |project: &Project| {
+        let said = said(machine.command().arg("build").current_dir(project.path())).fails(1);
+        let text = stable(&said, &machine).replace(engine.root().to_str().unwrap(), "[IMAGES]");
+        let text = text[text.find("error: ").unwrap()..].to_owned();
+        regex::Regex::new(r"\d+ MiB").unwrap().replace_all(&text, "[N] MiB").into_owned()
+    };
+
+    // When a step of a build needs more, or nothing is left at all, then it is said whose disk that is.
+    let project = Project::new("e2e-full");
+    let large = project.set("dockerfile_lines", json!(["RUN dd if=/dev/zero of=/large bs=1M count=300"]));
+    insta::assert_snapshot!(build(&large), @r"
+    error: Docker Engine's disk has too little room: [N] MiB free in [IMAGES]
+    caused by: the step `RUN dd if=/dev/zero of=/large bs=1M count=300` failed: exit code 1
+
+    hint: `docker system df` shows what takes the room; `docker builder prune` and `docker image prune` take away what nothing uses
+    ");
+    let _filler = fill(&engine.root());
+    insta::assert_snapshot!(build(&Project::new("e2e-full")), @r"
+    error: Docker Engine's disk has too little room: [N] MiB free in [IMAGES]
+    caused by: the step `reading the Dockerfile` failed: Error processing tar file(exit status 1): write /.rapidclaw/Dockerfile: no space left on device
+
+    hint: `docker system df` shows what takes the room; `docker builder prune` and `docker image prune` take away what nothing uses
+    ");
+    let left = engine.docker(&["ps", "-aq"]).1;
+    assert_eq!(left, "", "no container is left");
 }
 
 #[test]

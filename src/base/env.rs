@@ -38,6 +38,11 @@ pub const GITHUB_OUTPUT: &str = "GITHUB_OUTPUT";
 pub const GITHUB_STEP_SUMMARY: &str = "GITHUB_STEP_SUMMARY";
 /// <https://no-color.org>
 pub const NO_COLOR: &str = "NO_COLOR";
+/// What the terminal can do: `dumb` is one on which nothing moves.
+pub const TERM: &str = "TERM";
+
+/// The proxies of this machine, as curl and Docker know them.
+pub const PROXIES: [&str; 6] = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"];
 
 /// The variable's value, where it is set, not empty and UTF-8.
 pub fn var(name: &str) -> Option<String> {

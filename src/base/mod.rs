@@ -1,5 +1,6 @@
-//! Floor 0: identifiers, environment, folders, the machine's memory, secrets, shutdown, telemetry. Imports nothing of ours.
+//! Floor 0: identifiers, environment, folders, the machine's memory and disks, secrets, shutdown, telemetry. Imports nothing of ours.
 
+pub mod disk;
 pub mod env;
 pub mod http;
 pub mod ids;

@@ -1,6 +1,7 @@
 //! Exit codes (DESIGN.md 4), and which failure has which.
 
 use crate::api::version;
+use crate::base::env;
 use crate::client::contexts::ContextsError;
 use crate::client::{ClientError, Lost, is_away};
 use crate::manifest::Diagnostic;
@@ -215,6 +216,11 @@ impl From<ClientError> for Failure {
     }
 }
 
+/// Whether the environment names a proxy for TLS.
+fn is_behind_proxy() -> bool {
+    ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"].iter().any(|name| env::var(name).is_some())
+}
+
 /// What to do when no server answers.
 fn unreachable(server: &str, error: &Lost) -> Vec<String> {
     use rustls::{CertificateError, Error};
@@ -237,6 +243,10 @@ fn unreachable(server: &str, error: &Lost) -> Vec<String> {
         Some(_) => authority,
         None if server.contains("://127.") || server.contains("://localhost") || server.contains("://[::1]") => {
             "`rapidclaw server status` says whether it runs here; `rapidclaw server start` starts it"
+        }
+        None if is_behind_proxy() => {
+            "the way to it goes through the proxy of HTTPS_PROXY or ALL_PROXY: look whether that one answers and lets this \
+             through, and whether the server runs; NO_PROXY names hosts that are reached without it"
         }
         None => {
             "look whether it runs there and whether this machine has a way to it; \

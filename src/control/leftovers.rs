@@ -5,11 +5,13 @@ use crate::gateway::committer::chain;
 use crate::registry::collect::Collected;
 use crate::registry::names::Digest;
 use crate::store::agents::Agent;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::RwLockReadGuard;
 
 /// The first time after a start, when whoever was pushing has come back.
 const FIRST: Duration = Duration::from_secs(600);
+/// A wall clock that has gone so much more than time itself was set: all files look old.
+const JUMP: Duration = Duration::from_secs(60);
 /// Then so often.
 const EVERY: Duration = Duration::from_secs(3_600);
 
@@ -17,6 +19,7 @@ const EVERY: Duration = Duration::from_secs(3_600);
 pub(super) async fn clear(control: Control) {
     let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + FIRST, EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut clock = Clock::now();
     loop {
         ticks.tick().await;
         if *control.0.paused.borrow() {
@@ -25,6 +28,11 @@ pub(super) async fn clear(control: Control) {
         }
         for agent in control.store().list_agents().await.unwrap_or_default() {
             control.release_images(&agent).await;
+        }
+        let before = std::mem::replace(&mut clock, Clock::now());
+        if clock.jumped_since(&before) {
+            tracing::info!("the clock was set: the registry is cleared when files' ages can be told again");
+            continue;
         }
         let named = match control.store().list_pushed(i64::from(control.0.parts.keep_images)).await {
             Ok(named) => named,
@@ -70,5 +78,39 @@ impl Control {
             // The next rollout or hour tries again.
             Err(error) => tracing::warn!(error = %chain(&error), agent = agent.name, "old images stay"),
         }
+    }
+}
+
+/// Time by both clocks.
+struct Clock {
+    wall: SystemTime,
+    steady: Instant,
+}
+
+impl Clock {
+    fn now() -> Self {
+        Self { wall: SystemTime::now(), steady: Instant::now() }
+    }
+
+    fn jumped_since(&self, before: &Self) -> bool {
+        self.wall > before.wall + self.steady.duration_since(before.steady) + JUMP
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_forward_is_noticed() {
+        let before = Clock::now();
+        let after = |wall: u64, steady: u64| Clock {
+            wall: before.wall + Duration::from_secs(wall),
+            steady: before.steady + Duration::from_secs(steady),
+        };
+        assert!(!after(3_600, 3_600).jumped_since(&before));
+        assert!(after(86_400, 3_600).jumped_since(&before));
+        // Set back, files look young: nothing is taken away too early.
+        assert!(!after(0, 3_600).jumped_since(&before));
     }
 }

@@ -1,7 +1,8 @@
 //! The base image: there or fetched, and which Python it has.
 
 use crate::base::paths;
-use crate::image::build::{BuildError, BuildReporter};
+use crate::image::build::BuildReporter;
+use crate::image::error::BuildError;
 use crate::manifest::Manifest;
 use crate::runtime::docker::engine::{self, PullError};
 use bollard::Docker;

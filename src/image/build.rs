@@ -8,6 +8,7 @@ use crate::image::append::{Addition, Appended, can_append};
 use crate::image::archive::{self, ArchiveError, Entry};
 use crate::image::base;
 use crate::image::context::Project;
+use crate::image::error::BuildError;
 use crate::image::output::{Event, Parser};
 use crate::image::plan::{DOCKERFILE, Digests, Plan, PlanError, READY};
 use crate::image::revision::find_revision;
@@ -47,6 +48,8 @@ const LAST_LINES: usize = 50;
 pub struct BuildOptions {
     /// The base image that a flag or the environment names.
     pub base_image: Option<String>,
+    /// The proxies that steps of the build go through: variables and their values.
+    pub proxies: Vec<(String, String)>,
     /// The platform that the image shall be for; none: whatever the base image is for.
     pub platform: Option<String>,
     /// Builds whether or not there is an image of the same inputs, using no layer of before.
@@ -101,110 +104,6 @@ pub struct Built {
     pub config: Option<Arc<Vec<u8>>>,
 }
 
-/// Why there is no image.
-#[derive(Debug, thiserror::Error)]
-pub enum BuildError {
-    /// The base image is neither here nor to be had.
-    #[error("the base image {image} is not on this machine and cannot be pulled: {message}")]
-    BaseImageUnavailable {
-        /// Its name.
-        image: String,
-        /// What the engine says.
-        message: String,
-    },
-    /// The base image is for another processor.
-    #[error("the base image {image} is for {found}, and the image shall be for {wanted}")]
-    Platform {
-        /// Its name.
-        image: String,
-        /// What it is for.
-        found: String,
-        /// What it should be for.
-        wanted: String,
-    },
-    /// The project cannot be made an image of.
-    #[error(transparent)]
-    Plan(#[from] PlanError),
-    /// The dependencies do not resolve.
-    #[error("the dependencies do not resolve:\n{0}")]
-    Dependencies(String),
-    /// A step failed.
-    #[error("the step `{step}` failed: {message}")]
-    Step {
-        /// What the step does, or its instruction.
-        step: String,
-        /// What the engine says.
-        message: String,
-        /// The last lines of its output.
-        last_lines: Vec<String>,
-    },
-    /// The engine failed.
-    #[error("{doing}")]
-    Engine {
-        /// What it was doing.
-        doing: &'static str,
-        /// What it says.
-        source: Box<DockerError>,
-    },
-    /// It was cancelled.
-    #[error("the build was interrupted")]
-    Interrupted,
-}
-
-impl BuildError {
-    pub(crate) fn engine(doing: &'static str, source: DockerError) -> Self {
-        Self::Engine { doing, source: Box::new(source) }
-    }
-
-    /// Whether the engine does not answer any more, rather than with an error.
-    pub fn is_engine_gone(&self) -> bool {
-        let Self::Engine { source, .. } = self else { return false };
-        !matches!(**source, DockerError::DockerResponseServerError { .. } | DockerError::DockerStreamError { .. })
-    }
-
-    /// What to do about it.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Engine { .. } if self.is_engine_gone() => {
-                Some("see whether Docker Engine runs (`docker version`), then try again: nothing was changed".into())
-            }
-            Self::BaseImageUnavailable { image, .. } => Some(format!(
-                "try `docker pull {image}` (it knows your registry logins); without a registry make one with \
-                 scripts/base-image.sh and give it with --base-image or RAPIDCLAW_BASE_IMAGE"
-            )),
-            Self::Plan(PlanError::Python { .. }) => {
-                Some("give a base image with such a Python: `python_version`, `base_image` or --base-image".into())
-            }
-            Self::Platform { image, wanted, .. } => Some(format!(
-                "get the one that is: `docker pull --platform {wanted} {image}`, or name another with --base-image"
-            )),
-            Self::Dependencies(_) => Some(
-                "change the versions that the project asks for until they agree; where a uv.lock is older than its \
-                 pyproject.toml, run `uv lock`"
-                    .into(),
-            ),
-            Self::Step { message, .. } if message.contains("requires BuildKit") => {
-                Some("`dockerfile_lines` may not use what only BuildKit knows (RUN --mount, heredocs)".into())
-            }
-            Self::Step { last_lines, message, .. } if is_of_another_processor(last_lines, message) => Some(
-                "this machine cannot run programs of that processor: build on one that is such, or give the engine \
-                 QEMU's handlers (Debian: qemu-user-static and binfmt-support)"
-                    .into(),
-            ),
-            Self::Step { .. } => {
-                Some("mend what the step says, then try again; -v shows all that the build prints".into())
-            }
-            _ => None,
-        }
-    }
-}
-
-/// The kernel's words for a program of another processor (`ENOEXEC`).
-fn is_of_another_processor(last_lines: &[String], message: &str) -> bool {
-    let words = "exec format error";
-    message.contains(words) || last_lines.iter().any(|line| line.to_ascii_lowercase().contains(words))
-}
-
 /// The digest that an image of the project would have among its labels: nothing is built.
 pub async fn inputs_digest(
     docker: &Docker,
@@ -233,7 +132,11 @@ pub async fn build(
     cancel: &CancellationToken,
 ) -> Result<Built, BuildError> {
     let work = Work { docker, project, options, reporter, started: Instant::now() };
-    cancel.run_until_cancelled(work.run()).await.unwrap_or(Err(BuildError::Interrupted))
+    match cancel.run_until_cancelled(work.run()).await {
+        Some(Ok(built)) => Ok(built),
+        Some(Err(error)) => Err(error.on_disk(docker).await),
+        None => Err(BuildError::Interrupted),
+    }
 }
 
 struct Work<'a> {
@@ -343,6 +246,13 @@ impl Work<'_> {
         }
     }
 
+    /// Those of the plan and the proxies: engines keep these out of the image, its history and their cache.
+    fn arguments(&self, plan: &Plan) -> HashMap<String, String> {
+        let mut arguments = plan.build_arguments();
+        arguments.extend(self.options.proxies.iter().cloned());
+        arguments
+    }
+
     /// The image of everything but the code. Its tag keeps it from those who clear away what has none.
     async fn ensure_deps(&self, plan: &Arc<Plan>, digest: &str) -> Result<ImageInspect, BuildError> {
         let tag = format!("{DEPS_REPOSITORY}:{}", short(digest));
@@ -401,7 +311,7 @@ impl Work<'_> {
             .target(target.stage)
             .t(&target.tag)
             .labels(&target.labels)
-            .buildargs(&plan.build_arguments())
+            .buildargs(&self.arguments(plan))
             .nocache(target.no_cache)
             .rm(true)
             .forcerm(true)

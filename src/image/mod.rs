@@ -7,6 +7,7 @@ pub mod archive;
 pub mod base;
 pub mod build;
 pub mod context;
+pub mod error;
 mod hashing;
 mod lock;
 mod output;
@@ -20,9 +21,8 @@ mod tidy;
 pub use revision::find_revision;
 
 pub use append::can_append;
-pub use build::{
-    BUILT_PREFIX, BuildError, BuildOptions, BuildReporter, Built, Deployed, build, inputs_digest, is_builders_tag,
-};
+pub use build::{BUILT_PREFIX, BuildOptions, BuildReporter, Built, Deployed, build, inputs_digest, is_builders_tag};
 pub use context::{Context, ContextError, Project};
+pub use error::BuildError;
 pub use plan::{Plan, PlanError};
 pub use tidy::tidy;

@@ -1,7 +1,8 @@
 //! Takes away images of builds before: those of an agent but for the newest, and dependencies that no image
 //! stands on any more. What a server runs or may go back to bears a name of the server's own, and stays.
 
-use super::build::{BUILT_PREFIX, BuildError, DEPS_REPOSITORY, LABEL_DEPS, LABEL_STANDS_ON, is_builders_tag};
+use super::build::{BUILT_PREFIX, DEPS_REPOSITORY, LABEL_DEPS, LABEL_STANDS_ON, is_builders_tag};
+use super::error::BuildError;
 use bollard::Docker;
 use bollard::errors::Error as DockerError;
 use bollard::models::ImageSummary;

@@ -1,7 +1,7 @@
 //! Errors on the wire: problem JSON, logged once, here, and without anything internal in a 5xx.
 
 use crate::api::problem::{DATABASE_AWAY, ENGINE_AWAY, MEDIA_TYPE, Problem};
-use crate::base::ids;
+use crate::base::{disk, ids};
 use crate::control::{ControlError, SettingsError};
 use crate::gateway::committer::chain;
 use crate::gateway::outcome::Outcome;
@@ -61,8 +61,16 @@ fn away(code: &str, title: &str, error: &(dyn std::error::Error + 'static)) -> P
     Problem::new(503, code, title).hint("try again in a few seconds; the server's log says more")
 }
 
-fn database_away(error: &(dyn std::error::Error + 'static)) -> Problem {
+fn database_away(error: &StoreError) -> Problem {
+    if error.is_disk_full() {
+        tracing::error!(error = %chain(error), "the disk of the server's database is full");
+        return disk_full("the disk of the server's database is full");
+    }
     away(DATABASE_AWAY, "the server's database is away for a moment", error)
+}
+
+fn disk_full(title: &str) -> Problem {
+    Problem::new(507, "disk-full", title).hint("make room on that disk (`df -h` on the server), then try again")
 }
 
 /// A failure of ours: logged with its causes, told without them.
@@ -150,6 +158,12 @@ impl From<ControlError> for ApiError {
             ControlError::Store(_) => internal("database", "the database failed", &error),
             ControlError::Runtime(cause @ RuntimeError::Unreachable(_)) => {
                 away(ENGINE_AWAY, "the server's Docker Engine cannot be reached", cause)
+            }
+            ControlError::Runtime(RuntimeError::Refused { source, .. }) if disk::says_full(&source.to_string()) => {
+                tracing::error!(error = %chain(&error), "the disk of the server's Docker Engine is full");
+                disk_full("the disk of the server's Docker Engine is full").hint(
+                    "`docker system df` on the server shows what takes the room, `docker image prune` takes away unused images",
+                )
             }
             ControlError::Runtime(_) => internal("runtime", "the server's Docker Engine failed", &error),
             ControlError::Secret(_) => internal("secrets", "the agent's secrets could not be used", &error),

@@ -10,6 +10,14 @@ impl StoreError {
         self.sql().is_some_and(is_passing)
     }
 
+    /// Whether it is because the database's disk is full.
+    pub fn is_disk_full(&self) -> bool {
+        let full = |error: &sqlx::Error| {
+            error.as_database_error().and_then(sqlx::error::DatabaseError::code).is_some_and(|code| code == "53100")
+        };
+        self.is_passing() && (self.sql().is_some_and(full) || super::postgres::is_full())
+    }
+
     /// Whether the database went away after it was asked: nobody knows whether it was done.
     pub fn leaves_open_whether_done(&self) -> bool {
         match self.sql() {

@@ -32,9 +32,10 @@ pub struct Agent {
     pub destroyed: bool,
 }
 
+// No standby lasts an hour: one that seems to is of before the clock was set back.
 const COLUMNS: &str = "id, name, schema_name, serving_release, serving_generation,
   coalesce(serving_secrets_at < secrets_changed_at, false) AS serving_is_stale,
-  CASE WHEN standby_until > now() THEN standby_generation END AS standby_generation, standby_release,
+  CASE WHEN standby_until > now() AND standby_until < now() + interval '1 hour' THEN standby_generation END AS standby_generation, standby_release,
   extract(epoch FROM standby_until - now())::float8 AS standby_seconds, scale,
   destroyed_at IS NOT NULL AS destroyed";
 

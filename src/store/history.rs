@@ -63,7 +63,7 @@ fn time(column: &str) -> String {
 fn run_columns() -> String {
     format!(
         "r.id, t.given AS thread, r.thread_id, r.graph, r.status, e.version, r.attempt, {}, {}, {},
-         extract(epoch FROM coalesce(r.ended_at, clock_timestamp()) - r.accepted_at)::float8 AS seconds,
+         greatest(extract(epoch FROM coalesce(r.ended_at, clock_timestamp()) - r.accepted_at)::float8, 0) AS seconds,
          r.input_tokens, r.output_tokens, r.cost, r.fault ->> 'type' AS error",
         time("r.accepted_at"),
         time("r.started_at"),
@@ -94,7 +94,7 @@ impl Store {
                SELECT r.id FROM agents a JOIN releases s ON s.id = a.serving_release
                JOIN rollouts o ON o.agent_id = a.id AND o.state = 'succeeded' JOIN releases r ON r.id = o.release_id
                WHERE a.id = $1 AND r.version < s.version AND (r.image, r.inputs_digest) <> (s.image, s.inputs_digest)
-               ORDER BY o.ended_at DESC LIMIT 1
+               ORDER BY r.version DESC LIMIT 1
              )
              SELECT row_to_json(x) FROM (
                SELECT r.version, r.image, {}, r.source_revision, c.version AS copy_of,
@@ -117,8 +117,8 @@ impl Store {
             "SELECT row_to_json(x) FROM (
                SELECT o.id, r.version, f.version AS from_version, o.state, o.phase, o.phases, {}, {}, o.failure
                FROM rollouts o JOIN releases r ON r.id = o.release_id LEFT JOIN releases f ON f.id = o.from_release_id
-               WHERE o.agent_id = $1 ORDER BY o.created_at DESC, o.id DESC LIMIT $2
-             ) x ORDER BY x.created_at DESC, x.id DESC",
+               WHERE o.agent_id = $1 ORDER BY r.version DESC, o.created_at DESC, o.id DESC LIMIT $2
+             ) x ORDER BY x.version DESC, x.created_at DESC, x.id DESC",
             time("o.created_at"),
             time("o.ended_at"),
         );

@@ -94,7 +94,7 @@ impl Store {
                SELECT r.id FROM rollouts o JOIN releases r ON r.id = o.release_id
                WHERE o.agent_id = $1 AND o.state = 'succeeded' AND r.version < $2
                  AND (r.image, r.inputs_digest) <> ($3, $4)
-               ORDER BY o.ended_at DESC LIMIT 1)"
+               ORDER BY r.version DESC LIMIT 1)"
         );
         Ok(sqlx::query_as(sqlx::AssertSqlSafe(sql))
             .bind(agent)

@@ -222,7 +222,7 @@ pub(super) async fn begin_replacement_anew(
     anew: Option<Uuid>,
 ) -> Result<Option<Rollout>, StoreError> {
     let sql = "UPDATE rollouts SET generation = coalesce($3, generation),
-                 secrets_at = CASE WHEN $3 IS NULL THEN secrets_at ELSE now() END
+                 secrets_at = CASE WHEN $3 IS NULL THEN secrets_at ELSE greatest(now(), (SELECT secrets_changed_at FROM agents WHERE id = $1)) END
                WHERE agent_id = $1 AND release_id = $2 AND state = 'running'
                  AND $2 = (SELECT serving_release FROM agents WHERE id = $1)
                RETURNING id, agent_id, release_id, from_release_id, generation, phase";
@@ -236,8 +236,10 @@ pub(super) async fn insert(
     begin: NewRollout<'_>,
 ) -> Result<Rollout, StoreError> {
     sqlx::query_as(
-        "INSERT INTO rollouts (id, agent_id, release_id, from_release_id, generation, state, phase, phases)
-         SELECT $1, $2, $3, serving_release, coalesce($5, $1), 'running', 'start', $4 FROM agents WHERE id = $2
+        // It reads the newest secrets, though the clock may have been set back since they changed.
+        "INSERT INTO rollouts (id, agent_id, release_id, from_release_id, generation, state, phase, phases, secrets_at)
+         SELECT $1, $2, $3, serving_release, coalesce($5, $1), 'running', 'start', $4, greatest(now(), secrets_changed_at)
+         FROM agents WHERE id = $2
          RETURNING id, agent_id, release_id, from_release_id, generation, phase",
     )
     .bind(begin.id.unwrap_or_else(ids::new_id))

@@ -56,6 +56,17 @@ pub struct Place {
     pub replica: Uuid,
 }
 
+/// The lease of another gateway, as it is in the table now.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub struct ForeignLease {
+    /// Whose.
+    pub gateway: Uuid,
+    /// What changes with each renewal; nothing where there is no lease.
+    pub lease: Option<String>,
+    /// Whether by the database's clock it has ended long ago. A clock can be set.
+    pub expired: bool,
+}
+
 /// What became of a new run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Acceptance {
@@ -265,7 +276,9 @@ impl Store {
                SELECT id FROM runs r
                WHERE agent_id = $1 AND status = 'pending' AND NOT EXISTS (
                  SELECT 1 FROM runs o WHERE o.agent_id = r.agent_id AND o.thread_id = r.thread_id
-                   AND (o.status = 'running' OR o.status = 'pending' AND (o.accepted_at, o.id) < (r.accepted_at, r.id))
+                   -- One that has begun goes before the others of its thread, though the clock may have been set back.
+                   AND (o.status = 'running' OR o.status = 'pending'
+                     AND (o.attempt = 0, o.accepted_at, o.id) < (r.attempt = 0, r.accepted_at, r.id))
                )
                ORDER BY accepted_at, id LIMIT 1 FOR UPDATE SKIP LOCKED
              ), run AS (
@@ -273,7 +286,7 @@ impl Store {
                  started_at = coalesce(started_at, clock_timestamp())
                FROM next WHERE runs.id = next.id
                RETURNING runs.id, thread_id, graph, request, metadata, attempt,
-                 extract(epoch FROM clock_timestamp() - started_at)::float8 AS elapsed
+                 greatest(extract(epoch FROM clock_timestamp() - started_at)::float8, 0) AS elapsed
              ), attempt AS (
                INSERT INTO attempts (run_id, number, gateway_id, replica) SELECT id, attempt, $3, $4 FROM run
              )
@@ -324,28 +337,26 @@ impl Store {
         Ok(())
     }
 
-    /// Live attempts whose gateway has been silent for `silence` seconds beyond its lease, or is gone: run
-    /// and number.
-    pub async fn orphaned_attempts(&self, silence: f64) -> Result<Vec<(Uuid, i32)>, StoreError> {
+    /// Leases of other gateways than `own` that live attempts depend on.
+    pub async fn foreign_leases(&self, own: Uuid, silence: f64) -> Result<Vec<ForeignLease>, StoreError> {
         Ok(sqlx::query_as(
-            "SELECT a.run_id, a.number FROM attempts a LEFT JOIN gateways g ON g.id = a.gateway_id
-             WHERE a.state = 'live' AND (g.id IS NULL OR g.lease_until < clock_timestamp() - make_interval(secs => $1))",
+            "SELECT a.gateway_id AS gateway, g.lease_until::text AS lease,
+               coalesce(g.lease_until < clock_timestamp() - make_interval(secs => $2), true) AS expired
+             FROM (SELECT DISTINCT gateway_id FROM attempts WHERE state = 'live' AND gateway_id <> $1) a
+             LEFT JOIN gateways g ON g.id = a.gateway_id",
         )
+        .bind(own)
         .bind(silence)
         .fetch_all(self.pool())
         .await?)
     }
 
-    /// Live attempts of a gateway that began more than `age` seconds ago: run and number.
-    pub async fn own_attempts(&self, gateway: Uuid, age: f64) -> Result<Vec<(Uuid, i32)>, StoreError> {
-        Ok(sqlx::query_as(
-            "SELECT run_id, number FROM attempts WHERE gateway_id = $1 AND state = 'live'
-               AND started_at < clock_timestamp() - make_interval(secs => $2)",
-        )
-        .bind(gateway)
-        .bind(age)
-        .fetch_all(self.pool())
-        .await?)
+    /// Live attempts of these gateways: run and number.
+    pub async fn live_attempts_of(&self, gateways: &[Uuid]) -> Result<Vec<(Uuid, i32)>, StoreError> {
+        Ok(sqlx::query_as("SELECT run_id, number FROM attempts WHERE gateway_id = ANY($1) AND state = 'live'")
+            .bind(gateways)
+            .fetch_all(self.pool())
+            .await?)
     }
 
     /// Takes a run away from an attempt: it waits for its next one, before all later runs of its thread.

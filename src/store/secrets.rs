@@ -81,9 +81,11 @@ impl Store {
         .execute(&mut *transaction)
         .await?;
         if done.changed {
-            // Replicas on standby have read yesterday's.
+            // Replicas on standby have read yesterday's. Later than all that has read secrets, though the clock may
+            // have been set back since.
             sqlx::query(
-                "UPDATE agents SET secrets_changed_at = now(), standby_generation = NULL, standby_until = NULL
+                "UPDATE agents SET secrets_changed_at = greatest(now(), (SELECT max(secrets_at) + interval '1 microsecond' FROM rollouts WHERE agent_id = $1)),
+                   standby_generation = NULL, standby_until = NULL
                  WHERE id = $1",
             )
             .bind(agent)
@@ -163,7 +165,8 @@ impl Store {
             // Replicas on standby have read yesterday's, and so have those that serve, where there are any.
             sqlx::query(
                 "UPDATE agents SET standby_generation = NULL, standby_until = NULL,
-                   secrets_changed_at = CASE WHEN $2 THEN now() ELSE secrets_changed_at END WHERE id = $1",
+                   secrets_changed_at = CASE WHEN $2 THEN greatest(now(), (SELECT max(secrets_at) + interval '1 microsecond' FROM rollouts WHERE agent_id = $1))
+                     ELSE secrets_changed_at END WHERE id = $1",
             )
             .bind(agent)
             .bind(change.replace.is_some())

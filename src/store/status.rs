@@ -49,10 +49,11 @@ impl Store {
              FROM agents a
              LEFT JOIN releases r ON r.id = a.serving_release
              LEFT JOIN LATERAL (
-               SELECT state, failure FROM rollouts WHERE agent_id = a.id ORDER BY created_at DESC, id DESC LIMIT 1
+               SELECT state, failure FROM rollouts WHERE agent_id = a.id
+               ORDER BY state = 'running' DESC, created_at DESC, id DESC LIMIT 1
              ) o ON true
              LEFT JOIN LATERAL (
-               SELECT 1000 * percentile_disc(0.95) WITHIN GROUP (ORDER BY date_part('epoch', ended_at - accepted_at)) AS p95_ms,
+               SELECT 1000 * percentile_disc(0.95) WITHIN GROUP (ORDER BY greatest(date_part('epoch', ended_at - accepted_at), 0)) AS p95_ms,
                  CASE WHEN count(*) FILTER (WHERE turn AND cost IS NULL) = 0 THEN avg(cost) FILTER (WHERE turn) END AS cost_per_turn,
                  count(*) AS runs
                FROM runs WHERE agent_id = a.id AND ended_at > now() - interval '1 hour'
@@ -60,7 +61,7 @@ impl Store {
              LEFT JOIN LATERAL (
                SELECT json_agg(old ORDER BY version DESC) AS draining FROM (
                  SELECT r.version, count(*) AS runs,
-                   extract(epoch FROM clock_timestamp() - min(u.started_at))::float8 AS oldest_seconds
+                   greatest(extract(epoch FROM clock_timestamp() - min(u.started_at))::float8, 0) AS oldest_seconds
                  FROM runs u JOIN releases r ON r.id = u.release_id
                  WHERE u.agent_id = a.id AND u.status = 'running' AND u.release_id <> a.serving_release
                  GROUP BY r.version

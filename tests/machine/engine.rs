@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use tempfile::TempDir;
 
+/// The key that an engine's id is made from lies there.
+const OWN_KEY: &str = "mkdir -p /etc/docker && mount -t tmpfs tmpfs /etc/docker && ";
+
 pub struct Engine {
     folder: TempDir,
     /// Its mounts and its network live in namespaces that this process keeps: the engine that is started again
@@ -15,18 +18,24 @@ pub struct Engine {
     namespace: Child,
     daemon: Child,
     name: String,
+    /// Whether its images lie on a file system of their own.
+    has_disk: bool,
 }
 
 impl Engine {
     /// Without images, with an id of its own.
     pub fn start() -> Self {
-        // The key that the id is made from lies there.
-        Self::with("mkdir -p /etc/docker && mount -t tmpfs tmpfs /etc/docker && ")
+        Self::with(OWN_KEY, None)
+    }
+
+    /// The same, with a disk of so many bytes for its images (`300m`).
+    pub fn small(size: &str) -> Self {
+        Self::with(OWN_KEY, Some(size))
     }
 
     /// With the id of this machine's engine, as copies of a machine have it.
     pub fn copy() -> Self {
-        Self::with("")
+        Self::with("", None)
     }
 
     /// With the base image, and with the image of the dependencies of `image`, so that nothing is fetched: its
@@ -45,12 +54,19 @@ impl Engine {
         assert!(load.status().unwrap().success() && save.wait().unwrap().success(), "{images:?} could not be copied");
     }
 
-    fn with(before: &str) -> Self {
+    fn with(before: &str, disk: Option<&str>) -> Self {
         let root = String::from_utf8(Command::new("id").arg("-u").output().unwrap().stdout).unwrap();
         assert_eq!(root.trim(), "0", "this test starts a Docker Engine, as root: `sudo -E cargo nextest run`");
         // A socket's path is short, and containerd wants a disk for images.
         let folder = tempfile::Builder::new().prefix("rcd-").tempdir_in("/var/tmp").unwrap();
         std::fs::DirBuilder::new().mode(0o711).create(folder.path().join("data")).unwrap();
+        if let Some(size) = disk {
+            let mut mount = Command::new("mount");
+            mount
+                .args(["-t", "tmpfs", "-o", &format!("size={size},mode=711"), "tmpfs"])
+                .arg(folder.path().join("data"));
+            assert!(mount.status().unwrap().success(), "a tmpfs could not be mounted");
+        }
         let script = format!("{before}ip link set lo up && touch \"$0\" && exec sleep infinity");
         let ready = folder.path().join("ready");
         let mut namespace = Command::new("unshare");
@@ -63,7 +79,7 @@ impl Engine {
         });
         let name = folder.path().file_name().unwrap().to_string_lossy().into_owned();
         let daemon = daemon(folder.path(), &namespace, &name);
-        let engine = Self { folder, namespace, daemon, name };
+        let engine = Self { folder, namespace, daemon, name, has_disk: disk.is_some() };
         engine.until_it_answers();
         engine
     }
@@ -75,6 +91,11 @@ impl Engine {
     /// `unix://…`, as `DOCKER_HOST` has it.
     pub fn host(&self) -> String {
         format!("unix://{}", self.socket().display())
+    }
+
+    /// Where its images lie.
+    pub fn root(&self) -> PathBuf {
+        self.folder.path().join("data")
     }
 
     /// Its network namespace.
@@ -192,6 +213,9 @@ impl Drop for Engine {
         let _ = self.daemon.wait();
         let _ = self.namespace.kill();
         let _ = self.namespace.wait();
+        if self.has_disk {
+            let _ = Command::new("umount").arg("--lazy").arg(self.root()).status();
+        }
         let mut groups = Command::new("find");
         groups.args(["/sys/fs/cgroup", "-depth", "-type", "d", "-path", &format!("*/{}*", self.name), "-delete"]);
         groups.stderr(Stdio::null());

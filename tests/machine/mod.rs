@@ -171,6 +171,8 @@ pub struct Machine {
     server_engine: Option<String>,
     /// What its commands run within, where it is not the test's own surroundings: programs and their arguments.
     within: Vec<String>,
+    /// What is in its environment beside the usual.
+    environment: Vec<(String, String)>,
 }
 
 impl Machine {
@@ -185,7 +187,7 @@ impl Machine {
         std::fs::set_permissions(root.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         let run = tempfile::Builder::new().prefix("rc-e2e-").tempdir_in("/dev/shm").unwrap();
         std::fs::create_dir(root.path().join("home")).unwrap();
-        Self { root, run, engine, server_engine: None, within: Vec::new() }
+        Self { root, run, engine, server_engine: None, within: Vec::new(), environment: Vec::new() }
     }
 
     /// With an engine of its own, in that engine's network.
@@ -201,6 +203,11 @@ impl Machine {
              grep -v ^postgres: /etc/passwd >$HOME/passwd && mount --bind $HOME/passwd /etc/passwd && exec \"$0\" \"$@\"";
         self.within.extend(["unshare", "-m", "sh", "-c", script].map(str::to_owned));
         self
+    }
+
+    /// With more in its environment.
+    pub fn with_environment(self, environment: Vec<(String, String)>) -> Self {
+        Self { environment, ..self }
     }
 
     pub fn home(&self) -> PathBuf {
@@ -252,6 +259,7 @@ impl Machine {
         if let Some(docker) = self.engine.as_ref().map(Into::into).or_else(|| std::env::var_os("DOCKER_HOST")) {
             command.env("DOCKER_HOST", docker);
         }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
     }
 
     /// Runs docker on this machine's engine.

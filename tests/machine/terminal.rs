@@ -2,6 +2,7 @@
 
 use super::Machine;
 use std::io::{Read as _, Write as _};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -16,10 +17,27 @@ pub struct Terminal {
 impl Terminal {
     /// Runs the binary with these arguments; none of them may need quoting.
     pub fn run(machine: &Machine, arguments: &[&str]) -> Self {
-        let line = [&[env!("CARGO_BIN_EXE_rapidclaw")], arguments].concat().join(" ");
+        Self::start(machine, "exec", &[("TERM", "xterm")], &machine.home(), arguments)
+    }
+
+    /// On one of so many columns and rows, in a folder, with more in its environment.
+    pub fn sized(
+        machine: &Machine,
+        columns: u16,
+        rows: u16,
+        environment: &[(&str, &str)],
+        folder: &Path,
+        arguments: &[&str],
+    ) -> Self {
+        Self::start(machine, &format!("stty cols {columns} rows {rows}; exec"), environment, folder, arguments)
+    }
+
+    fn start(machine: &Machine, before: &str, environment: &[(&str, &str)], folder: &Path, arguments: &[&str]) -> Self {
+        let line = [&[before, env!("CARGO_BIN_EXE_rapidclaw")], arguments].concat().join(" ");
         let mut command = Command::new("script");
         machine.clean(&mut command);
-        command.args(["--quiet", "--return", "--flush", "--command", &line, "/dev/null"]).env("TERM", "xterm");
+        command.args(["--quiet", "--return", "--flush", "--command", &line, "/dev/null"]);
+        command.envs(environment.iter().copied()).current_dir(folder);
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

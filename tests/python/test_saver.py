@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+import time
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from stores import MemoryStore
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src" / "runner" / "python"))
 
+from langgraph.checkpoint.base import id as ids
 from langgraph.types import Send
 
 from rapidclaw_runner import current_run, jsonable, wire
@@ -135,6 +137,25 @@ def test_lists_are_read_in_pages():
         assert len(list(saver.list(config(), limit=70))) == 70
         assert len(list(saver.list(config(), filter={"step": 7}))) == 1
         assert connection.reads == 3 + 2 + 1
+    finally:
+        current_run.set(None)
+
+
+def test_checkpoints_go_on_after_yesterdays_when_the_clock_was_set_back(monkeypatch):
+    saver, run, _ = make()
+    current_run.set(run)
+    try:
+        first = checkpoint(1, a="before") | {"id": str(ids.uuid6())}
+        saver.put(config(), first, {"source": "loop", "step": 0}, first["channel_versions"])
+        # Another process of the replica, and the clock a day earlier.
+        earlier = time.time_ns() - 86_400 * 10**9
+        monkeypatch.setattr(ids, "_last_v6_timestamp", None)
+        monkeypatch.setattr(time, "time_ns", lambda: earlier)
+        assert saver.get_tuple(config()).checkpoint["channel_values"] == {"a": "before"}
+        second = checkpoint(2, a="after") | {"id": str(ids.uuid6())}
+        assert second["id"] > first["id"]
+        saver.put(config(), second, {"source": "loop", "step": 1}, second["channel_versions"])
+        assert saver.get_tuple(config()).checkpoint["channel_values"] == {"a": "after"}
     finally:
         current_run.set(None)
 

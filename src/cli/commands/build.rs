@@ -2,6 +2,7 @@
 
 use super::project::{Checked, check_loudly};
 use super::push;
+use crate::base::env;
 use crate::base::shutdown::CancellationToken;
 use crate::cli::args::{BuildArgs, BuildOptions, Global};
 use crate::cli::exit::{Exit, Failure};
@@ -102,10 +103,17 @@ pub async fn inputs_digest(
 fn image_options(options: &BuildOptions) -> image::BuildOptions {
     image::BuildOptions {
         base_image: options.base_image.clone(),
+        proxies: proxies(),
         platform: options.platform.clone(),
         no_cache: options.no_cache,
         deployed: None,
     }
+}
+
+/// The proxies of this machine, but those that only it can reach.
+fn proxies() -> Vec<(String, String)> {
+    let set = env::PROXIES.iter().filter_map(|name| Some(((*name).to_owned(), env::var(name)?)));
+    set.filter(|(_, value)| !["//localhost", "//127.", "//[::1]"].iter().any(|here| value.contains(here))).collect()
 }
 
 fn project_of(checked: &Checked, options: &BuildOptions) -> Project {
@@ -124,12 +132,17 @@ impl From<BuildError> for Failure {
             BuildError::Plan(_) | BuildError::Dependencies(_) => Exit::Invalid,
             BuildError::Interrupted => Exit::Interrupted,
             BuildError::Engine { .. } if error.is_engine_gone() => Exit::Unreachable,
-            BuildError::Platform { .. }
+            BuildError::DiskFull { .. }
+            | BuildError::Platform { .. }
             | BuildError::BaseImageUnavailable { .. }
             | BuildError::Step { .. }
             | BuildError::Engine { .. } => Exit::Failed,
         };
-        let evidence = match &error {
+        let cause = match &error {
+            BuildError::DiskFull { source, .. } => source,
+            other => other,
+        };
+        let evidence = match cause {
             BuildError::Step { last_lines, .. } if !last_lines.is_empty() => {
                 Some(format!("the step's last lines:\n  {}", last_lines.join("\n  ")))
             }

@@ -6,6 +6,7 @@ mod progress;
 mod record;
 mod screen;
 mod table;
+mod terminal;
 
 pub use build::BuildLines;
 pub use progress::Progress;
@@ -87,7 +88,7 @@ impl Printer {
             format,
             quiet: global.quiet,
             interactive: stdin && stderr && !global.no_input && !ci,
-            animated: stderr && !ci && !global.quiet,
+            animated: stderr && !ci && !global.quiet && !terminal::is_dumb(),
             is_server: AtomicBool::new(false),
             is_endless: AtomicBool::new(false),
             record: Arc::new(record),

@@ -17,7 +17,8 @@ pub struct Progress {
 impl Progress {
     pub(super) fn new(animated: bool, quiet: bool, record: Arc<Record>) -> Self {
         let bar = animated.then(|| {
-            let style = ProgressStyle::with_template("{spinner:.cyan} {msg} {elapsed:.dim}");
+            // A message that is too long for its line is cut: one that wraps could not be replaced.
+            let style = ProgressStyle::with_template("{spinner:.cyan} {elapsed:.dim} {wide_msg}");
             let bar = ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
             bar.enable_steady_tick(Duration::from_millis(100));
             bar

@@ -1,8 +1,9 @@
 //! What can go wrong on the way to a Postgres.
 
+use crate::base::disk;
 use crate::runtime::RuntimeError;
 use crate::runtime::docker::programs::ProgramsError;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why there is no Postgres to work with.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +60,21 @@ pub enum PostgresError {
         path: PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+    /// The disk of its data is full, or too small for a new one.
+    #[error(
+        "the disk of {} is full: {} free{}",
+        path.display(),
+        disk::size(*free),
+        needed.map(|needed| format!(", and a new Postgres needs {}", disk::size(needed))).unwrap_or_default()
+    )]
+    DiskFull {
+        /// The data folder.
+        path: PathBuf,
+        /// Bytes that are free.
+        free: u64,
+        /// Bytes that it needs, where it is not made yet.
+        needed: Option<u64>,
     },
     /// The user that Postgres runs as may not pass a folder above its data.
     #[error("user {account} cannot enter {}, which lies above {}", folder.display(), data.display())]
@@ -192,6 +208,9 @@ impl PostgresError {
             Self::Container { source: RuntimeError::Unreachable(_), .. } => {
                 "see whether Docker Engine runs: `docker version`".to_owned()
             }
+            Self::DiskFull { .. } => {
+                "make room on that disk (`df -h` shows it), or choose a data folder on another one with --data-dir".to_owned()
+            }
             Self::NoAccount => "make the user with `useradd --system postgres`, or run the server as another user than root".to_owned(),
             Self::NotEnterable { folder, .. } => format!(
                 "`chmod o+x {}`, or choose another data folder with {}",
@@ -218,6 +237,24 @@ impl PostgresError {
         Some(hint)
     }
 
+    /// The same, or that the disk of `data_dir` is full, where that is what it comes from: programs bury it in words
+    /// about what they were doing.
+    pub(super) fn on_disk(self, data_dir: &Path) -> Self {
+        let full = match &self {
+            Self::Folder { source, .. } => {
+                matches!(source.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+            }
+            Self::Failed { said: words, .. } | Self::Start { log: words } | Self::TimedOut { log: words, .. } => {
+                disk::says_full(words)
+            }
+            _ => false,
+        };
+        if !full {
+            return self;
+        }
+        Self::DiskFull { path: data_dir.to_owned(), free: disk::free_bytes(data_dir).unwrap_or_default(), needed: None }
+    }
+
     /// Whether nothing but an installation by a human helps.
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::NoBinaries { .. } | Self::NoAccount | Self::NoImage { .. })
@@ -227,8 +264,6 @@ impl PostgresError {
 /// What the log's own words ask for.
 fn remedy(log: &str) -> Option<String> {
     let known = [
-        ("No space left on device", "free space on the disk of the data folder"),
-        ("Disk quota exceeded", "free space within the disk quota of the data folder"),
         ("Permission denied", "give the folder back to the user that Postgres runs as"),
         ("could not map anonymous shared memory", "free memory: Postgres wants 128 MB of shared memory"),
         ("Read-only file system", "the data folder lies on a read-only file system: choose another"),
@@ -249,12 +284,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_disk_is_named_in_the_hint() {
-        let error = PostgresError::Start {
-            log: "FATAL:  could not write lock file \"postmaster.pid\": No space left on device".into(),
-        };
-        assert_eq!(error.hint().as_deref(), Some("free space on the disk of the data folder"));
-        assert!(!error.is_missing());
+    fn a_full_disk_is_named_whatever_the_program_was_doing() {
+        let full = "LC_MONETARY: C
+could not write lock file \"postmaster.pid\": No space left on device";
+        let folder = tempfile::tempdir().unwrap();
+        for error in [
+            PostgresError::Start { log: full.into() },
+            PostgresError::Failed { program: "initdb".into(), said: full.into() },
+            PostgresError::Folder { path: "/x".into(), source: std::io::ErrorKind::StorageFull.into() },
+        ] {
+            let error = error.on_disk(folder.path());
+            assert!(matches!(error, PostgresError::DiskFull { .. }) && error.hint().is_some(), "{error}");
+            assert!(!error.is_missing());
+        }
+        let other = PostgresError::Start { log: "FATAL: out of memory".into() };
+        assert!(matches!(other.on_disk(folder.path()), PostgresError::Start { .. }));
     }
 
     #[test]

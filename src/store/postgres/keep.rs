@@ -1,12 +1,21 @@
 //! Keeps the managed Postgres alive: one that was killed is started again.
 
-use super::{Managed, Options, limits};
+use super::{Managed, Options, PostgresError, limits};
 use crate::base::telemetry::chain;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 /// When a managed Postgres was last found dead: connections that are older than that are of no use.
 static LAST_DEATH: Mutex<Option<Instant>> = Mutex::new(None);
+
+/// Whether it cannot be started again because its disk is full.
+static IS_FULL: AtomicBool = AtomicBool::new(false);
+
+/// Whether the managed Postgres is away because its disk is full.
+pub fn is_full() -> bool {
+    IS_FULL.load(Ordering::Relaxed)
+}
 
 /// Whether a connection that is `age` old was made before the last death.
 pub(super) fn outlived(age: std::time::Duration) -> bool {
@@ -29,7 +38,9 @@ pub async fn keep(options: Options) {
         *LAST_DEATH.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         let began = Instant::now();
         tracing::error!("the managed Postgres is gone; it is started again");
-        match Managed::ensure(&options).await {
+        let outcome = Managed::ensure(&options).await;
+        IS_FULL.store(matches!(outcome, Err(PostgresError::DiskFull { .. })), Ordering::Relaxed);
+        match outcome {
             Ok(_) => tracing::info!(seconds = began.elapsed().as_secs_f64(), "the managed Postgres runs again"),
             Err(error) => {
                 tracing::error!(error = %chain(&error), "the managed Postgres could not be started");

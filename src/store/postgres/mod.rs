@@ -19,12 +19,13 @@ pub mod startup;
 #[cfg(test)]
 mod tests;
 
+use crate::base::disk;
 use account::Account;
 pub use backup::Dump;
 use cluster::{Layout, Seen};
 pub use error::PostgresError;
 pub use external::connect;
-pub use keep::keep;
+pub use keep::{is_full, keep};
 pub use pool::pool;
 use programs::Programs;
 pub use programs::Source;
@@ -61,6 +62,9 @@ impl Options {
     }
 }
 
+/// What a new cluster takes: its tables 40 MB, its log 16 MB at once and again with the first work.
+const NEW_CLUSTER_BYTES: u64 = 96 << 20;
+
 /// A Postgres that runs.
 #[derive(Debug, Clone)]
 pub struct Managed {
@@ -73,6 +77,10 @@ impl Managed {
     /// The Postgres of this data folder: the one that runs, else one that is made, as far as it is
     /// not there yet, and started. Safe to call from several processes at once.
     pub async fn ensure(options: &Options) -> Result<Self, PostgresError> {
+        Self::ensure_there(options).await.map_err(|error| error.on_disk(&options.data_dir))
+    }
+
+    async fn ensure_there(options: &Options) -> Result<Self, PostgresError> {
         let layout = Layout::new(&options.data_dir)?;
         if let Some(running) = Self::adopt(&layout).await? {
             return running.with_database().await;
@@ -102,6 +110,11 @@ impl Managed {
             Box::pin(Programs::find(&now, &layout, options)).await?.1
         };
         if now.version.is_none() {
+            let free = disk::free_bytes(&options.data_dir).filter(|free| *free < NEW_CLUSTER_BYTES);
+            if let Some(free) = free {
+                let needed = Some(NEW_CLUSTER_BYTES);
+                return Err(PostgresError::DiskFull { path: options.data_dir.clone(), free, needed });
+            }
             init(&layout, &programs, &account, options).await?;
         }
         start(&layout, &programs, &account, options).await?;

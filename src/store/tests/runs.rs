@@ -120,22 +120,28 @@ async fn a_run_that_lost_its_attempt_goes_on_before_those_behind_it() {
 }
 
 #[tokio::test]
-async fn attempts_of_a_gateway_without_a_lease_are_orphans() {
+async fn leases_of_other_gateways_tell_what_changes_and_what_has_ended() {
     let world = World::new().await;
     let (run, _) = world.accept("t").await;
-    let store = &world.store;
+    let (store, gateway, own) = (&world.store, world.place.gateway, crate::base::ids::new_id());
+    let look = async |silence| store.foreign_leases(own, silence).await.unwrap();
 
-    assert_eq!(store.orphaned_attempts(0.0).await.unwrap(), [(run, 1)], "the gateway has never had a lease");
-    store.renew_lease(world.place.gateway, 60.0).await.unwrap();
-    assert_eq!(store.orphaned_attempts(0.0).await.unwrap(), []);
-    store.renew_lease(world.place.gateway, -5.0).await.unwrap();
-    assert_eq!(store.orphaned_attempts(60.0).await.unwrap(), [], "it may still come back");
-    assert_eq!(store.orphaned_attempts(1.0).await.unwrap(), [(run, 1)]);
-    store.renew_lease(world.place.gateway, 60.0).await.unwrap();
-    store.drop_lease(world.place.gateway).await.unwrap();
-    assert_eq!(store.orphaned_attempts(60.0).await.unwrap(), [(run, 1)], "it stopped in order");
+    let none = look(0.0).await;
+    assert_eq!((none[0].gateway, none[0].lease.as_deref(), none[0].expired), (gateway, None, true));
+    store.renew_lease(gateway, 60.0).await.unwrap();
+    let first = look(0.0).await;
+    assert!(first.len() == 1 && first[0].lease.is_some() && !first[0].expired);
+    assert_eq!(look(0.0).await, first, "nobody renewed it");
+    store.renew_lease(gateway, 60.0).await.unwrap();
+    assert_ne!(look(0.0).await, first);
+    store.renew_lease(gateway, -5.0).await.unwrap();
+    assert!(!look(60.0).await[0].expired && look(1.0).await[0].expired);
+    assert_eq!(store.foreign_leases(gateway, 0.0).await.unwrap(), [], "one's own is no foreign one");
+    assert_eq!(store.live_attempts_of(&[gateway]).await.unwrap(), [(run, 1)]);
+    assert_eq!(store.live_attempts_of(&[own]).await.unwrap(), []);
     world.end(run, 1, RunStatus::Success).await;
-    assert_eq!(store.orphaned_attempts(0.0).await.unwrap(), []);
+    assert_eq!(look(0.0).await, [], "nothing depends on it");
+    assert_eq!(store.live_attempts_of(&[gateway]).await.unwrap(), []);
 }
 
 #[tokio::test]

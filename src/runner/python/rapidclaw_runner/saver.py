@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -27,6 +28,7 @@ from langgraph.checkpoint.base import (
     CheckpointTuple,
     get_checkpoint_id,
 )
+from langgraph.checkpoint.base import id as ids
 
 try:
     from langgraph.checkpoint.base import get_serializable_checkpoint_metadata
@@ -116,6 +118,7 @@ class RemoteSaver(BaseCheckpointSaver[str]):
         loaded = layout.load_tuple(self.serde, row, sends, self.get_next_version(None))
         if not run.steps and not row["ns"]:
             _remember_messages(run, loaded.checkpoint["channel_values"])
+        _go_on_after(row["checkpoint_id"])
         return loaded
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
@@ -390,6 +393,22 @@ def _next_config(frame: dict[str, Any]) -> RunnableConfig:
             "checkpoint_id": frame["checkpoint_id"],
         }
     }
+
+
+def _go_on_after(checkpoint_id: str) -> None:
+    """Lets the checkpoints that this process makes be newer than this one.
+
+    The newest checkpoint is the one with the highest id, and ids begin with the time. LangGraph lets them rise
+    within a process; where the clock was set back before the process began, they would sort before those of
+    yesterday, and each turn would begin from there.
+    """
+    try:
+        known = uuid.UUID(checkpoint_id)
+    except ValueError:
+        return
+    if known.version == 6 and hasattr(ids, "_last_v6_timestamp"):
+        time = (known.int >> 80) << 12 | (known.int >> 64) & 0xFFF
+        ids._last_v6_timestamp = max(time, ids._last_v6_timestamp or 0)
 
 
 def _remember_messages(run: Run, values: dict[str, Any]) -> None:
