@@ -152,12 +152,22 @@ impl Engine {
         });
     }
 
-    /// Processes that live in its namespace.
+    /// Processes that live in its namespace, and those of its containers, which have their own.
     fn processes(&self) -> BTreeSet<String> {
+        let mut find = Command::new("find");
+        find.args(["/sys/fs/cgroup", "-path", &format!("*/{}*", self.name), "-name", "cgroup.procs"]);
+        let lists = find.stderr(Stdio::null()).output().map(|output| output.stdout).unwrap_or_default();
+        let contained = String::from_utf8_lossy(&lists)
+            .lines()
+            .flat_map(|list| {
+                std::fs::read_to_string(list).unwrap_or_default().lines().map(str::to_owned).collect::<Vec<_>>()
+            })
+            .collect::<Vec<_>>();
         let own = std::fs::read_link(namespace_of(&self.namespace, "mnt")).ok();
         let all =
             std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-        all.filter(|pid| own.is_some() && std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok() == own).collect()
+        let inside = |pid: &String| own.is_some() && std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok() == own;
+        all.filter(inside).chain(contained).collect()
     }
 }
 
