@@ -87,10 +87,15 @@ fn docker_without_rights() {
         said(command.current_dir(project.path()))
     };
     for arguments in [&["build"][..], &["server", "run", "--listen=127.0.0.1:0", "--agents-listen=127.0.0.1:0"]] {
-        run(arguments)
-            .fails(5)
-            .says(&format!("error: this user may not use the Docker Engine at {address}"))
-            .says("hint: join its group: `sudo usermod -aG docker $USER`");
+        let said = run(arguments).fails(5).err.replace(&address, "[ADDRESS]");
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(said, @r"
+            error: this user may not use the Docker Engine at [ADDRESS]
+            caused by: Permission denied (os error 13)
+
+            hint: join its group: `sudo usermod -aG docker $USER`, then log in again; or use sudo
+            ");
+        }
     }
     assert!(!machine.home().join("data/postgres").exists());
 }

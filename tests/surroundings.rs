@@ -7,7 +7,7 @@
 //! | a read-only data folder, no network | here |
 //! | two servers on one data folder, no rights, no engine | bad_input.rs |
 //! | a keyring that hangs, a proxy, one with an authority of its own | remote.rs |
-//! | Postgres gone | faults/, gateway/absence.rs |
+//! | Postgres gone for a while | here; faults/, gateway/absence.rs |
 //! | a clock that jumps | clock.rs |
 //! | a tiny terminal, one without a size, a dumb one | terminals.rs |
 
@@ -251,4 +251,51 @@ fn no_network() {
 
     hint: look whether it runs there and whether this machine has a way to it; HTTPS_PROXY and NO_PROXY say whether a proxy is on it
     ");
+}
+
+#[test]
+fn postgres_is_gone_for_a_while() {
+    // Given an agent that answers,
+    let server = Server::start();
+    let project = Project::new("e2e-gone");
+    let key = server.deploy(&project).ok().key();
+    assert_eq!(server.turn("e2e-gone", &key, "t", "one"), "hello 1: one");
+
+    // when Postgres dies and cannot be started again,
+    let data = server.machine.data_dir().join("postgres/data");
+    let (control, aside) = (data.join("global/pg_control"), data.join("aside"));
+    std::fs::rename(&control, &aside).unwrap();
+    let pid = std::fs::read_to_string(data.join("postmaster.pid")).unwrap();
+    assert!(Command::new("kill").args(["-KILL", pid.lines().next().unwrap()]).status().unwrap().success());
+
+    // then who asks is told so,
+    let gone = until("the server sees that Postgres is gone", || {
+        let said = server.rapidclaw(&["status"]);
+        if said.code() == Some(5) { Ok(said) } else { Err(said.to_string()) }
+    });
+    let request = regex::Regex::new("request_id [0-9a-f-]+").unwrap();
+    insta::assert_snapshot!(request.replace_all(&gone.err, "request_id [ID]"), @r"
+    error: the server's database is away for a moment
+
+    hint: try again in a few seconds; the server's log says more
+    hint: request_id [ID]
+    ");
+    // (once no connection is left that nobody knows to be dead)
+    std::thread::sleep(std::time::Duration::from_secs(6));
+    let body = json!({ "thread_id": "t", "user_id": "tester", "message": "lost" });
+    let turn = server.chat("e2e-gone", &key, &body).problem(503, "database-away");
+    insta::assert_snapshot!(format!("{}\n{}", turn.body["title"], turn.body["hints"][0]), @r#"
+    "the server's database is away for a moment"
+    "try again in a few seconds; the server's log says more"
+    "#);
+    let doctor = server.rapidclaw(&["doctor"]).exits(1);
+    assert!(doctor.out.lines().any(|line| line.starts_with("fail  ")), "{doctor}");
+
+    // and when it can be started it is, and all goes on where it was.
+    std::fs::rename(&aside, &control).unwrap();
+    until("Postgres is back", || {
+        let said = server.rapidclaw(&["status"]);
+        if said.code() == Some(0) { Ok(()) } else { Err(said.to_string()) }
+    });
+    assert_eq!(server.turn("e2e-gone", &key, "t", "two"), "hello 2: one");
 }

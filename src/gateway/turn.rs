@@ -13,13 +13,15 @@ use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
 
 /// How long a request waits for a replica to become ready before it is turned away.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often the row of a run that another gateway may execute is looked at.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How long a request waits to hear whether its run was accepted, when the database goes away in that moment.
+const DOUBT: Duration = Duration::from_secs(90);
 /// The longest `thread_id` and `user_id` that are taken, in bytes.
 const NAME_BYTES: usize = 256;
 
@@ -38,6 +40,12 @@ pub enum TurnError {
     /// The database could not take the run.
     #[error("accepting the run")]
     Store(#[from] StoreError),
+    /// The database went away while it was asked to take the run, and is not back to say whether it did.
+    #[error("the database is away, and whether it took the run is not known")]
+    InDoubt {
+        /// The run, if there is one.
+        run_id: Uuid,
+    },
     /// The run was accepted and failed.
     #[error("the run failed")]
     Failed {
@@ -80,17 +88,23 @@ impl Gateway {
         idempotency_key: Option<String>,
     ) -> Result<Turn, TurnError> {
         let gateway = self.clone();
-        let task = self.spawn(async move { gateway.take_turn(&route, request, idempotency_key).await });
-        task.await.unwrap_or(Err(TurnError::NotReady))
+        let run_id = ids::new_id();
+        let (doubt, in_doubt) = watch::channel(false);
+        let task = self.spawn(async move { gateway.take_turn(run_id, &route, request, idempotency_key, &doubt).await });
+        tokio::select! {
+            turn = task => turn.unwrap_or(Err(TurnError::NotReady)),
+            () = doubted_for_long(in_doubt) => Err(TurnError::InDoubt { run_id }),
+        }
     }
 
     async fn take_turn(
         &self,
+        run: Uuid,
         route: &Arc<Route>,
         request: ChatRequest,
         idempotency_key: Option<String>,
+        doubt: &watch::Sender<bool>,
     ) -> Result<Turn, TurnError> {
-        let run = ids::new_id();
         let user = required(request.user_id, "user_id", NAME_BYTES)?;
         let message = required(request.message, "message", usize::MAX)?;
         let given = match request.thread_id {
@@ -116,7 +130,7 @@ impl Gateway {
             metadata: &metadata,
             idempotency_key: key.as_deref(),
         };
-        let (run, given, outcome) = match self.accept(route, &serving, &new).await? {
+        let (run, given, outcome) = match self.accept(route, &serving, &new, doubt).await? {
             Accept::New { waiting, queued: _queued } => {
                 (run, given, waiting.await.map_err(|_| TurnError::ServerStopped { run_id: run })?)
             }
@@ -132,12 +146,18 @@ impl Gateway {
     }
 
     /// Accepts a run; begins it here and now where that can be.
-    async fn accept(&self, route: &Arc<Route>, serving: &Arc<Serving>, new: &NewRun<'_>) -> Result<Accept, TurnError> {
+    async fn accept(
+        &self,
+        route: &Arc<Route>,
+        serving: &Arc<Serving>,
+        new: &NewRun<'_>,
+        doubt: &watch::Sender<bool>,
+    ) -> Result<Accept, TurnError> {
         let slot = serving.reserve();
         let place = slot.as_ref().map(|slot| Place { gateway: self.id(), replica: slot.replica().id });
         // Registered before the row is there: whoever claims it finds us.
         let waiting = self.wait_for(new.id);
-        let accepted = match self.accept_surely(new, place).await {
+        let accepted = match self.accept_surely(new, place, doubt).await {
             Ok(Acceptance::Accepted(accepted)) => accepted,
             Ok(Acceptance::Repeated(own)) if own == new.id => {
                 // It was accepted just when the database went away. Its attempt has not begun: the queue has it.
@@ -181,13 +201,20 @@ impl Gateway {
     }
 
     /// Offers a run to the table until it is known whether it is in it: who hears that it was not accepted
-    /// may say the same again.
-    async fn accept_surely(&self, new: &NewRun<'_>, place: Option<Place>) -> Result<Acceptance, StoreError> {
-        let first = self.store().accept_run(new, place).await;
-        match first {
+    /// may say the same again. Says in `doubt` that it is not.
+    async fn accept_surely(
+        &self,
+        new: &NewRun<'_>,
+        place: Option<Place>,
+        doubt: &watch::Sender<bool>,
+    ) -> Result<Acceptance, StoreError> {
+        doubt.send_replace(true);
+        let known = match self.store().accept_run(new, place).await {
             Err(error) if error.leaves_open_whether_done() => patiently(|| self.store().accept_run(new, place)).await,
             known => known,
-        }
+        };
+        doubt.send_replace(false);
+        known
     }
 
     /// The answer of a run that was accepted before under the same key.
@@ -219,6 +246,18 @@ impl Gateway {
             }
         }
     }
+}
+
+/// Returns when a turn was in doubt for [`DOUBT`]; never when it ends before.
+async fn doubted_for_long(mut in_doubt: watch::Receiver<bool>) {
+    while in_doubt.wait_for(|doubt| *doubt).await.is_ok() {
+        match tokio::time::timeout(DOUBT, in_doubt.wait_for(|doubt| !*doubt)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) => break,
+            Err(_) => return,
+        }
+    }
+    std::future::pending::<()>().await;
 }
 
 /// What became of a request.

@@ -178,6 +178,15 @@ impl From<TurnError> for ApiError {
             TurnError::Field(_) => Problem::new(422, "field-invalid", "the body is not a chat request").detail(text),
             TurnError::Graph(_) => Problem::new(422, "graph-not-chat", "the graph cannot be talked to").detail(text),
             TurnError::NotReady => Problem::new(503, "not-ready", "no replica of the agent is ready"),
+            TurnError::InDoubt { run_id } => {
+                tracing::warn!(%run_id, "{text}");
+                let mut problem =
+                    Problem::new(503, "acceptance-unknown", "it is not known whether the run was accepted")
+                        .detail(text)
+                        .hint("repeat the request with the same Idempotency-Key; without one, it may be made twice");
+                problem.run_id = Some(run_id);
+                problem
+            }
             TurnError::ServerStopped { run_id } => {
                 let mut problem =
                     Problem::new(503, "server-stopped", "the server stops; the run goes on when it is back")

@@ -156,3 +156,35 @@ async fn a_killed_postgres_loses_no_run_that_ends_meanwhile() {
 async fn a_frozen_postgres_loses_no_run_that_ends_meanwhile() {
     absent(How::Frozen).await;
 }
+
+#[tokio::test]
+async fn a_postgres_that_is_gone_for_long_holds_no_request_for_ever() {
+    let own = Own::new();
+    let world = World::on(TestDatabase::on(own.start().await).await).await;
+    let runner = stories(&world, 1, &[]).await;
+    world.serve(&[&runner], RunLimits::default());
+    assert_eq!(world.answer("memory", "t", "hello").await.result.as_deref(), Some("heard 1: hello"));
+
+    // Asked in the moment in which it freezes, and not told what became of it,
+    own.signal(Signal::STOP);
+    let request = rapidclaw::api::chat::ChatRequest {
+        thread_id: Some("t".to_owned()),
+        user_id: Some("ann".to_owned()),
+        message: Some("again".to_owned()),
+        graph: Some("memory".to_owned()),
+        full: false,
+    };
+    let turn = world.gateway.turn(std::sync::Arc::clone(&world.route), request, None);
+    let turn = tokio::time::timeout(Duration::from_mins(3), turn).await.expect("no wait without an end");
+    let Err(TurnError::InDoubt { run_id }) = turn else { panic!("{turn:?}") };
+
+    // the run is made nevertheless, once.
+    own.signal(Signal::CONT);
+    let pool = world.pool();
+    let status = || async move {
+        let sql = "SELECT status FROM runs WHERE id = $1";
+        sqlx::query_scalar::<_, String>(sql).bind(run_id).fetch_optional(pool).await.unwrap_or_default()
+    };
+    until("the run that was asked for", status, |status| status.as_deref() == Some("success")).await;
+    assert_eq!(world.answer("memory", "t", "more").await.result.as_deref(), Some("heard 3: hello"));
+}
