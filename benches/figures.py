@@ -46,7 +46,14 @@ rows.append((what, f"{many['median_ms']} ms", f"`whoami`: {ask['median_ms']} ms"
 first = f"first push of the image: {push['push']['first']:.1f} s"
 rows.append(("push of a changed code layer to another engine, median", f"{push['push']['median']:.2f} s", first, "0.3 s"))
 rows.append(("deploy, nothing changed", f"{deploy('no change')} s", "-", "1 s"))
-rows.append(("deploy, one line changed, to serving", f"{deploy('one line changed')} s", f"first deploy: {deploy('first')} s", "5 s"))
+first = f"first deploy: {deploy('first')} s"
+rows.append(("deploy, one line changed, to serving, one replica", f"{deploy('one line changed')} s", first, "-"))
+rows.append(("the same, three replicas", f"{deploy('one line changed, three replicas')} s", "-", "5 s"))
+rows.append(("rollback, three replicas", f"{deploy('rollback, three replicas')} s", "-", "2 s"))
+restart = of("server restart")[0]["measured"]
+steady = [row["measured"] for row in of("load", replicas=3) if row["measured"]["clients"] == 8][0]
+what = f"longest request over a `server restart`, 8 clients, {restart['runs_per_s']}/s"
+rows.append((what, f"{restart['longest']:.0f} ms", f"p99 without: {steady['p99']:.0f} ms", "1 s"))
 rest = of("server memory with one replica, at rest")[0]["mib"]
 rows.append(("server at rest, with one agent", f"{rest} MiB", "-", "60 MB"))
 aims = {1: "1 ×", 8: "1.5 ×", 32: "1.5 ×"}

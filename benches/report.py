@@ -27,6 +27,8 @@ print("\n| deploy | seconds | by phase |\n| --- | --- | --- |")
 for row in of("deploy"):
     phases = " ".join(f"{name} {seconds}" for name, seconds in row["phases"].items()) or "-"
     print(f"| {row['which']} | {row['seconds']} | {phases} |")
+for row in of("server restart"):
+    print(f"\nLongest of the requests over a `server restart`: {row['measured']['longest']} ms")
 print("\n| what | figure |\n| --- | --- |")
 for row in rows:
     if row["what"] == "version":

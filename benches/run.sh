@@ -4,7 +4,8 @@
 #   benches/run.sh [--smoke]      --smoke: a second each, asserts only that all answers are right
 #
 # The toy graph (toygraph.py: three nodes, no model) is deployed with rapidclaw on its own managed
-# Postgres, with one replica and with three; load.py calls /v1/chat with 1, 8 and 32 clients. Then
+# Postgres, with one replica and with three; load.py calls /v1/chat with 1, 8 and 32 clients. A change, a
+# rollback and a `server restart` are timed. Then
 # floor.py runs the graph with LangGraph's AsyncPostgresSaver in one process: in the same image, with no
 # limit on processors, on a Postgres of the same programs and settings. Both databases are on disk with
 # fsync on. RAPIDCLAW_BENCH_DIR says where (default /var/tmp). Prints a table and JSON.
@@ -20,7 +21,7 @@ case ${1:-} in
 "") ;;
 --smoke) smoke=yes ;;
 -h | --help)
-    sed -n '2,13s/^# \{0,1\}//p' "$0"
+    sed -n '2,14s/^# \{0,1\}//p' "$0"
     exit 0
     ;;
 *)
@@ -83,13 +84,13 @@ memory "without agents"
 
 mkdir "$work/toy"
 cp "$here"/toy/* "$here/toygraph.py" "$work/toy/"
-# deploy NAME [ARGUMENTS]: seconds by the clock and by phase.
-deploy() {
-    local begin out took name=$1
+# timed NAME COMMAND [ARGUMENTS]: `rapidclaw COMMAND`; seconds by the clock and by phase.
+timed() {
+    local begin took name=$1
     shift
     begin=$(now)
     # A stream, whose last line is the result.
-    out=$("$rapidclaw" deploy --quiet --json --manifest "$work/toy/langgraph.json" "$@" | tail -n 1)
+    out=$("$rapidclaw" "$@" --quiet --json | tail -n 1)
     took=$(awk "BEGIN { print $(now) - $begin }")
     record "$(python3 -c '
 import json, sys
@@ -97,6 +98,10 @@ told = json.load(sys.stdin)
 phases = {one["phase"]: round(one["seconds"], 2) for one in told["phases"]}
 print(json.dumps({"what": "deploy", "which": sys.argv[1], "seconds": round(float(sys.argv[2]), 2), "phases": phases}))' \
         "$name" "$took" <<<"$out")"
+}
+# deploy NAME [ARGUMENTS]
+deploy() {
+    timed "$1" deploy --manifest "$work/toy/langgraph.json" "${@:2}"
     url=$(json url <<<"$out")
     key=${key:-$(json key <<<"$out")}
 }
@@ -111,22 +116,42 @@ memory "with one replica, at rest"
 # The image of the agent, for load.py and floor.py: nothing is installed on this machine.
 image=$("$rapidclaw" status --json | json agents.0.image)
 inside=(docker run --rm -v "$here:/bench:ro" -w /tmp --entrypoint /opt/venv/bin/python)
+# call CLIENTS SECONDS REPEAT: load.py's lines are in load.out.
+call() {
+    "${inside[@]}" --network host "$image" -B /bench/load.py --base "$url" --mode chat --clients "$1" \
+        --seconds "$2" --repeat "$3" --key "$key" >"$work/load.out"
+}
+# called WHAT REPLICAS: records what was called.
+called() {
+    local line
+    while read -r line; do
+        [ "$(json errors <<<"$line")" = 0 ] || fail "there were errors: $line"
+        record "{\"what\": \"$1\", \"replicas\": $2, \"measured\": $line}"
+    done <"$work/load.out"
+}
 # load REPLICAS
 load() {
     say "load on $1 replica(s): clients $clients, $seconds s, $repeat times"
-    local line
-    "${inside[@]}" --network host "$image" -B /bench/load.py --base "$url" --mode chat --clients "$clients" \
-        --seconds "$seconds" --repeat "$repeat" --key "$key" >"$work/load.out"
-    while read -r line; do
-        [ "$(json errors <<<"$line")" = 0 ] || fail "there were errors: $line"
-        record "{\"what\": \"load\", \"replicas\": $1, \"measured\": $line}"
-    done <"$work/load.out"
+    call "$clients" "$seconds" "$repeat"
+    called load "$1"
 }
 load 1
 sed -i 's/"min_replicas": 1/"min_replicas": 3/; s/"max_replicas": 1/"max_replicas": 3/' "$work/toy/langgraph.json"
 deploy "three replicas"
 load 3
 memory "after the load"
+echo "# changed again" >>"$work/toy/toygraph.py"
+deploy "one line changed, three replicas"
+timed "rollback, three replicas" rollback --agent toy
+
+# Before, while and after one binary replaces the other.
+say "server restart under 8 clients"
+call 8 6 1 &
+calls=$!
+sleep 3
+"$rapidclaw" server restart --data-dir "$work/data" >&2
+wait "$calls"
+called "server restart" 3
 "$rapidclaw" server stop --data-dir "$work/data" >&2
 
 # A Postgres of the same programs and settings, of floor.py's own.
