@@ -7,7 +7,8 @@
 # Postgres, with one replica and with three; load.py calls /v1/chat with 1, 8 and 32 clients. A change, a
 # rollback and a `server restart` are timed. Then floor.py runs the graph with LangGraph's
 # AsyncPostgresSaver in one process: in the same image, with no limit on processors, on a Postgres of the
-# same programs and settings. Both databases are on disk with fsync on. RAPIDCLAW_BENCH_DIR says where (default /var/tmp). Prints a table and JSON.
+# same programs and settings. Both databases are on disk with fsync on. RAPIDCLAW_BENCH_DIR says where
+# (default /var/tmp). Prints a table and JSON.
 # RAPIDCLAW_BIN names a binary; else the release profile is built (--smoke: quick).
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
