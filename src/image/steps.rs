@@ -9,9 +9,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::collections::HashMap;
 
-/// The environment of the steps that install.
-pub const QUIET: &str =
-    "UV_NO_CACHE=1 UV_NO_PROGRESS=1 UV_PYTHON_DOWNLOADS=never NO_COLOR=1 PYC_INVALIDATION_MODE=UNCHECKED_HASH";
+/// The environment of the steps that install. As many tries as pip makes: an index that is away for a minute
+/// fails no build.
+pub const QUIET: &str = "UV_NO_CACHE=1 UV_NO_PROGRESS=1 UV_PYTHON_DOWNLOADS=never UV_HTTP_RETRIES=5 NO_COLOR=1 \
+     PYC_INVALIDATION_MODE=UNCHECKED_HASH";
 
 /// Before uv: where the image has a CA bundle, that is what uv trusts, as pip does.
 const TRUST: &str = "set -eu; [ ! -s /etc/ssl/certs/ca-certificates.crt ] || export UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1;";
