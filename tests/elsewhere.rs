@@ -135,6 +135,7 @@ fn a_job_deploys_changes_and_takes_back() {
     // When it logs in, the token stays in its environment, and nothing asks.
     world.ci(&["login"]).ok().prints("as admin (admin)").says("the token of RAPIDCLAW_TOKEN is stored nowhere");
     world.ci(&["status"]).ok();
+    world.ci(&["doctor"]).ok().prints("ok    server: that of this login is at https://");
     assert!(
         walk(&world.ci.home()).iter().all(|file| !std::fs::read_to_string(&file.0).unwrap().contains(&world.token))
     );

@@ -126,6 +126,7 @@ fn said(problem: &Problem) -> String {
 /// A server, and the token for it.
 pub struct Client {
     server: String,
+    here: bool,
     token: SecretString,
     http: reqwest::Client,
 }
@@ -166,12 +167,17 @@ impl Client {
         let authorities = ca_file.filter(|_| tls).map(read).transpose()?;
         let http = http::client_for(&Way { tls, here, authorities: authorities.as_deref() }, CONNECT)
             .map_err(|error| ClientError::Unreachable { server: server.clone(), source: error.into() })?;
-        Ok(Self { server, token, http })
+        Ok(Self { server, here, token, http })
     }
 
     /// The server's address.
     pub fn server(&self) -> &str {
         &self.server
+    }
+
+    /// Whether it is called over this machine's loopback.
+    pub fn is_here(&self) -> bool {
+        self.here
     }
 
     /// Who the token belongs to.

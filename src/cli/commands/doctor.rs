@@ -1,11 +1,12 @@
 //! `doctor`: what is missing on this machine, and how to mend it. It changes nothing.
 
 use crate::base::secret::ExposeSecret as _;
-use crate::base::{env, paths};
+use crate::base::{disk, env, paths};
 use crate::cli::args::{DoctorArgs, Global};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::session;
 use crate::cli::ui::{Format, Printer};
+use crate::client::Client;
 use crate::image;
 use crate::manifest::{self, DEFAULT_PYTHON};
 use crate::runtime::docker::engine::{self, Engine};
@@ -65,14 +66,25 @@ pub async fn run(args: &DoctorArgs, global: &Global, printer: &Printer) -> Resul
     let (docker, engine) = docker().await;
     let mut checks = vec![engine];
     checks.push(base_image(docker.as_ref(), args).await);
-    checks.push(database(&data_dir).await);
-    checks.push(data_folder(&data_dir));
-    checks.push(run_folder());
-    checks.push(disk(&data_dir));
-    checks.push(port("control port", CONTROL_PORT, running.as_ref().map(|file| file.url.as_str())));
-    checks.push(port("agents port", AGENTS_PORT, running.as_ref().map(|file| file.agents_url.as_str())));
-    checks.push(server(running.as_ref()));
-    checks.push(login(global).await);
+    let client = session::client(global);
+    match &client {
+        // Here is where projects are built and deployed from: a server's needs are another machine's.
+        Ok(client) if running.is_none() && !client.is_here() => {
+            let said =
+                format!("that of this login is at {}; what one would need here was not looked at", client.server());
+            checks.push(Check::ok("server", said));
+        }
+        _ => {
+            checks.push(database(&data_dir).await);
+            checks.push(data_folder(&data_dir));
+            checks.push(run_folder());
+            checks.push(disk_space(&data_dir));
+            checks.push(port("control port", CONTROL_PORT, running.as_ref().map(|file| file.url.as_str())));
+            checks.push(port("agents port", AGENTS_PORT, running.as_ref().map(|file| file.agents_url.as_str())));
+            checks.push(server(running.as_ref()));
+        }
+    }
+    checks.push(login(client).await);
     let failed = checks.iter().any(|check| check.verdict == Verdict::Fail);
     match printer.format() {
         Format::Json => printer.json(&serde_json::json!({ "ok": !failed, "checks": checks })),
@@ -191,14 +203,12 @@ fn run_folder() -> Check {
     )
 }
 
-fn disk(data_dir: &Path) -> Check {
+fn disk_space(data_dir: &Path) -> Check {
     const NAME: &str = "disk space";
-    let Some(stat) = data_dir.ancestors().find_map(|folder| rustix::fs::statvfs(folder).ok()) else {
+    let Some(free) = disk::free_bytes(data_dir) else {
         return Check::warn(NAME, "could not be asked for", format!("see `df -h {}`", data_dir.display()));
     };
-    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    #[expect(clippy::cast_precision_loss, reason = "it is shown with one decimal")]
-    let message = format!("{:.1} GiB free for {}", free as f64 / f64::from(1 << 30), data_dir.display());
+    let message = format!("{} free for {}", disk::size(free), data_dir.display());
     let hint = "make room: `docker image prune` and `docker builder prune` remove what no container needs";
     match free {
         ..LITTLE_BYTES => Check::fail(NAME, message, hint),
@@ -240,12 +250,12 @@ fn server(running: Option<&ServerFile>) -> Check {
     }
 }
 
-async fn login(global: &Global) -> Check {
+async fn login(client: Result<Client, Failure>) -> Check {
     const NAME: &str = "login";
     let hint_of = |failure: &Failure| {
         failure.hints.first().cloned().unwrap_or_else(|| "log in again: `rapidclaw login`".to_owned())
     };
-    let client = match session::client(global) {
+    let client = match client {
         Ok(client) => client,
         // Without a login one can still validate and build; a login that opens nothing is a fault.
         Err(none) if none.exit == Exit::NotAllowed => return Check::warn(NAME, none.error.to_string(), hint_of(&none)),
