@@ -95,7 +95,7 @@ impl Github {
 }
 
 fn say(command: &str) {
-    let _ = writeln!(std::io::stderr(), "{command}");
+    super::on_stderr(command);
 }
 
 fn append(path: Option<&Path>, text: &str) {

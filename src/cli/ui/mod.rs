@@ -207,19 +207,19 @@ impl Printer {
     pub fn note(&self, text: impl AsRef<str>) {
         self.event("note", json!({ "message": text.as_ref() }));
         if !self.quiet {
-            let _ = writeln!(anstream::stderr(), "{}", text.as_ref());
+            on_stderr(text.as_ref());
         }
     }
 
     /// Something that should be looked at.
     pub fn warn(&self, text: impl AsRef<str>) {
         self.event("warning", json!({ "message": text.as_ref() }));
-        let _ = writeln!(anstream::stderr(), "{} {}", "warning:".yellow().bold(), text.as_ref());
+        on_stderr(&format!("{} {}", "warning:".yellow().bold(), text.as_ref()));
     }
 
     /// Text as it is, on stderr (diagnostics).
     pub fn text(&self, text: impl AsRef<str>) {
-        let _ = writeln!(anstream::stderr(), "{}", text.as_ref().trim_end());
+        on_stderr(text.as_ref().trim_end());
     }
 
     /// A moving line for what takes long.
@@ -240,25 +240,30 @@ impl Printer {
             }
         }
         self.record.failure(said);
-        let mut err = anstream::stderr().lock();
-        if let Some(evidence) = &failure.evidence {
-            let _ = writeln!(err, "{}", evidence.trim_end());
-        }
+        let mut lines = Vec::new();
+        lines.extend(failure.evidence.as_ref().map(|evidence| evidence.trim_end().to_owned()));
         let mut last = failure.error.to_string();
-        let _ = writeln!(err, "{} {last}", "error:".red().bold());
+        lines.push(format!("{} {last}", "error:".red().bold()));
         for cause in failure.error.chain().skip(1) {
             let text = cause.to_string();
             // A wrapper that says its source's words again adds nothing.
             if text != last {
-                let _ = writeln!(err, "{} {text}", "caused by:".red());
+                lines.push(format!("{} {text}", "caused by:".red()));
             }
             last = text;
         }
         if !failure.hints.is_empty() && !self.quiet {
-            let _ = writeln!(err);
-            for hint in &failure.hints {
-                let _ = writeln!(err, "{} {hint}", "hint:".cyan().bold());
-            }
+            lines.push(String::new());
+            lines.extend(failure.hints.iter().map(|hint| format!("{} {hint}", "hint:".cyan().bold())));
         }
+        on_stderr(&lines.join("\n"));
     }
+}
+
+/// Writes a line, or several, to stderr in one piece: where both streams go into one log, none is torn. Without
+/// colours where they are not wanted.
+fn on_stderr(text: &str) {
+    let mut whole = anstream::AutoStream::new(Vec::new(), anstream::AutoStream::choice(&std::io::stderr()));
+    let _ = writeln!(whole, "{text}");
+    let _ = std::io::stderr().write_all(&whole.into_inner());
 }

@@ -3,7 +3,6 @@
 use super::record::Record;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
-use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,9 +51,7 @@ impl Progress {
     pub fn show(&self, text: impl AsRef<str>) {
         match &self.bar {
             Some(bar) => bar.println(text.as_ref()),
-            None if !self.quiet => {
-                let _ = writeln!(anstream::stderr(), "{}", text.as_ref());
-            }
+            None if !self.quiet => super::on_stderr(text.as_ref()),
             None => {}
         }
     }
