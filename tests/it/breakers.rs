@@ -1,0 +1,1 @@
+//! What an agent, a caller or a stranger tries against the others, beside a neighbour whose every turn succeeds.

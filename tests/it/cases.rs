@@ -1,0 +1,1 @@
+//! Small agents after public reports, each with its right answer.

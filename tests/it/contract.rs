@@ -1,0 +1,1 @@
+//! The runner's contract, both versions: capabilities, sequence numbers, credit, chunks, reconnects.

@@ -1,0 +1,19 @@
+//! The integration tests of one binary: a module a feature. `machine` is a real server with Docker Engine and
+//! Postgres, `support` a gateway with a real runner and a real Postgres, without Docker: quicker, so preferred.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+#[path = "../machine/mod.rs"]
+mod machine;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod breakers;
+mod cases;
+mod contract;
+mod databases;
+mod doors;
+mod queue;
+mod supervision;
+mod turns;
+mod tutorial;

@@ -1,0 +1,1 @@
+//! Long-lived tasks, replicas and their folders: nothing dies by half.

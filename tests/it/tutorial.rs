@@ -1,0 +1,1 @@
+//! The tutorial's own project, byte for byte.
