@@ -140,8 +140,9 @@ if [ -n "$keep" ]; then
     cat <<END
 
 all is left running; to use it:
-  export RAPIDCLAW_CONFIG_DIR=$work/config
-  $rapidclaw status
+  export PATH=$(dirname "$rapidclaw"):\$PATH RAPIDCLAW_CONFIG_DIR=$work/config RAPIDCLAW_DATA_DIR=$data${RAPIDCLAW_BASE_IMAGE:+ RAPIDCLAW_BASE_IMAGE=$RAPIDCLAW_BASE_IMAGE}
+  cd $work/example
+  rapidclaw status
 to stop it and remove what it made:
   $rapidclaw server stop --data-dir $data; kill $stub_pid; rm -rf $work${dockerd_pid:+; kill $dockerd_pid}
 END

@@ -8,8 +8,10 @@ use crate::cli::args::{BuildArgs, BuildOptions, Global};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::session;
 use crate::cli::ui::{BuildLines, Format, Printer};
+use crate::client::is_loopback;
 use crate::image::{self, BuildError, Built, Deployed, Plan, PlanError, Project};
 use crate::runtime::docker::engine::{self, Engine};
+use reqwest::Url;
 use serde_json::json;
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -113,7 +115,13 @@ fn image_options(options: &BuildOptions) -> image::BuildOptions {
 /// The proxies of this machine, but those that only it can reach.
 fn proxies() -> Vec<(String, String)> {
     let set = env::PROXIES.iter().filter_map(|name| Some(((*name).to_owned(), env::var(name)?)));
-    set.filter(|(_, value)| !["//localhost", "//127.", "//[::1]"].iter().any(|here| value.contains(here))).collect()
+    set.filter(|(name, value)| name.eq_ignore_ascii_case("NO_PROXY") || !is_here(value)).collect()
+}
+
+/// Whether a proxy listens on loopback. As curl takes it: the scheme may be left out.
+fn is_here(proxy: &str) -> bool {
+    let spelled = if proxy.contains("://") { proxy.to_owned() } else { format!("http://{proxy}") };
+    Url::parse(&spelled).is_ok_and(|url| url.host_str().is_some_and(is_loopback))
 }
 
 fn project_of(checked: &Checked, options: &BuildOptions) -> Project {
@@ -153,5 +161,22 @@ impl From<BuildError> for Failure {
         failure.evidence = evidence;
         failure.hints.extend(hint);
         failure
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_on_loopback_is_out_of_a_builds_reach() {
+        for here in
+            ["http://localhost:3128", "http://ann:secret@127.0.0.1:3128", "127.0.0.1:3128", "http://[::1]:3128/"]
+        {
+            assert!(is_here(here), "{here}");
+        }
+        for elsewhere in ["http://proxy.example.com:3128", "10.0.0.1:3128", "http://localhost.example.com", "?"] {
+            assert!(!is_here(elsewhere), "{elsewhere}");
+        }
     }
 }

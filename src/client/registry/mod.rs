@@ -262,8 +262,7 @@ fn address_of(host: &str) -> &str {
 /// As Docker takes it: loopback needs no TLS.
 fn is_here(host: &str) -> bool {
     let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
-    let name = name.map_or(host, |(name, _)| name).trim_start_matches('[').trim_end_matches(']');
-    name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    super::is_loopback(name.map_or(host, |(name, _)| name))
 }
 
 #[cfg(test)]
