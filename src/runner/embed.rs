@@ -8,7 +8,7 @@ static PACKAGE: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/src/runner/python/ra
 pub const PACKAGE_NAME: &str = "rapidclaw_runner";
 
 /// What the package needs beside LangGraph and the standard library, as requirements. It goes into a
-/// folder of its own behind the project's packages, so that the project's pins win.
+/// folder of its own, from which it alone imports (`own/__init__.py`): the project's pins are untouched.
 pub const REQUIREMENTS: [&str; 3] = ["websockets>=13", "ormsgpack>=1.5,<2", "orjson>=3.10,<4"];
 
 /// The package's files, relative to [`PACKAGE_NAME`], sorted; without bytecode and what is hidden.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import socket
 import time
 from contextlib import asynccontextmanager
@@ -112,3 +113,38 @@ async def test_a_socket_that_never_comes_closes_the_connection(folder):
         begun = time.monotonic()
         assert await asyncio.wait_for(reader.read(), 8) == b""
         assert 4 < time.monotonic() - begun < 7
+
+
+async def test_no_file_left_ends_neither_the_supervisor_nor_later_connections(folder):
+    """Twice as many connections as there are files: those that find none wait, and are served in the end."""
+    async with relayed(folder, None) as (port,):
+        server = await asyncio.start_unix_server(upper, folder / "s" / "out.sock")
+        process = next(int(entry) for entry in os.listdir("/proc") if entry.isdigit() and is_supervisor(entry, folder))
+        resource.prlimit(process, resource.RLIMIT_NOFILE, (60, 60))
+
+        async def talk(number):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            await together.wait()
+            writer.write(b"word %d" % number)
+            writer.write_eof()
+            assert await reader.read() == b"WORD %d" % number
+            writer.close()
+
+        together = asyncio.Event()
+        talks = [asyncio.create_task(talk(number)) for number in range(60)]
+        deadline = time.monotonic() + 10
+        while len(os.listdir(f"/proc/{process}/fd")) < 59:
+            assert time.monotonic() < deadline, "the limit is never met"
+            await asyncio.sleep(0.02)
+        together.set()
+        await asyncio.wait_for(asyncio.gather(*talks), 20)
+        await talk(100)
+        server.close()
+
+
+def is_supervisor(process, folder):
+    try:
+        with open(f"/proc/{process}/cmdline") as command, open(f"/proc/{process}/environ") as environ:
+            return "supervisor.py" in command.read() and f"RAPIDCLAW_RUN={folder}\0" in environ.read()
+    except OSError:
+        return False

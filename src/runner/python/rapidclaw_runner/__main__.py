@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import sys
 
-if __package__ in (None, ""):
-    # Run by path. This folder must not be on sys.path: its modules have plain names.
+if __name__ == "__main__":
+    # Run by path. This folder must not be on sys.path: its modules have plain names. A child of
+    # `multiprocessing` that imports its parent's main module again gets here under another name, and does nothing.
     _here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or ".") != _here]
     sys.path.append(os.path.dirname(_here))
@@ -20,23 +21,28 @@ if __package__ in (None, ""):
 import atexit
 import json
 import logging
-import signal
 import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
-
-from rapidclaw_runner import settings as settings_module
 
 EXIT_SET_UP, EXIT_LOAD = 1, 3
 ATEXIT_SECONDS = 2.0
 
 
-def leave(code: int) -> NoReturn:
+def leave(code: int, before: Callable[[], None] = lambda: None) -> NoReturn:
     """Ends the process without the interpreter's teardown, which costs half a second.
 
-    The project's `atexit` functions (exporters that flush) get a moment, then the streams are flushed.
+    The project's `atexit` functions (exporters that flush), and `before` them its handler of SIGTERM, get a
+    moment, then the streams are flushed.
     """
-    functions = threading.Thread(target=atexit._run_exitfuncs, daemon=True)
+
+    def run() -> None:
+        before()
+        atexit._run_exitfuncs()
+
+    functions = threading.Thread(target=run, daemon=True)
     functions.start()
     functions.join(ATEXIT_SECONDS)
     for stream in (sys.stdout, sys.stderr):
@@ -48,35 +54,46 @@ def leave(code: int) -> NoReturn:
 
 
 def main() -> NoReturn:
+    from rapidclaw_runner import settings as settings_module
+
     try:
         settings = settings_module.read()
     except (OSError, ValueError, KeyError, TypeError) as error:
         sys.stderr.write(f"rapidclaw: the replica's settings cannot be read: {error}\n")
         leave(EXIT_SET_UP)
+    # The supervisor has set it before the interpreter began; without one it is set here.
     os.environ.update(settings.env)
-    sys.path.append(settings.site_dir)
+    time.tzset()
 
-    from rapidclaw_runner import logs
+    from rapidclaw_runner import children, logs
     from rapidclaw_runner.runs import Runs
     from rapidclaw_runner.server import Server
 
     logs.set_up(settings.log_level)
     runs = Runs(settings.orphan_seconds)
+
+    def on_stop() -> None:
+        server.shut_down(settings.grace_seconds)
+
+    def on_drained() -> None:
+        leave(0, handlers.call_the_projects)
+
     try:
         server = Server(
             settings.socket_path,
             settings.secret,
             runs,
-            on_drained=lambda: leave(0),
+            on_drained=on_drained,
             on_abandoned=lambda: os._exit(1),
+            on_told=on_stop,
             lifeline=settings.lifeline,
         )
     except OSError as error:
         sys.stderr.write(f"rapidclaw: {settings.socket_path} cannot be served: {error}\n")
         leave(EXIT_SET_UP)
+    handlers = children.Handlers(on_stop)
+    children.leave_nothing_to(server, handlers)
     server.start()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: server.shut_down(settings.grace_seconds))
 
     sys.path[:0] = [path for path in settings.paths if path not in sys.path]
     if settings.workdir:
@@ -84,7 +101,7 @@ def main() -> NoReturn:
     _run_graphs(settings, runs, server)
 
 
-def _run_graphs(settings: settings_module.Settings, runs: Any, server: Any) -> NoReturn:
+def _run_graphs(settings: Any, runs: Any, server: Any) -> NoReturn:
     from rapidclaw_runner import failures
 
     current = ", ".join(settings.graphs)
@@ -126,7 +143,8 @@ def _run_graphs(settings: settings_module.Settings, runs: Any, server: Any) -> N
     from rapidclaw_runner.execute import executor
 
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        # The loop of the project's own policy, where it sets one as it is imported, else asyncio's.
+        with asyncio.Runner() as runner:
             runner.get_loop()
             runner.run(serve())
     except LoadError as error:
@@ -136,14 +154,6 @@ def _run_graphs(settings: settings_module.Settings, runs: Any, server: Any) -> N
         logging.getLogger("rapidclaw").exception("the graph loop ended")
         leave(EXIT_SET_UP)
     leave(0)
-
-
-def _loop_factory() -> Any:
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
 
 
 if __name__ == "__main__":

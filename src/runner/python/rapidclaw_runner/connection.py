@@ -16,10 +16,10 @@ from concurrent.futures import Future
 from time import monotonic
 from typing import Any
 
-from websockets.frames import CloseCode, Frame, Opcode
-from websockets.http11 import Request
-from websockets.protocol import OPEN
-from websockets.server import ServerProtocol
+from .own.websockets.frames import CloseCode, Frame, Opcode
+from .own.websockets.http11 import Request
+from .own.websockets.protocol import OPEN
+from .own.websockets.server import ServerProtocol
 
 from . import wire
 
@@ -201,6 +201,13 @@ class Connection:
             _, future = self._pending.popitem()
             if future.set_running_or_notify_cancel():
                 future.set_exception(Disconnected("the gateway is gone"))
+
+    def forget_after_fork(self) -> None:
+        """In a forked child: the parent's bytes are not ours to send, nor its lock to wait for."""
+        self._write_lock = threading.Lock()
+        self.closed = True
+        self._unsent.clear()
+        self.sock.close()
 
     def _shut_write(self) -> None:
         try:

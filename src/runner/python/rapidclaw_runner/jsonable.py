@@ -11,7 +11,7 @@ import math
 from collections import deque
 from typing import Any
 
-import orjson
+from .own import orjson
 
 NUL_ESCAPE = b"\\u0000"
 

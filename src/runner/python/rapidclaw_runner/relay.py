@@ -11,23 +11,35 @@ import errno
 import os
 import selectors
 import socket
+from collections.abc import Callable
 from time import monotonic
 
 CHUNK_BYTES = 256 << 10
 HEAD_BYTES = 16 << 10
 RETRY_SECONDS = 5.0
 RETRY_EVERY = 0.05
+SPARE_FILES = 64
+"""Open files that pairs leave to the rest of the process."""
 _ABSENT = (errno.ENOENT, errno.ECONNREFUSED, errno.EAGAIN)
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+"""What passes when somebody closes something: to be tried again, not at once."""
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
 class Relay:
-    """All pairs of connections. `poll` does what can be done and returns when to call again."""
+    """All pairs of connections. `poll` does what can be done and returns when to call again.
 
-    def __init__(self, selector: selectors.BaseSelector, socket_dir: str) -> None:
+    At `max_pairs`, and while the process or the machine has no file left, new connections wait in the
+    listeners' backlogs: nothing that a project opens ends the process that relays for it.
+    """
+
+    def __init__(self, selector: selectors.BaseSelector, socket_dir: str, max_pairs: int = 4096) -> None:
         self._selector = selector
         self._socket_dir = socket_dir
+        self._max_pairs = max(1, max_pairs)
         self._connecting: set[Pair] = set()
+        self._listeners: list[tuple[socket.socket, Callable[[int], None]]] = []
+        self._resume_at: float | None = None
         self.pairs = 0
 
     def listen(self, address: str, port: int, socket_name: str, connect: str | None) -> None:
@@ -39,23 +51,44 @@ class Relay:
         path = os.path.join(self._socket_dir, socket_name)
 
         def accept(_mask: int) -> None:
+            if self.pairs >= self._max_pairs:
+                self._pause()
+                return
             try:
                 client, _ = listener.accept()
-            except OSError:
+            except OSError as error:
+                if error.errno in EXHAUSTED:
+                    self._pause()
                 return
-            client.setblocking(False)
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            try:
+                client.setblocking(False)
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            except OSError:  # reset before it was taken
+                client.close()
+                return
             pair = Pair(self, client, path, connect)
             self._connecting.add(pair)
             self._try(pair, monotonic())
 
+        self._listeners.append((listener, accept))
         self._selector.register(listener, _READ, accept)
+
+    def _pause(self) -> None:
+        """Leaves the listeners alone for a moment: they stay readable, and a loop on them would spin."""
+        if self._resume_at is None:
+            self._resume_at = monotonic() + RETRY_EVERY
+            for listener, _ in self._listeners:
+                self._selector.unregister(listener)
 
     def poll(self, now: float) -> float | None:
         """Tries absent sockets again; returns the seconds until the next try."""
+        if self._resume_at is not None and now >= self._resume_at:
+            self._resume_at = None
+            for listener, accept in self._listeners:
+                self._selector.register(listener, _READ, accept)
         for pair in list(self._connecting):
             self._try(pair, now)
-        return RETRY_EVERY if self._connecting else None
+        return RETRY_EVERY if self._connecting or self._resume_at is not None else None
 
     def _try(self, pair: Pair, now: float) -> None:
         if pair.connect(now):
@@ -91,22 +124,27 @@ class Pair:
 
     def connect(self, now: float) -> bool:
         """True when there is nothing left to try: connected, or given up."""
-        upstream = socket.socket(socket.AF_UNIX)
-        upstream.setblocking(False)
+        upstream = None
         try:
+            upstream = socket.socket(socket.AF_UNIX)
+            upstream.setblocking(False)
             upstream.connect(self.path)
         except OSError as error:
-            upstream.close()
-            if error.errno in _ABSENT and now < self.give_up:
+            if upstream is not None:
+                upstream.close()
+            if error.errno in (*_ABSENT, *EXHAUSTED) and now < self.give_up:
                 return False
             self.close()
             return True
         self.upstream = upstream
-        if self.target is not None:
-            request = f"CONNECT {self.target} HTTP/1.1\r\nHost: {self.target}\r\n\r\n"
-            self.to_upstream = memoryview(request.encode("ascii"))
-            self._flush_upstream()
-        self._settle()
+        try:
+            if self.target is not None:
+                request = f"CONNECT {self.target} HTTP/1.1\r\nHost: {self.target}\r\n\r\n"
+                self.to_upstream = memoryview(request.encode("ascii"))
+                self._flush_upstream()
+            self._settle()
+        except OSError:
+            self.close()
         return True
 
     def on_ready(self, sock: socket.socket, events: int) -> None:

@@ -17,10 +17,10 @@ from http import HTTPStatus
 from time import monotonic
 from typing import Any
 
-from websockets.datastructures import Headers
-from websockets.http11 import Request, Response
+from .own.websockets.datastructures import Headers
+from .own.websockets.http11 import Request, Response
 
-from . import wire
+from . import children, wire
 from .connection import Connection
 from .runs import Run, Runs
 
@@ -34,7 +34,8 @@ class Server(threading.Thread):
     """Serves `socket_path` until the process ends.
 
     `loaded(describe, begin)` opens it for runs; `shut_down(grace)` drains the runs and then calls
-    `on_drained`; `on_abandoned` is called when the supervisor's end of `lifeline` closes.
+    `on_drained`; `on_told` is called when the supervisor says over `lifeline` that the replica shall end,
+    `on_abandoned` when its end of it closes.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Server(threading.Thread):
         *,
         on_drained: Callable[[], None],
         on_abandoned: Callable[[], None],
+        on_told: Callable[[], None] = lambda: None,
         lifeline: int | None = None,
     ) -> None:
         super().__init__(name="rapidclaw-connection", daemon=True)
@@ -65,8 +67,10 @@ class Server(threading.Thread):
         for end in (self._wake_read, self._wake_write):
             os.set_blocking(end, False)
         self._selector.register(self._wake_read, selectors.EVENT_READ, self._on_wake)
+        self._lifeline = lifeline
         if lifeline is not None:
-            self._selector.register(lifeline, selectors.EVENT_READ, lambda _: self._on_abandoned())
+            told = lambda _: on_told() if os.read(lifeline, 64) else self._on_abandoned()  # noqa: E731
+            self._selector.register(lifeline, selectors.EVENT_READ, told)
         self._listener = listen(socket_path)
         self._selector.register(self._listener, selectors.EVENT_READ, self._on_accept)
 
@@ -93,6 +97,15 @@ class Server(threading.Thread):
             os.write(self._wake_write, b"\0")
         except BlockingIOError:
             pass
+
+    def forget_after_fork(self) -> None:
+        """In a child that project code has forked: nothing of this server is its own."""
+        self._selector.close()
+        self._listener.close()
+        for connection in list(self.connections):
+            connection.forget_after_fork()
+        own = (self._wake_read, self._wake_write, self._lifeline)
+        children.swallow(*(descriptor for descriptor in own if descriptor is not None))
 
     # The thread itself
 

@@ -9,7 +9,6 @@ from typing import Any
 
 RUN_DIR_VAR = "RAPIDCLAW_RUN"
 PROJECT_VAR = "RAPIDCLAW_PROJECT"
-SITE_VAR = "RAPIDCLAW_SITE"
 LIFELINE_VAR = "RAPIDCLAW_LIFELINE"
 ORPHAN_VAR = "RAPIDCLAW_ORPHAN_SECONDS"
 GRACE_VAR = "RAPIDCLAW_GRACE_SECONDS"
@@ -22,7 +21,6 @@ class Settings:
     """Everything the runner is told, read once before any of the project's code runs."""
 
     socket_path: str
-    site_dir: str
     replica: str
     agent: str
     version: int
@@ -51,22 +49,29 @@ def read_json(path: str) -> dict[str, Any]:
     return document
 
 
+def environment(env: Any) -> dict[str, str]:
+    """The variables of `replica.json` that an environment can hold."""
+    pairs = ((str(name), str(value)) for name, value in (env or {}).items())
+    return {name: value for name, value in pairs if name and "=" not in name and "\0" not in name + value}
+
+
 def read() -> Settings:
     """Raises OSError, ValueError or KeyError naming what is missing."""
     base = run_dir()
     replica = read_json(os.path.join(base, "s", "replica.json"))
     project = read_json(os.environ.get(PROJECT_VAR) or "/opt/rapidclaw/project.json")
     lifeline = os.environ.pop(LIFELINE_VAR, "")
+    if lifeline:
+        os.set_inheritable(int(lifeline), False)
     if not replica.get("secret"):
         raise ValueError("replica.json holds no secret")
     return Settings(
         socket_path=os.path.join(base, "r", "runner.sock"),
-        site_dir=os.environ.get(SITE_VAR) or "/opt/rapidclaw/site",
         replica=str(replica.get("replica", "")),
         agent=str(replica.get("agent", "")),
         version=int(replica.get("version") or 0),
         secret=replica["secret"],
-        env={str(name): str(value) for name, value in (replica.get("env") or {}).items()},
+        env=environment(replica.get("env")),
         own_checkpointer=replica.get("checkpointer") == CHECKPOINTER_OWN,
         concurrency=max(1, int(replica.get("concurrency") or 20)),
         log_level=str(replica.get("log_level") or "info"),

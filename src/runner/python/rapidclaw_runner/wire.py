@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import ormsgpack
+from .own import ormsgpack
 
 PROTOCOL = 1
 SUBPROTOCOL = f"rapidclaw.runner.v{PROTOCOL}"
