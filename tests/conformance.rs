@@ -44,6 +44,7 @@ async fn the_saver_has_all_capabilities_and_postgres_saver_reads_the_same_state(
         request: &RunRequest::Chat { message: "conform".into(), full: false },
         metadata: &json!({}),
         idempotency_key: None,
+        queue_limit: None,
     };
     let place = Place { gateway: world.gateway.id(), replica: runner.replica.id };
     let accepted = world.store().accept_run(&new, Some(place)).await.unwrap();

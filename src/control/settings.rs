@@ -105,6 +105,7 @@ impl AgentSettings {
                 recursion_limit: section.limits.recursion_limit,
                 run_timeout: section.limits.run_timeout,
                 tokens_per_run: section.limits.tokens_per_run,
+                queue: Some(section.limits.queue),
             },
             ready_timeout: section.rollout.ready_timeout,
             drain_timeout: section.rollout.drain_timeout,

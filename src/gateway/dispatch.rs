@@ -3,14 +3,18 @@
 use super::Gateway;
 use super::committer::chain;
 use super::execution::Execution;
-use super::route::Route;
-use crate::store::runs::{Claimed, Place};
+use super::replica::Slot;
+use super::route::{Route, Serving};
+use crate::store::runs::Claimed;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use uuid::Uuid;
 
 /// How often the queue is looked at while something waits, kicked or not.
 const POLL: Duration = Duration::from_secs(1);
+/// Runs that one question begins at most.
+const AT_ONCE: usize = 64;
 
 /// Dispatches one agent's waiting runs for as long as the gateway lives.
 pub async fn run(gateway: Gateway, route: Arc<Route>) {
@@ -27,38 +31,62 @@ pub async fn run(gateway: Gateway, route: Arc<Route>) {
     }
 }
 
+/// Begins what waits and may begin, as many at once as there are places.
 async fn begin_all(gateway: &Gateway, route: &Arc<Route>) {
     while let Some(serving) = route.serving() {
-        let Some(slot) = serving.reserve() else { return };
-        let place = Place { gateway: gateway.id(), replica: slot.replica().id };
-        let claimed = match gateway.store().claim_run(route.agent, serving.release, place).await {
-            Ok(Some(claimed)) => claimed,
-            Ok(None) => {
-                route.orphans.store(false, Ordering::Release);
-                return;
-            }
+        // Those that somebody here waits for; what nobody is known to wait for may be any number.
+        let orphans = route.orphans.load(Ordering::Acquire);
+        let most = if orphans { AT_ONCE } else { route.waiting.load(Ordering::Acquire).clamp(1, AT_ONCE) };
+        let slots: Vec<Slot> = std::iter::from_fn(|| serving.reserve()).take(most).collect();
+        if slots.is_empty() {
+            return;
+        }
+        // Before the question: what is put back meanwhile is seen by the next one.
+        route.orphans.store(false, Ordering::Release);
+        let replicas: Vec<Uuid> = slots.iter().map(|slot| slot.replica().id).collect();
+        let claimed = gateway.store().claim_runs(route.agent, serving.release, gateway.id(), &replicas).await;
+        let claimed = match claimed {
+            Ok(claimed) => claimed,
             Err(error) => {
+                route.orphans.store(true, Ordering::Release);
                 tracing::error!(agent = route.name, error = %chain(&error), "the queue could not be read");
                 return;
             }
         };
-        let Claimed { id, thread_id, graph, request, metadata, attempt, thread_status, elapsed } = claimed;
-        let execution = Execution {
-            run: id,
-            attempt,
-            thread: thread_id.unwrap_or(id),
-            graph,
-            request: request.0,
-            metadata: metadata.0,
-            new_thread: false,
-            interrupted: thread_status.as_deref() == Some("interrupted"),
-            elapsed: Duration::try_from_secs_f64(elapsed).unwrap_or_default(),
-            slot,
-            serving,
-        };
-        let (gateway, route) = (gateway.clone(), Arc::clone(route));
-        gateway.clone().spawn(async move {
-            execution.run(&gateway, &route).await;
-        });
+        let all = claimed.len() == slots.len();
+        let mut slots: Vec<Option<Slot>> = slots.into_iter().map(Some).collect();
+        for claimed in claimed {
+            let place = usize::try_from(claimed.place - 1).unwrap_or(usize::MAX);
+            if let Some(slot) = slots.get_mut(place).and_then(Option::take) {
+                begin(gateway, route, &serving, claimed, slot);
+            }
+        }
+        if !all {
+            return;
+        }
+        if orphans {
+            route.orphans.store(true, Ordering::Release);
+        }
     }
+}
+
+fn begin(gateway: &Gateway, route: &Arc<Route>, serving: &Arc<Serving>, claimed: Claimed, slot: Slot) {
+    let Claimed { id, thread_id, graph, request, metadata, attempt, thread_status, elapsed, place: _ } = claimed;
+    let execution = Execution {
+        run: id,
+        attempt,
+        thread: thread_id.unwrap_or(id),
+        graph,
+        request: request.0,
+        metadata: metadata.0,
+        new_thread: false,
+        interrupted: thread_status.as_deref() == Some("interrupted"),
+        elapsed: Duration::try_from_secs_f64(elapsed).unwrap_or_default(),
+        slot,
+        serving: Arc::clone(serving),
+    };
+    let (gateway, route) = (gateway.clone(), Arc::clone(route));
+    gateway.clone().spawn(async move {
+        execution.run(&gateway, &route).await;
+    });
 }

@@ -60,6 +60,8 @@ pub struct RunLimits {
     pub run_timeout: Option<Duration>,
     /// Given to graphs that ask for a `tokens_budget`.
     pub tokens_per_run: Option<u64>,
+    /// Runs of the agent that may wait.
+    pub queue: Option<u32>,
 }
 
 impl Route {

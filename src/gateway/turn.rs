@@ -129,6 +129,7 @@ impl Gateway {
             request: &request,
             metadata: &metadata,
             idempotency_key: key.as_deref(),
+            queue_limit: serving.limits.queue,
         };
         let (run, given, outcome) = match self.accept(route, &serving, &new, doubt).await? {
             Accept::New { waiting, queued: _queued } => {

@@ -213,7 +213,7 @@ impl Default for Section {
 const MAX_REPLICAS: u32 = 10;
 
 /// What this version carries out; everything else that is asked for is named by [`Section::unenforced`].
-const ENFORCED: [&str; 15] = [
+const ENFORCED: [&str; 16] = [
     "name",
     "checkpointer",
     "database",
@@ -221,6 +221,7 @@ const ENFORCED: [&str; 15] = [
     "runs_per_replica",
     "limits.recursion_limit",
     "limits.run_timeout",
+    "limits.queue",
     "resources.cpu",
     "resources.memory",
     "security.egress",

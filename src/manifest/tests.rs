@@ -47,7 +47,6 @@ fn the_section_of_the_design_is_read_whole() {
     assert_eq!(
         given.unenforced(),
         [
-            "limits.queue",
             "limits.state_bytes",
             "max_replicas",
             "observability.otel",

@@ -48,7 +48,7 @@ impl IntoResponse for ApiError {
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
+        if status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
         }
         response
@@ -196,6 +196,11 @@ impl From<TurnError> for ApiError {
             }
             TurnError::KeyReused => {
                 Problem::new(422, "idempotency-key-reused", "the key belongs to another request").detail(text)
+            }
+            TurnError::Store(StoreError::QueueFull(limit)) => {
+                Problem::new(429, "queue-full", "too many runs of the agent wait")
+                    .detail(format!("{limit} runs wait for a replica, as many as `limits.queue` allows"))
+                    .hint("try again when some have ended; or raise limits.queue, min_replicas or runs_per_replica")
             }
             TurnError::Store(cause) if cause.is_passing() => database_away(&cause),
             TurnError::Store(_) => internal("database", "the run could not be accepted", &error),

@@ -27,8 +27,23 @@ static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("src/store/migrations"
 
 /// The schema of the control tables.
 const SCHEMA: &str = "rapidclaw";
+/// Settings of the server's connections. All of ours is found by the `search_path`. Every query finds its rows by
+/// keys, few at a time: loops over indexes, whatever the statistics say, which know nothing of a burst. A plan
+/// that was made when a table was small would be kept when it is not.
+const SETTINGS: [(&str, &str); 6] = [
+    ("search_path", SCHEMA),
+    ("enable_seqscan", "off"),
+    ("enable_bitmapscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    // What must be read whole all the same counts as dear, which would have it compiled.
+    ("jit", "off"),
+];
 /// Connections of a server: its whole use of Postgres, however many replicas there are.
 const CONNECTIONS: u32 = 16;
+
+/// How often a migration is begun again that could not have a lock.
+const MIGRATION_TRIES: u32 = 5;
 
 /// What can go wrong in the store.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +68,9 @@ pub enum StoreError {
     /// A rollout of the same agent is under way.
     #[error("a rollout of this agent is under way")]
     RolloutUnderWay,
+    /// As many of the agent's runs wait as may.
+    #[error("{0} runs of the agent wait already")]
+    QueueFull(u32),
 }
 
 impl StoreError {
@@ -84,16 +102,21 @@ pub struct Store {
 }
 
 impl Store {
-    /// Connects and brings the tables to this version. All of ours but the checkpoints is found by the
-    /// connections' `search_path`.
+    /// Connects and brings the tables to this version.
     pub async fn open(options: sqlx::postgres::PgConnectOptions) -> Result<Self, StoreError> {
-        let pool = postgres::pool(options.options([("search_path", SCHEMA)]), CONNECTIONS);
+        let pool = postgres::pool(options.options(SETTINGS), CONNECTIONS);
         let mut connection = pool.acquire().await?;
         sqlx::query("SELECT pg_advisory_lock(hashtext('rapidclaw.migrate'))").execute(&mut *connection).await?;
         let migrated = async {
             sqlx::query("CREATE SCHEMA IF NOT EXISTS rapidclaw").execute(&mut *connection).await?;
-            MIGRATOR.run(&mut *connection).await?;
-            Ok::<_, StoreError>(())
+            let mut tries = 0;
+            loop {
+                match MIGRATOR.run(&mut *connection).await {
+                    // The server before this one still works on the tables, and was in the way.
+                    Err(error) if is_lock(&error) && tries < MIGRATION_TRIES => tries += 1,
+                    migrated => return Ok::<_, StoreError>(migrated?),
+                }
+            }
         }
         .await;
         sqlx::query("SELECT pg_advisory_unlock(hashtext('rapidclaw.migrate'))").execute(&mut *connection).await?;
@@ -117,6 +140,14 @@ impl Store {
             sqlx::query_scalar("SELECT value FROM settings WHERE name = 'server_id'").fetch_one(&self.pool).await?;
         Uuid::parse_str(&text).map_err(|error| sqlx::Error::Decode(error.into()).into())
     }
+}
+
+/// Whether a migration could not have a lock: a deadlock, or somebody who holds it for long.
+fn is_lock(error: &sqlx::migrate::MigrateError) -> bool {
+    use sqlx::migrate::MigrateError;
+    let (MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) = error else { return false };
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| matches!(code.as_ref(), "40P01" | "55P03"))
 }
 
 /// Whether an error is Postgres's refusal of a second row under the unique index `name`.

@@ -45,6 +45,8 @@ pub struct NewRun<'a> {
     pub metadata: &'a serde_json::Value,
     /// The client's `Idempotency-Key`: a second run with the same one is the first.
     pub idempotency_key: Option<&'a str>,
+    /// So many of the agent's runs may wait; none: any number.
+    pub queue_limit: Option<u32>,
 }
 
 /// Where an attempt is made.
@@ -103,6 +105,8 @@ pub struct Claimed {
     pub metadata: Json<serde_json::Value>,
     /// The number of the attempt that begins.
     pub attempt: i32,
+    /// At which of the places offered it begins, counted from 1.
+    pub place: i32,
     /// The thread's status.
     pub thread_status: Option<String>,
     /// Seconds since its first attempt began.
@@ -187,6 +191,50 @@ pub struct Ending {
     pub cost: Option<f64>,
 }
 
+/// The statement of [`Store::accept_run`].
+pub(super) const ACCEPT: &str = "
+WITH thread AS (
+   INSERT INTO threads (agent_id, id, given) VALUES ($1, $2, $3)
+   ON CONFLICT (agent_id, id) DO UPDATE SET updated_at = now()
+   RETURNING id, status, xmax = 0 AS created
+ ), place AS (
+   -- By the thread's id, so that it is asked when the thread is ours.
+   SELECT p.status, p.ready FROM thread, place_run($1, thread.id, $9::uuid IS NOT NULL, $12) p
+ ), run AS (
+   INSERT INTO runs (id, agent_id, release_id, thread_id, graph, turn, request, metadata, idempotency_key, status, ready, attempt, started_at)
+   SELECT $4, $1, $5, $2, $6, true, $7, $8, $11, status, ready,
+     CASE WHEN status = 'running' THEN 1 ELSE 0 END, CASE WHEN status = 'running' THEN clock_timestamp() END
+   FROM place
+   ON CONFLICT (agent_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+   RETURNING status = 'running' AS running
+ ), attempt AS (
+   INSERT INTO attempts (run_id, number, gateway_id, replica) SELECT $4, 1, $9, $10 FROM run WHERE running
+ )
+ SELECT thread.created, thread.status AS thread_status, run.running FROM thread, run";
+
+/// The statement of [`Store::claim_runs`].
+pub(super) const CLAIM: &str = "
+WITH next AS (
+   SELECT id, accepted_at FROM runs r
+   WHERE agent_id = $1 AND status = 'pending' AND ready
+     -- As a lookup for each: joined, it might read all that run.
+     AND (SELECT true FROM runs o WHERE o.agent_id = r.agent_id AND o.thread_id = r.thread_id
+            AND o.status = 'running' LIMIT 1) IS NULL
+   ORDER BY accepted_at, id LIMIT cardinality($4::uuid[]) FOR UPDATE SKIP LOCKED
+ ), picked AS (
+   SELECT array_agg(id ORDER BY accepted_at, id) AS ids FROM next
+ ), run AS (
+   UPDATE runs SET status = 'running', attempt = attempt + 1, release_id = $2,
+     started_at = coalesce(started_at, clock_timestamp())
+   FROM picked WHERE runs.id = ANY(picked.ids)
+   RETURNING runs.id, thread_id, graph, request, metadata, attempt, array_position(picked.ids, runs.id) AS place,
+     greatest(extract(epoch FROM clock_timestamp() - started_at)::float8, 0) AS elapsed
+ ), attempt AS (
+   INSERT INTO attempts (run_id, number, gateway_id, replica) SELECT id, attempt, $3, ($4::uuid[])[place] FROM run
+ )
+ SELECT run.*, (SELECT t.status FROM threads t WHERE t.agent_id = $1 AND t.id = run.thread_id) AS thread_status
+ FROM run ORDER BY place";
+
 impl Store {
     /// Accepts a run: its thread is ensured, and it begins at once at `place` when nothing else runs or
     /// waits on the thread. Without a place it waits.
@@ -202,6 +250,9 @@ impl Store {
                 Err(error) if violates(&error, "runs_one_on_a_thread") && tries < MOST_TRIES => tries += 1,
                 // It was offered before, and taken.
                 Err(error) if violates(&error, "runs_pkey") => return Ok(Acceptance::Repeated(new.id)),
+                Err(error) if is_queue_full(&error) => {
+                    return Err(StoreError::QueueFull(new.queue_limit.unwrap_or_default()));
+                }
                 accepted => break accepted?,
             }
         };
@@ -233,84 +284,59 @@ impl Store {
     }
 
     async fn insert_run(&self, new: &NewRun<'_>, place: Option<Place>) -> Result<Option<Accepted>, sqlx::Error> {
-        sqlx::query_as(
-            "WITH thread AS (
-               INSERT INTO threads (agent_id, id, given) VALUES ($1, $2, $3)
-               ON CONFLICT (agent_id, id) DO UPDATE SET updated_at = now()
-               RETURNING status, xmax = 0 AS created
-             ), ahead AS (
-               SELECT $9::uuid IS NULL OR EXISTS (
-                 SELECT 1 FROM runs WHERE agent_id = $1 AND thread_id = $2 AND status IN ('pending', 'running')
-               ) AS waits
-             ), run AS (
-               INSERT INTO runs (id, agent_id, release_id, thread_id, graph, turn, request, metadata, idempotency_key, status, attempt, started_at)
-               SELECT $4, $1, $5, $2, $6, true, $7, $8, $11, CASE WHEN waits THEN 'pending' ELSE 'running' END,
-                 CASE WHEN waits THEN 0 ELSE 1 END, CASE WHEN NOT waits THEN clock_timestamp() END
-               FROM thread, ahead
-               ON CONFLICT (agent_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
-               RETURNING status = 'running' AS running
-             ), attempt AS (
-               INSERT INTO attempts (run_id, number, gateway_id, replica) SELECT $4, 1, $9, $10 FROM run WHERE running
-             )
-             SELECT thread.created, thread.status AS thread_status, run.running FROM thread, run",
-        )
-        .bind(new.agent)
-        .bind(new.thread)
-        .bind(new.given)
-        .bind(new.id)
-        .bind(new.release)
-        .bind(new.graph)
-        .bind(Json(new.request))
-        .bind(Json(new.metadata))
-        .bind(place.map(|place| place.gateway))
-        .bind(place.map(|place| place.replica))
-        .bind(new.idempotency_key)
-        .fetch_optional(self.pool())
-        .await
+        sqlx::query_as(ACCEPT)
+            .bind(new.agent)
+            .bind(new.thread)
+            .bind(new.given)
+            .bind(new.id)
+            .bind(new.release)
+            .bind(new.graph)
+            .bind(Json(new.request))
+            .bind(Json(new.metadata))
+            .bind(place.map(|place| place.gateway))
+            .bind(place.map(|place| place.replica))
+            .bind(new.idempotency_key)
+            .bind(new.queue_limit.map(|limit| i32::try_from(limit).unwrap_or(i32::MAX)))
+            .fetch_optional(self.pool())
+            .await
     }
 
-    /// The agent's oldest waiting run whose thread is free, begun at `place`.
-    pub async fn claim_run(&self, agent: Uuid, release: Uuid, place: Place) -> Result<Option<Claimed>, StoreError> {
-        let claimed = sqlx::query_as(
-            "WITH next AS (
-               SELECT id FROM runs r
-               WHERE agent_id = $1 AND status = 'pending' AND NOT EXISTS (
-                 SELECT 1 FROM runs o WHERE o.agent_id = r.agent_id AND o.thread_id = r.thread_id
-                   -- One that has begun goes before the others of its thread, though the clock may have been set back.
-                   AND (o.status = 'running' OR o.status = 'pending'
-                     AND (o.attempt = 0, o.accepted_at, o.id) < (r.attempt = 0, r.accepted_at, r.id))
-               )
-               ORDER BY accepted_at, id LIMIT 1 FOR UPDATE SKIP LOCKED
-             ), run AS (
-               UPDATE runs SET status = 'running', attempt = attempt + 1, release_id = $2,
-                 started_at = coalesce(started_at, clock_timestamp())
-               FROM next WHERE runs.id = next.id
-               RETURNING runs.id, thread_id, graph, request, metadata, attempt,
-                 greatest(extract(epoch FROM clock_timestamp() - started_at)::float8, 0) AS elapsed
-             ), attempt AS (
-               INSERT INTO attempts (run_id, number, gateway_id, replica) SELECT id, attempt, $3, $4 FROM run
-             )
-             SELECT run.*, threads.status AS thread_status
-             FROM run LEFT JOIN threads ON threads.agent_id = $1 AND threads.id = run.thread_id",
-        )
-        .bind(agent)
-        .bind(release)
-        .bind(place.gateway)
-        .bind(place.replica)
-        .fetch_optional(self.pool())
-        .await;
-        match claimed {
-            // Somebody else's claim on the same thread came first.
-            Err(error) if violates(&error, "runs_one_on_a_thread") => Ok(None),
-            claimed => Ok(claimed?),
+    /// The agent's oldest waiting runs whose threads are free, begun at these places of `gateway`: one a
+    /// replica named, at most. Costs the same however many wait, and on however many threads.
+    pub async fn claim_runs(
+        &self,
+        agent: Uuid,
+        release: Uuid,
+        gateway: Uuid,
+        mut replicas: &[Uuid],
+    ) -> Result<Vec<Claimed>, StoreError> {
+        for _ in 0..MOST_TRIES {
+            match self.try_claim(agent, release, gateway, replicas).await {
+                // Somebody else's claim on one of the threads came first. One at a time, nobody stands in his own way.
+                Err(error) if violates(&error, "runs_one_on_a_thread") => replicas = &replicas[..1.min(replicas.len())],
+                claimed => return Ok(claimed?),
+            }
         }
+        Ok(Vec::new())
+    }
+
+    async fn try_claim(
+        &self,
+        agent: Uuid,
+        release: Uuid,
+        gateway: Uuid,
+        replicas: &[Uuid],
+    ) -> Result<Vec<Claimed>, sqlx::Error> {
+        sqlx::query_as(CLAIM).bind(agent).bind(release).bind(gateway).bind(replicas).fetch_all(self.pool()).await
     }
 
     /// Agents that have runs waiting.
     pub async fn agents_with_waiting_runs(&self) -> Result<Vec<Uuid>, StoreError> {
-        Ok(sqlx::query_scalar("SELECT DISTINCT agent_id FROM runs WHERE status = 'pending'")
-            .fetch_all(self.pool())
-            .await?)
+        Ok(sqlx::query_scalar(
+            "SELECT id FROM agents a WHERE EXISTS (SELECT FROM runs WHERE agent_id = a.id AND status = 'pending')",
+        )
+        .fetch_all(self.pool())
+        .await?)
     }
 
     /// Ends attempts outside of a batch: a replica was lost, a time-out passed. Says which runs ended by it.
@@ -363,11 +389,13 @@ impl Store {
     /// With `loss` the replica went with it: after `most` of those the run is given up.
     pub async fn requeue_run(&self, run: Uuid, attempt: i32, loss: bool, most: i32) -> Result<Requeued, StoreError> {
         let state: Option<bool> = sqlx::query_scalar(
-            "WITH run AS (
+            "WITH live AS (
+               -- Attempts before runs, as batches lock them.
+               SELECT FROM attempts WHERE run_id = $1 AND number = $2 AND state = 'live' FOR NO KEY UPDATE
+             ), run AS (
                UPDATE runs SET losses = losses + $3::int,
                  status = CASE WHEN losses + $3::int < $4 OR $3::int = 0 THEN 'pending' ELSE status END
-               WHERE id = $1 AND attempt = $2 AND status = 'running'
-                 AND EXISTS (SELECT 1 FROM attempts WHERE run_id = $1 AND number = $2 AND state = 'live')
+               WHERE id = $1 AND attempt = $2 AND status = 'running' AND EXISTS (SELECT FROM live)
                RETURNING status = 'pending' AS waits
              ), attempt AS (
                UPDATE attempts SET state = 'lost', ended_at = clock_timestamp() FROM run
@@ -387,6 +415,11 @@ impl Store {
             None => Requeued::Fenced,
         })
     }
+}
+
+/// Whether an error is `place_run`'s refusal (migration 7).
+fn is_queue_full(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(sqlx::error::DatabaseError::code).is_some_and(|code| code == "RC001")
 }
 
 /// Of the attempts given, those that are live; their rows stay locked until the transaction ends, so

@@ -50,6 +50,7 @@ pub async fn run(store: &Store, agent: Uuid, release: Uuid, given: &str) -> Uuid
         request: &request,
         metadata: &json!({ "user_id": "u" }),
         idempotency_key: None,
+        queue_limit: None,
     };
     let place = Place { gateway: Uuid::nil(), replica: Uuid::from_u128(7) };
     store.accept_run(&new, Some(place)).await.unwrap();

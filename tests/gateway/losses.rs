@@ -127,6 +127,7 @@ async fn a_run_whose_beginning_was_committed_and_never_heard_of_goes_on() {
         request: &request,
         metadata: &json!({ "user_id": "ann" }),
         idempotency_key: None,
+        queue_limit: None,
     };
     let place = Place { gateway: world.gateway.id(), replica: runner.replica.id };
     world.store().accept_run(&new, Some(place)).await.unwrap();

@@ -69,7 +69,8 @@ fn render(template: &str, quoted: &str) -> SqlStr {
     AssertSqlSafe(Arc::<str>::from(template.replace("{s}", quoted))).into_sql_str()
 }
 
-/// As `PostgresSaver.setup()` leaves them, its repairs of older layouts included.
+/// As `PostgresSaver.setup()` leaves them, its repairs of older layouts included, but for its three indexes on
+/// `thread_id` alone: the primary keys begin with that column, and each row would be entered twice.
 const TABLES: &str = "
 CREATE SCHEMA IF NOT EXISTS {s};
 CREATE TABLE IF NOT EXISTS {s}.checkpoint_migrations (v integer PRIMARY KEY);
@@ -106,9 +107,6 @@ CREATE TABLE IF NOT EXISTS {s}.checkpoint_writes (
 );
 ALTER TABLE {s}.checkpoint_blobs ALTER COLUMN blob DROP NOT NULL;
 ALTER TABLE {s}.checkpoint_writes ADD COLUMN IF NOT EXISTS task_path text NOT NULL DEFAULT '';
-CREATE INDEX IF NOT EXISTS checkpoints_thread_id_idx ON {s}.checkpoints (thread_id);
-CREATE INDEX IF NOT EXISTS checkpoint_blobs_thread_id_idx ON {s}.checkpoint_blobs (thread_id);
-CREATE INDEX IF NOT EXISTS checkpoint_writes_thread_id_idx ON {s}.checkpoint_writes (thread_id);
 INSERT INTO {s}.checkpoint_migrations (v) SELECT generate_series(0, 9) ON CONFLICT DO NOTHING;
 ";
 

@@ -1,15 +1,16 @@
 //! Every query on a real Postgres.
 
 mod control;
+mod queue;
 mod races;
 mod runs;
 mod status;
 
-use super::Store;
 use super::agents::Agent;
 use super::releases::{NewRelease, Release};
 use super::runs::{Acceptance, Accepted, Ending, NewRun, Place, RunRequest, RunStatus};
 use super::test_database::TestDatabase;
+use super::{Store, StoreError};
 use crate::base::ids;
 use crate::store::rollouts::NewRollout;
 use serde_json::json;
@@ -35,6 +36,18 @@ impl World {
     }
 
     async fn offer(&self, thread: &str, place: Option<Place>, key: Option<&str>) -> (Uuid, Acceptance) {
+        let (id, acceptance) = self.offer_to(thread, place, key, None).await;
+        (id, acceptance.unwrap())
+    }
+
+    /// Where so many may wait.
+    async fn offer_to(
+        &self,
+        thread: &str,
+        place: Option<Place>,
+        key: Option<&str>,
+        queue_limit: Option<u32>,
+    ) -> (Uuid, Result<Acceptance, StoreError>) {
         let id = ids::new_id();
         let new = NewRun {
             id,
@@ -46,8 +59,9 @@ impl World {
             request: &RunRequest::Chat { message: "hello".into(), full: false },
             metadata: &json!({ "user_id": "ann" }),
             idempotency_key: key,
+            queue_limit,
         };
-        (id, self.store.accept_run(&new, place).await.unwrap())
+        (id, self.store.accept_run(&new, place).await)
     }
 
     /// A new run, begun where its thread is free.
@@ -67,8 +81,14 @@ impl World {
 
     /// The next run and the number of its attempt.
     async fn claim(&self) -> Option<(Uuid, i32)> {
-        let claimed = self.store.claim_run(self.agent.id, self.release.id, self.place).await.unwrap();
-        claimed.map(|claimed| (claimed.id, claimed.attempt))
+        self.claim_several(1).await.pop()
+    }
+
+    /// The next runs, at most so many.
+    async fn claim_several(&self, most: usize) -> Vec<(Uuid, i32)> {
+        let places = vec![self.place.replica; most];
+        let claimed = self.store.claim_runs(self.agent.id, self.release.id, self.place.gateway, &places).await.unwrap();
+        claimed.into_iter().map(|claimed| (claimed.id, claimed.attempt)).collect()
     }
 
     /// Ends an attempt; says whether the run ended by it.

@@ -44,7 +44,9 @@ async fn the_oldest_run_whose_thread_is_free_is_claimed_first() {
 async fn a_claim_tells_all_that_its_execution_needs() {
     let world = World::new().await;
     let run = world.queue("t").await;
-    let claimed = world.store.claim_run(world.agent.id, world.release.id, world.place).await.unwrap().unwrap();
+    let places = [world.place.replica];
+    let claimed = world.store.claim_runs(world.agent.id, world.release.id, world.place.gateway, &places).await.unwrap();
+    let [claimed] = <[_; 1]>::try_from(claimed).unwrap();
     assert_eq!((claimed.id, claimed.thread_id, claimed.attempt), (run, Some(ids::thread_id("t")), 1));
     assert_eq!((claimed.graph.as_str(), claimed.thread_status.as_deref()), ("agent", Some("idle")));
     assert_eq!(claimed.request.0, RunRequest::Chat { message: "hello".into(), full: false });
@@ -168,6 +170,7 @@ async fn a_run_that_is_offered_again_after_it_was_taken_is_there_once() {
         request: &request,
         metadata: &json!({ "user_id": "ann" }),
         idempotency_key: None,
+        queue_limit: None,
     };
     let taken = world.store.accept_run(&new, Some(world.place)).await.unwrap();
     assert!(matches!(taken, Acceptance::Accepted(Accepted { running: true, .. })), "{taken:?}");
