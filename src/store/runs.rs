@@ -250,8 +250,13 @@ impl Store {
                 Err(error) if violates(&error, "runs_one_on_a_thread") && tries < MOST_TRIES => tries += 1,
                 // It was offered before, and taken.
                 Err(error) if violates(&error, "runs_pkey") => return Ok(Acceptance::Repeated(new.id)),
+                // Or it is in the queue already, and was offered again.
                 Err(error) if is_queue_full(&error) => {
-                    return Err(StoreError::QueueFull(new.queue_limit.unwrap_or_default()));
+                    return if self.find_run(new.id).await?.is_some() {
+                        Ok(Acceptance::Repeated(new.id))
+                    } else {
+                        Err(StoreError::QueueFull(new.queue_limit.unwrap_or_default()))
+                    };
                 }
                 accepted => break accepted?,
             }
