@@ -149,9 +149,9 @@ async fn runs_that_waited_when_the_tables_changed_go_on_in_their_order() {
     let behind = world.queue("u").await;
     let free = world.queue("v").await;
     world.store.requeue_run(lost, 1, true, 3).await.unwrap();
-    let undo = "ALTER TABLE runs DROP COLUMN ready;
+    let undo = "DROP TRIGGER runs_placed ON runs; DROP TRIGGER runs_freed ON runs; DROP TRIGGER agents_gone ON agents;
+        ALTER TABLE runs DROP COLUMN ready;
         CREATE INDEX runs_waiting ON runs (agent_id, accepted_at) WHERE status = 'pending';
-        DROP TRIGGER runs_placed ON runs; DROP TRIGGER runs_freed ON runs; DROP TRIGGER agents_gone ON agents;
         DROP FUNCTION place_run, run_was_placed, thread_is_free, agent_is_gone;
         ALTER TABLE attempts ADD CONSTRAINT attempts_run_id_fkey FOREIGN KEY (run_id) REFERENCES runs ON DELETE CASCADE;
         ALTER TABLE runs ADD CONSTRAINT runs_agent_id_fkey FOREIGN KEY (agent_id) REFERENCES agents ON DELETE CASCADE;

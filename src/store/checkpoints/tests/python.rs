@@ -31,7 +31,9 @@ async fn layout(pool: &PgPool, schema: &Schema) -> Vec<String> {
     sqlx::query_scalar(
         "SELECT format('%s.%s %s %s null=%s default=%s', table_name, ordinal_position, column_name, data_type, is_nullable, column_default)
          FROM information_schema.columns WHERE table_schema = $1
-         UNION ALL SELECT replace(indexdef, schemaname, '') FROM pg_indexes WHERE schemaname = $1
+         UNION ALL SELECT replace(indexdef, schemaname, '') FROM pg_indexes
+             -- The primary keys begin with that column.
+             WHERE schemaname = $1 AND indexname NOT LIKE '%thread_id_idx'
          UNION ALL SELECT format('%s %s', c.conrelid::regclass::text, pg_get_constraintdef(c.oid))
              FROM pg_constraint AS c JOIN pg_namespace AS n ON n.oid = c.connamespace WHERE n.nspname = $1 AND false
          ORDER BY 1",
@@ -50,7 +52,7 @@ async fn our_tables_are_those_of_postgres_savers_setup() {
     ensure_schema(pool, &ours).await.unwrap();
     saver(&database, &theirs, "setup").await;
     assert_eq!(layout(pool, &ours).await, layout(pool, &theirs).await);
-    assert!(layout(pool, &ours).await.len() > 25);
+    assert!(layout(pool, &ours).await.len() > 22);
     assert_eq!(count(pool, &ours, "checkpoint_migrations").await, count(pool, &theirs, "checkpoint_migrations").await);
     // And theirs need nothing of us.
     ensure_schema(pool, &theirs).await.unwrap();
