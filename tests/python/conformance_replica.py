@@ -55,7 +55,7 @@ def main() -> None:
     wanted = os.environ.get("RAPIDCLAW_CONFORMANCE_RUN")
     run = started_run(started, wanted) if wanted else run_of_our_own(server)
     run.any_thread = True
-    saver = RemoteSaver(runs)
+    saver = RemoteSaver()
 
     @checkpointer_test(name="rapidclaw")
     async def factory():

@@ -170,7 +170,7 @@ async def test_subgraphs_with_savers_of_their_own_use_ours(gateway):
     assert end["result"] == "heard 1: hello"
     notes = gateway.describe["notes"]
     assert "graph nested was compiled with a checkpointer of its own; ours is used" in notes
-    assert any("subgraph sub has a checkpointer of its own" in note for note in notes)
+    assert any("inner has an in-memory checkpointer" in note for note in notes)
 
 
 async def test_subgraphs_may_remember_between_turns(gateway):

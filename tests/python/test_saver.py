@@ -14,10 +14,12 @@ from stores import MemoryStore
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src" / "runner" / "python"))
 
+from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.base import id as ids
 from langgraph.types import Send
 
 from rapidclaw_runner import current_run, jsonable, wire
+from rapidclaw_runner.connection import Rows
 from rapidclaw_runner.runs import Run, RunEnded, Runs
 from rapidclaw_runner.saver import ForeignThread, NoRun, RemoteSaver
 
@@ -30,6 +32,8 @@ class Local:
     def __init__(self) -> None:
         self.store = MemoryStore()
         self.reads = 0
+        self.limits = []
+        self.most = None
 
     def send(self, kind, fields):
         if kind == "checkpoint":
@@ -41,7 +45,9 @@ class Local:
     def request(self, kind, fields):
         future = Future()
         self.reads += kind == "read"
-        future.set_result(self.store.read(fields) if kind == "read" else [])
+        rows = self.store.read(fields) if kind == "read" else []
+        self.limits.append(fields.get("limit") or 0)
+        future.set_result(Rows(rows[: self.most], len(rows) > (self.most or len(rows))))
         return future
 
 
@@ -49,7 +55,7 @@ def make(thread_id="t"):
     runs, connection = Runs(8), Local()
     run = Run(connection, {"run": "r", "attempt": 1, "thread_id": thread_id, "graph": "g"}, 0.0)
     runs.add(run)
-    return RemoteSaver(runs), run, connection
+    return RemoteSaver(), run, connection
 
 
 def config(thread_id="t", **more):
@@ -70,10 +76,11 @@ def test_outside_any_run_there_is_a_clear_error():
         saver.get_tuple(config("nobody"))
 
 
-def test_a_thread_without_context_finds_its_run_by_thread_id_but_a_run_never_another():
+def test_a_bound_saver_works_without_context_and_a_run_reaches_no_other_thread():
     saver, run, _ = make()
     found = []
-    worker = threading.Thread(target=lambda: found.append(saver.get_tuple(config())))
+    bound = saver.bound_to(run)
+    worker = threading.Thread(target=lambda: found.append(bound.get_tuple(config())))
     worker.start()
     worker.join()
     assert found == [None]
@@ -137,6 +144,56 @@ def test_lists_are_read_in_pages():
         assert len(list(saver.list(config(), limit=70))) == 70
         assert len(list(saver.list(config(), filter={"step": 7}))) == 1
         assert connection.reads == 3 + 2 + 1
+    finally:
+        current_run.set(None)
+
+
+def test_a_list_over_all_namespaces_is_read_in_pages_too():
+    """Ids that two namespaces share, pages that are cut to what a message holds, and sub-agents' own left out."""
+    saver, run, connection = make()
+    current_run.set(run)
+    try:
+        for number in range(1, 101):
+            point = checkpoint(number, a=number)
+            for namespace in ("", "sub", ":agent:name"):
+                saver.put(config(checkpoint_ns=namespace), point, {"source": "loop", "step": number}, {})
+        everything = {"configurable": {"thread_id": "t"}}
+        found = [(f.metadata["step"], f.config["configurable"]["checkpoint_ns"]) for f in saver.list(everything)]
+        assert sorted(found) == sorted((number, name) for number in range(1, 101) for name in ("", "sub"))
+        assert [step for step, _ in found] == sorted((step for step, _ in found), reverse=True)
+        assert len(list(saver.list(everything, limit=7))) == 7
+        assert max(connection.limits) <= 64 and connection.reads < 10
+        connection.most = 10
+        for how in (everything, config()):
+            ids = [f.config["configurable"]["checkpoint_id"] for f in saver.list(how)]
+            assert len(set(ids)) == 100
+    finally:
+        current_run.set(None)
+
+
+@pytest.mark.parametrize("fork", [False, True])
+def test_the_history_of_changes_is_read_in_pages(fork):
+    """As the base class has it, that reads each ancestor alone; also where another branch lies between."""
+    if not hasattr(BaseCheckpointSaver, "get_delta_channel_history"):
+        pytest.skip("langgraph-checkpoint before DeltaChannel")
+    saver, run, connection = make()
+    current_run.set(run)
+    try:
+        parent = config()
+        for number in range(1, 151):
+            values = {"seeded": ["seed"]} if number == 20 else {}
+            point = checkpoint(number, **values)
+            place = saver.put(parent, point, {"source": "loop", "step": number}, point["channel_versions"])
+            saver.put_writes(place, [("seeded", f"s{number}"), ("bare", f"b{number}")], f"task-{number}")
+            if not (fork and number % 3 == 0):
+                parent = place
+        ways = {}
+        for way in (BaseCheckpointSaver.get_delta_channel_history, RemoteSaver.get_delta_channel_history):
+            connection.reads = 0
+            ways[way] = way(saver, config=config(), channels=["seeded", "bare"]), connection.reads
+        (wanted, many), (got, few) = ways.values()
+        assert got == wanted and got["seeded"]["seed"] == ["seed"] and "seed" not in got["bare"]
+        assert few <= 4 < 90 < many
     finally:
         current_run.set(None)
 

@@ -106,15 +106,14 @@ def _run_graphs(settings: Any, runs: Any, server: Any) -> NoReturn:
 
     current = ", ".join(settings.graphs)
     try:
-        from rapidclaw_runner.loader import Entry, LoadError, load_target
-        from rapidclaw_runner.saver import RemoteSaver
-
-        saver = None if settings.own_checkpointer else RemoteSaver(runs)
+        from rapidclaw_runner.loader import Entry, LoadError, load_target, serializer
         notes: list[str] = []
         entries: dict[str, Entry] = {}
+        serde = serializer(settings.serde)
         # Modules are imported before there is a running loop: some call asyncio.run themselves.
         for current, spec in settings.graphs.items():
-            entries[current] = Entry(current, load_target(spec, settings.paths, current), saver, notes)
+            target = load_target(spec, settings.paths, current)
+            entries[current] = Entry(current, target, notes, own_checkpointer=settings.own_checkpointer, serde=serde)
     except BaseException as error:  # noqa: BLE001 - sys.exit in a project's module as well
         failures.report_load(current, error, settings.paths)
         leave(EXIT_LOAD)
@@ -130,6 +129,10 @@ def _run_graphs(settings: Any, runs: Any, server: Any) -> NoReturn:
                 graphs[name] = await entry.load()
             except BaseException as error:
                 raise LoadError(name, error) from error
+        if not settings.own_checkpointer:
+            checkpointer = sub_agents.Checkpointer()
+            sub_agents.find(graphs, settings.paths, checkpointer, notes)
+            checkpointer.install()
         described = describe(graphs, notes)
         for note in described["notes"]:
             logging.getLogger("rapidclaw").info("%s", note)
@@ -139,6 +142,7 @@ def _run_graphs(settings: Any, runs: Any, server: Any) -> NoReturn:
 
     import asyncio
 
+    from rapidclaw_runner import sub_agents
     from rapidclaw_runner.describe import describe
     from rapidclaw_runner.execute import executor
 

@@ -11,7 +11,7 @@ import itertools
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from time import monotonic
 from typing import Any
@@ -36,6 +36,14 @@ class Disconnected(ConnectionError):
 
 class Refused(RuntimeError):
     """The gateway answered a request of the saver with an error."""
+
+
+class Rows(list[dict[str, Any]]):
+    """A reply's tuples; `more` says that it was cut to what one message may hold."""
+
+    def __init__(self, rows: Iterable[dict[str, Any]], more: bool) -> None:
+        super().__init__(rows)
+        self.more = more
 
 
 class Connection:
@@ -191,7 +199,7 @@ class Connection:
         if error := fields.get("error"):
             future.set_exception(Refused(str(error)))
         else:
-            future.set_result(fields.get("tuples") or [])
+            future.set_result(Rows(fields.get("tuples") or (), bool(fields.get("more"))))
 
     def close(self) -> None:
         with self._write_lock:

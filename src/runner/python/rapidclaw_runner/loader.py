@@ -9,6 +9,7 @@ called once; all others are called anew for each run, and what they open is clos
 from __future__ import annotations
 
 import asyncio
+import copy
 import importlib
 import importlib.util
 import inspect
@@ -20,9 +21,12 @@ from types import ModuleType
 from typing import Any
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.pregel import Pregel
 
-from . import failures
+from . import current_run, failures
+from .saver import RemoteSaver
 
 
 class LoadError(Exception):
@@ -41,43 +45,52 @@ class NotAGraph(TypeError):
 class Entry:
     """One graph of the project. `open` yields it ready to run."""
 
-    def __init__(self, name: str, target: Any, saver: BaseCheckpointSaver | None, notes: list[str]) -> None:
+    def __init__(
+        self, name: str, target: Any, notes: list[str], *, own_checkpointer: bool, serde: SerializerProtocol | None = None
+    ) -> None:
         self.name = name
         self._target = target
-        self._saver = saver
         self._notes = notes
+        self._own_checkpointer = own_checkpointer
+        self._serde = serde
         self._graph: Pregel | None = None
+        self._saver: RemoteSaver | None = None
         self.needs_config = callable(target) and bool(_parameters(target))
 
     async def load(self) -> Pregel | None:
         """Builds the graph once, to see that it can be built; none where only a run's config can."""
         async with AsyncExitStack() as stack:
             try:
-                graph = await self._build({"configurable": {}}, _runtime(), stack, self._notes)
+                graph = await self._build({"configurable": {}}, _runtime(), stack)
             except Exception as error:
                 if not self.needs_config:
                     raise
                 told = failures.one_line(error)
                 self._notes.append(f"graph {self.name}: its factory could not be called without a run's config: {told}")
                 return None
+            saver = self._saver_of(graph, self._notes)
             if not self.needs_config and not _has_exits(stack):
-                self._graph = graph
+                self._graph, self._saver = graph, saver
             return graph
+
+    def _saver_of(self, graph: Pregel, notes: list[str]) -> RemoteSaver | None:
+        return None if self._own_checkpointer else _saver_for(self.name, graph, self._serde, notes)
 
     @asynccontextmanager
     async def open(self, config: dict[str, Any], context: Any = None) -> AsyncIterator[Pregel]:
         if self._graph is not None:
-            yield self._graph
+            yield _served(self._graph, self._saver)
             return
         async with AsyncExitStack() as stack:
-            yield await self._build(config, _runtime(context=context), stack, [])
+            graph = await self._build(config, _runtime(context=context), stack)
+            yield _served(graph, self._saver_of(graph, []))
 
     @property
     def static(self) -> Pregel | None:
-        """The graph where every run uses the same one: spares `open`'s cost."""
-        return self._graph
+        """The graph for the run that asks, where every run uses the same one: spares `open`'s cost."""
+        return self._graph and _served(self._graph, self._saver)
 
-    async def _build(self, config: dict[str, Any], runtime: Any, stack: AsyncExitStack, notes: list[str]) -> Pregel:
+    async def _build(self, config: dict[str, Any], runtime: Any, stack: AsyncExitStack) -> Pregel:
         value = self._target
         if _is_factory(value):
             arguments = _arguments(value, config, runtime)
@@ -100,56 +113,46 @@ class Entry:
                 value = value.compile()
             else:
                 raise NotAGraph(f"{type(value).__name__} is no graph: a compiled graph, a builder or a factory of one is")
-        prepare(self.name, value, self._saver, notes)
         return value
 
 
-def prepare(name: str, graph: Pregel, saver: BaseCheckpointSaver | None, notes: list[str]) -> None:
-    """Gives a graph, and the subgraphs that hold a saver of their own, our saver.
-
-    LangGraph lends a subgraph its parent's saver; the subgraph's own one counts where project code
-    calls the subgraph or reads its state without the parent's config. `checkpointer=False` and
-    `True` on a subgraph stay as they are.
-    """
+def _saver_for(name: str, graph: Pregel, serde: SerializerProtocol | None, notes: list[str]) -> RemoteSaver | None:
+    """Our saver for a graph, with the manifest's serializer, else that of the saver which it replaces; none
+    where the graph wants no state to be kept."""
     if getattr(graph, "store", None) is not None:
         notes.append(f"graph {name} has a long-term store of its own; it stays")
-    if saver is None:
-        return
-    if graph.checkpointer is False:
+    own = graph.__dict__.get("checkpointer")
+    if own is False:
         notes.append(f"graph {name} was compiled with checkpointer=False; its state is not kept")
-    else:
-        if isinstance(graph.checkpointer, BaseCheckpointSaver) and graph.checkpointer is not saver:
-            notes.append(f"graph {name} was compiled with a checkpointer of its own; ours is used")
-        graph.checkpointer = saver
-    for path, subgraph in _subgraphs(graph):
-        own = getattr(subgraph, "checkpointer", None)
-        if isinstance(own, BaseCheckpointSaver) and own is not saver:
-            subgraph.checkpointer = saver
-            notes.append(f"graph {name}: subgraph {path} has a checkpointer of its own; ours is used")
+        return None
+    if isinstance(own, BaseCheckpointSaver):
+        notes.append(f"graph {name} was compiled with a checkpointer of its own; ours is used")
+        serde = serde or getattr(own, "serde", None)
+    return RemoteSaver(serde)
 
 
-def _subgraphs(graph: Pregel) -> list[tuple[str, Pregel]]:
-    found: dict[int, tuple[str, Pregel]] = {}
-
-    def walk(parent: Pregel, prefix: str) -> None:
-        for node_name, node in parent.nodes.items():
-            candidates = list(getattr(node, "subgraphs", None) or ())
-            candidates += [candidate for _, candidate in _direct(parent, node_name)]
-            for candidate in candidates:
-                if isinstance(candidate, Pregel) and id(candidate) not in found and candidate is not graph:
-                    path = f"{prefix}{node_name}"
-                    found[id(candidate)] = (path, candidate)
-                    walk(candidate, f"{path}|")
-
-    walk(graph, "")
-    return list(found.values())
+def serializer(wanted: dict[str, Any] | None) -> SerializerProtocol | None:
+    """The one that the manifest's `checkpointer.serde` describes, in LangGraph's words."""
+    if not wanted:
+        return None
+    modules = {name: wanted[name] for name in ("allowed_json_modules", "allowed_msgpack_modules") if name in wanted}
+    options: dict[str, Any] = {
+        name: value if value is True or value is None else [tuple(item) for item in value] for name, value in modules.items()
+    }
+    options["pickle_fallback"] = wanted.get("pickle_fallback") is not False
+    known = inspect.signature(JsonPlusSerializer).parameters
+    return JsonPlusSerializer(**{name: value for name, value in options.items() if name in known})
 
 
-def _direct(parent: Pregel, node_name: str) -> list[tuple[str, Any]]:
-    try:
-        return list(parent.get_subgraphs(namespace=node_name))
-    except Exception:  # noqa: BLE001 - looks into the project's functions
-        return []
+def _served(graph: Pregel, saver: RemoteSaver | None) -> Pregel:
+    """A copy of the project's graph for one run, with our saver; the graph itself stays as it is."""
+    run = current_run.get()
+    if saver is None or run is None:
+        return graph
+    served = copy.copy(graph)
+    served.__dict__["checkpointer"] = bound = saver.bound_to(run)
+    run.served = (graph, bound)
+    return served
 
 
 def load_target(spec: str, paths: Sequence[str], name: str) -> Any:

@@ -48,6 +48,8 @@ class Run:
         self.deadline = now + self.timeout_seconds if self.timeout_seconds else None
         self.first_state: dict[str, Any] | None = fields.get("state")
         self.memory: Any = None
+        self.served: Any = None
+        """The project's graph that a copy of is executed, and the saver of that copy."""
         self.known_ids: set[str] = set()
         self.usage: Any = None
         self.control: Any = None
@@ -198,12 +200,6 @@ class Runs:
 
     def find(self, run: str, attempt: int) -> Run | None:
         return self._runs.get((run, attempt))
-
-    def on_thread(self, thread_id: str) -> Run | None:
-        """The newest run on a thread, for code that has lost its context."""
-        with self._lock:
-            found = [run for run in self._runs.values() if not run.stateless and run.thread_id == thread_id]
-        return found[-1] if found else None
 
     def of(self, connection: Connection | None = None) -> list[Run]:
         with self._lock:

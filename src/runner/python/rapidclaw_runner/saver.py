@@ -1,23 +1,24 @@
 """The checkpointer of a replica: a run's state travels to its gateway, which keeps it in Postgres.
 
-One saver serves all graphs. It finds the run it works for by context, which LangGraph carries into
-tasks, threads and subgraphs; a thread of the project's own, which has no context, is known by the
-`thread_id` it names. A run reaches its own thread and no other: that is checked here for a clear
-error, and by the gateway for safety.
+Each run has a saver bound to it, so that code without the run's context (a thread of the project's own)
+works for the run whose config it was given, and for no later one of the same thread. A run reaches its own
+thread and no other: that is checked here for a clear error, and by the gateway for safety.
 
 The async face and the sync face (sync subgraphs, `graph.get_state()` inside a node) send the same
-frames; the sync one waits for the connection thread, so it works on the graph loop's thread too.
+frames; the sync one waits for the connection thread, so it works on the graph loop's thread too. What
+both do is written once, as generators of the answers that they wait for.
 """
 
 from __future__ import annotations
 
 import asyncio
+import copy
 import random
 import threading
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, NoReturn
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -29,6 +30,7 @@ from langgraph.checkpoint.base import (
     get_checkpoint_id,
 )
 from langgraph.checkpoint.base import id as ids
+from langgraph.checkpoint.serde.base import SerializerProtocol
 
 try:
     from langgraph.checkpoint.base import get_serializable_checkpoint_metadata
@@ -36,10 +38,16 @@ except ImportError:
     from langgraph.checkpoint.base import get_checkpoint_metadata as get_serializable_checkpoint_metadata
 
 from . import current_run, jsonable, layout
-from .runs import Run, Runs
+from .runs import Run
 
 PAGE = 64
 """Tuples asked for at once: the history of a long thread does not fit one message."""
+BELOW = ":"
+"""What a sub-agent's namespaces begin with. LangGraph's begin with a node's name, which has no colon."""
+
+Rows = list[dict[str, Any]]
+Steps = Generator[Future[Rows], Rows, Any]
+"""Something to do, as far as the next answer that it needs."""
 
 
 class NoRun(RuntimeError):
@@ -51,31 +59,63 @@ class ForeignThread(PermissionError):
 
 
 class RemoteSaver(BaseCheckpointSaver[str]):
-    """See the module's text. Thread-safe; clones (`with_allowlist`) share the runs."""
+    """See the module's text. Thread-safe; clones (`with_allowlist`) are of the same run."""
 
-    def __init__(self, runs: Runs) -> None:
-        super().__init__()
-        self.runs = runs
+    def __init__(self, serde: SerializerProtocol | None = None) -> None:
+        super().__init__(serde=serde)
+        self.run: Run | None = None
 
-    # Which run
+    def bound_to(self, run: Run) -> RemoteSaver:
+        bound = copy.copy(self)
+        bound.run = run
+        return bound
+
+    # Which run, and where its state lies
 
     def _run(self, thread_id: str | None) -> Run:
-        run = current_run.get()
-        if run is None and thread_id is not None:
-            run = self.runs.on_thread(str(thread_id))
-        if run is None:
-            raise NoRun("the checkpointer works only inside a run, and no run is on this thread")
+        run = self._any_run()
         if not run.any_thread and (thread_id is None or str(thread_id) != run.thread_id):
             named = "all threads" if thread_id is None else f"thread {thread_id}"
             raise ForeignThread(f"a run reaches only its own thread {run.thread_id}, not {named}")
         return run
 
-    def _run_of(self, config: RunnableConfig | None) -> Run:
-        return self._run(config["configurable"]["thread_id"] if config else None)
+    def _any_run(self) -> Run:
+        run = self.run or current_run.get()
+        if run is None:
+            raise NoRun("the checkpointer works only inside a run")
+        return run
+
+    def _place(self, config: RunnableConfig | None, lists: bool = False) -> tuple[Run, RunnableConfig | None]:
+        """The run that a call belongs to, and the config as the gateway knows it. One without a namespace is
+        that of the graph itself, and for lists all of them."""
+        return self._run(config["configurable"]["thread_id"] if config else None), config
+
+    def _is_here(self, config: RunnableConfig | None, namespace: str) -> bool:
+        """Whether a list over all namespaces shows this one."""
+        return self._any_run().any_thread or not namespace.startswith(BELOW)
+
+    def _as_asked(self, config: RunnableConfig | None, found: CheckpointTuple) -> CheckpointTuple:
+        """What was found, in the names that project code uses."""
+        return found
+
+    def _memory(self, run: Run) -> Any:
+        """A stateless run's memory, with this saver's serializer."""
+        memory = copy.copy(run.memory)
+        memory.serde = self.serde
+        return memory
 
     def _refuse_connection_thread(self) -> None:
         if threading.current_thread().name == "rapidclaw-connection":
             raise RuntimeError("the checkpointer's sync methods cannot be called on the connection's thread")
+
+    def _now(self, steps: Steps) -> Any:
+        self._refuse_connection_thread()
+        try:
+            answer = next(steps)
+            while True:
+                answer = steps.send(answer.result())
+        except StopIteration as end:
+            return end.value
 
     # Versions, as PostgresSaver's
 
@@ -98,7 +138,7 @@ class RemoteSaver(BaseCheckpointSaver[str]):
         state, run.first_state = run.first_state, None
         return True, state.get("tuple")
 
-    def _read(self, run: Run, config: RunnableConfig | None, **fields: Any) -> Future[list[dict[str, Any]]]:
+    def _read(self, run: Run, config: RunnableConfig | None, **fields: Any) -> Future[Rows]:
         frame = dict.fromkeys(("thread_id", "ns", "checkpoint_id", "before", "filter", "limit"))
         if config is not None:
             configurable = config["configurable"]
@@ -107,77 +147,79 @@ class RemoteSaver(BaseCheckpointSaver[str]):
             frame["checkpoint_id"] = get_checkpoint_id(config)
         return run.request("read", frame | fields)
 
-    def _read_parent(self, run: Run, row: dict[str, Any]) -> Future[list[dict[str, Any]]]:
-        return run.request(
-            "read",
-            {"thread_id": row["thread_id"], "ns": row["ns"], "checkpoint_id": row["parent_id"], "limit": 1},
-        )
-
-    def _loaded(self, run: Run, row: dict[str, Any], parents: list[dict[str, Any]]) -> CheckpointTuple:
-        sends = layout.sends_of(parents[0]) if parents else []
+    def _load(self, run: Run, row: dict[str, Any]) -> Steps:
+        """A decoded row as LangGraph's tuple; a checkpoint of an old format needs its parent's sends."""
+        sends = []
+        if layout.needs_parents_sends(row):
+            parent = {"thread_id": row["thread_id"], "ns": row["ns"], "checkpoint_id": row["parent_id"], "limit": 1}
+            parents = yield run.request("read", parent)
+            sends = layout.sends_of(parents[0]) if parents else []
         loaded = layout.load_tuple(self.serde, row, sends, self.get_next_version(None))
         if not run.steps and not row["ns"]:
             _remember_messages(run, loaded.checkpoint["channel_values"])
         _go_on_after(row["checkpoint_id"])
         return loaded
 
-    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        run = self._run_of(config)
-        if run.memory is not None:
-            return run.memory.get_tuple(config)
-        self._refuse_connection_thread()
+    def _get(self, run: Run, config: RunnableConfig) -> Steps:
         answered, row = self._first_state(run, config)
         if not answered:
             namespace = config["configurable"].get("checkpoint_ns") or ""
-            rows = self._read(run, config, ns=namespace, limit=1).result()
+            rows = yield self._read(run, config, ns=namespace, limit=1)
             row = rows[0] if rows else None
         if row is None:
             return None
-        row = layout.decode(row)
-        parents = self._read_parent(run, row).result() if layout.needs_parents_sends(row) else []
-        return self._loaded(run, row, parents)
+        return (yield from self._load(run, layout.decode(row)))
+
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        run, placed = self._place(config)
+        if run.memory is not None:
+            found = self._memory(run).get_tuple(placed)
+        else:
+            found = self._now(self._get(run, placed))
+        return found and self._as_asked(config, found)
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        run = self._run_of(config)
+        run, placed = self._place(config)
         if run.memory is not None:
-            return await run.memory.aget_tuple(config)
-        answered, row = self._first_state(run, config)
-        if not answered:
-            namespace = config["configurable"].get("checkpoint_ns") or ""
-            rows = await asyncio.wrap_future(self._read(run, config, ns=namespace, limit=1))
-            row = rows[0] if rows else None
-        if row is None:
-            return None
-        row = layout.decode(row)
-        parents = []
-        if layout.needs_parents_sends(row):
-            parents = await asyncio.wrap_future(self._read_parent(run, row))
-        return self._loaded(run, row, parents)
+            found = await self._memory(run).aget_tuple(placed)
+        else:
+            found = await _later(self._get(run, placed))
+        return found and self._as_asked(config, found)
 
-    def _pages(
+    def _found(
         self,
         run: Run,
+        asked: RunnableConfig | None,
         config: RunnableConfig | None,
         filter: dict[str, Any] | None,
         before: RunnableConfig | None,
         limit: int | None,
-    ) -> Iterator[Future[list[dict[str, Any]]]]:
-        """Reads of one page each; pages need one namespace, where checkpoint ids are unique."""
+    ) -> Generator[Future[Rows] | CheckpointTuple, Any, None]:
+        """The tuples of a list, page by page; yields answers to wait for and tuples.
+
+        Over all namespaces an id may be there more than once, so that a page's last id is read again.
+        """
         fields: dict[str, Any] = {"filter": jsonable.dumps(filter) if filter else None}
         fields["before"] = get_checkpoint_id(before) if before else None
-        if config is None or config["configurable"].get("checkpoint_ns") is None:
-            yield self._read(run, config, **fields, limit=limit)
-            return
+        everywhere = config is None or config["configurable"].get("checkpoint_ns") is None
         left = limit
         while left is None or left > 0:
-            size = PAGE if left is None else min(PAGE, left)
-            page = self._read(run, config, **fields, limit=size)
-            yield page
-            rows = page.result()
-            if len(rows) < size:
+            size = PAGE if left is None or everywhere else min(PAGE, left)
+            rows = yield self._read(run, config, **fields, limit=size)
+            has_more = len(rows) >= size or getattr(rows, "more", False)
+            if everywhere and has_more:
+                rows = [row for row in rows if row["checkpoint_id"] != rows[-1]["checkpoint_id"]] or rows
+            for row in rows:
+                if everywhere and not self._is_here(asked, row["ns"]):
+                    continue
+                if left is not None:
+                    left -= 1
+                yield (yield from self._load(run, layout.decode(row)))
+                if left == 0:
+                    return
+            if not has_more or not rows:
                 return
             fields["before"] = rows[-1]["checkpoint_id"]
-            left = None if left is None else left - len(rows)
 
     def list(
         self,
@@ -187,15 +229,21 @@ class RemoteSaver(BaseCheckpointSaver[str]):
         before: RunnableConfig | None = None,
         limit: int | None = None,
     ) -> Iterator[CheckpointTuple]:
-        run = self._run_of(config)
+        run, placed = self._place(config, lists=True)
         if run.memory is not None:
-            yield from run.memory.list(config, filter=filter, before=before, limit=limit)
+            for found in self._memory(run).list(placed, filter=filter, before=before, limit=limit):
+                yield self._as_asked(config, found)
             return
         self._refuse_connection_thread()
-        for page in self._pages(run, config, filter, before, limit):
-            for row in map(layout.decode, page.result()):
-                parents = self._read_parent(run, row).result() if layout.needs_parents_sends(row) else []
-                yield self._loaded(run, row, parents)
+        steps, answer = self._found(run, config, placed, filter, before, limit), None
+        try:
+            while True:
+                found = steps.send(answer)
+                answer = found.result() if isinstance(found, Future) else None
+                if answer is None:
+                    yield self._as_asked(config, found)
+        except StopIteration:
+            return
 
     async def alist(
         self,
@@ -205,36 +253,91 @@ class RemoteSaver(BaseCheckpointSaver[str]):
         before: RunnableConfig | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
-        run = self._run_of(config)
+        run, placed = self._place(config, lists=True)
         if run.memory is not None:
-            async for loaded in run.memory.alist(config, filter=filter, before=before, limit=limit):
-                yield loaded
+            async for found in self._memory(run).alist(placed, filter=filter, before=before, limit=limit):
+                yield self._as_asked(config, found)
             return
-        for page in self._pages(run, config, filter, before, limit):
-            for row in map(layout.decode, await asyncio.wrap_future(page)):
-                parents = []
-                if layout.needs_parents_sends(row):
-                    parents = await asyncio.wrap_future(self._read_parent(run, row))
-                yield self._loaded(run, row, parents)
+        steps, answer = self._found(run, config, placed, filter, before, limit), None
+        while True:
+            try:
+                found = steps.send(answer)
+            except StopIteration:
+                return
+            answer = await asyncio.wrap_future(found) if isinstance(found, Future) else None
+            if answer is None:
+                yield self._as_asked(config, found)
+
+    # The history of channels that are kept as changes (langgraph's DeltaChannel)
+
+    def _deltas(self, run: Run, config: RunnableConfig, channels: Sequence[str]) -> Steps:
+        """As the base class has it, along the chain of parents, but read in pages: those of one line of
+        checkpoints lie beside each other."""
+        writes: dict[str, list[Any]] = {channel: [] for channel in channels}
+        seeds: dict[str, Any] = {}
+        remaining = set(channels)
+        rows: dict[str, dict[str, Any]] = {}
+        target = yield from self._get(run, config)
+        wanted = _parent_id(target) if target else None
+        if target:
+            config = target.config
+        lowest, is_exhausted = target and target.config["configurable"]["checkpoint_id"], False
+        while wanted is not None and remaining:
+            while wanted not in rows and not is_exhausted and wanted < lowest:
+                page = yield self._read(run, config, checkpoint_id=None, before=lowest, limit=PAGE)
+                is_exhausted = not page or (len(page) < PAGE and not getattr(page, "more", False))
+                rows = {row["checkpoint_id"]: row for row in page}
+                lowest = page[-1]["checkpoint_id"] if page else lowest
+            if wanted not in rows:
+                page = yield self._read(run, config, checkpoint_id=wanted, limit=1)
+                if not page:
+                    break
+                rows[wanted] = page[0]
+            found = layout.load_tuple(self.serde, layout.decode(rows[wanted]), [], self.get_next_version(None))
+            for write in reversed(found.pending_writes or ()):
+                if write[1] in remaining:
+                    writes[write[1]].append(write)
+            for channel in list_of(remaining):
+                if channel in found.checkpoint["channel_values"]:
+                    seeds[channel] = found.checkpoint["channel_values"][channel]
+                    remaining.discard(channel)
+            wanted = _parent_id(found)
+        return {
+            channel: {"writes": writes[channel][::-1]} | ({"seed": seeds[channel]} if channel in seeds else {})
+            for channel in channels
+        }
+
+    def get_delta_channel_history(self, *, config: RunnableConfig, channels: Sequence[str]) -> Mapping[str, Any]:
+        run, placed = self._place(config)
+        if run.memory is not None:
+            return self._memory(run).get_delta_channel_history(config=placed, channels=channels)
+        return self._now(self._deltas(run, placed, channels)) if channels else {}
+
+    async def aget_delta_channel_history(self, *, config: RunnableConfig, channels: Sequence[str]) -> Mapping[str, Any]:
+        run, placed = self._place(config)
+        if run.memory is not None:
+            return await self._memory(run).aget_delta_channel_history(config=placed, channels=channels)
+        return await _later(self._deltas(run, placed, channels)) if channels else {}
 
     # Writing
 
     def _checkpoint_frame(
         self,
-        run: Run,
         config: RunnableConfig,
         checkpoint: Checkpoint,
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> dict[str, Any]:
         configurable = config["configurable"]
-        encoded, blobs = layout.dump_checkpoint(self.serde, checkpoint, new_versions)
+        try:
+            encoded, blobs = layout.dump_checkpoint(self.serde, checkpoint, new_versions)
+        except Exception as error:  # noqa: BLE001 - the project's own serializer
+            self._name_channel(checkpoint["channel_values"].items(), error)
         kept = get_serializable_checkpoint_metadata(config, metadata)
-        namespace = configurable.get("checkpoint_ns") or ""
         return {
             "id": 0,
             "thread_id": str(configurable["thread_id"]),
-            "ns": namespace,
+            "ns": configurable.get("checkpoint_ns") or "",
             "checkpoint_id": checkpoint["id"],
             "parent_id": configurable.get("checkpoint_id"),
             "checkpoint": encoded,
@@ -246,6 +349,10 @@ class RemoteSaver(BaseCheckpointSaver[str]):
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
     ) -> dict[str, Any]:
         configurable = config["configurable"]
+        try:
+            dumped = layout.dump_writes(self.serde, writes)
+        except Exception as error:  # noqa: BLE001 - the project's own serializer
+            self._name_channel(writes, error)
         return {
             "id": 0,
             "thread_id": str(configurable["thread_id"]),
@@ -254,8 +361,21 @@ class RemoteSaver(BaseCheckpointSaver[str]):
             "task_id": task_id,
             "task_path": task_path,
             "overwrite": layout.replaces(writes),
-            "writes": layout.dump_writes(self.serde, writes),
+            "writes": dumped,
         }
+
+    def _name_channel(self, values: Iterable[tuple[str, Any]], error: Exception) -> NoReturn:
+        """Raises what says which key of the state holds the value that could not be saved."""
+        for channel, value in values:
+            try:
+                self.serde.dumps_typed(value)
+            except Exception:  # noqa: BLE001 - the one that is looked for
+                raise TypeError(
+                    f"the state's {channel} cannot be saved: {error}; convert its {type(value).__name__}, compile the "
+                    "graph with a checkpointer whose serializer takes it (JsonPlusSerializer(pickle_fallback=True)), or "
+                    'set "checkpointer": "own" in the rapidclaw section of langgraph.json'
+                ) from error
+        raise error
 
     def put(
         self,
@@ -264,18 +384,19 @@ class RemoteSaver(BaseCheckpointSaver[str]):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        run = self._run_of(config)
+        run, placed = self._place(config)
         if run.memory is not None:
-            return run.memory.put(config, checkpoint, metadata, new_versions)
+            self._memory(run).put(placed, checkpoint, metadata, new_versions)
+            return _next_config(config, checkpoint)
         self._refuse_connection_thread()
         if run.paused:
             run.block_while_paused()
-        frame = self._checkpoint_frame(run, config, checkpoint, metadata, new_versions)
+        frame = self._checkpoint_frame(placed, checkpoint, metadata, new_versions)
         if run.durability == "sync":
             run.request("checkpoint", frame).result()
         else:
             run.send("checkpoint", frame)
-        return _next_config(frame)
+        return _next_config(config, checkpoint)
 
     async def aput(
         self,
@@ -284,17 +405,18 @@ class RemoteSaver(BaseCheckpointSaver[str]):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        run = self._run_of(config)
+        run, placed = self._place(config)
         if run.memory is not None:
-            return await run.memory.aput(config, checkpoint, metadata, new_versions)
+            await self._memory(run).aput(placed, checkpoint, metadata, new_versions)
+            return _next_config(config, checkpoint)
         if run.paused:
             await run.while_paused()
-        frame = self._checkpoint_frame(run, config, checkpoint, metadata, new_versions)
+        frame = self._checkpoint_frame(placed, checkpoint, metadata, new_versions)
         if run.durability == "sync":
             await asyncio.wrap_future(run.request("checkpoint", frame))
         else:
             run.send("checkpoint", frame)
-        return _next_config(frame)
+        return _next_config(config, checkpoint)
 
     def put_writes(
         self,
@@ -303,14 +425,14 @@ class RemoteSaver(BaseCheckpointSaver[str]):
         task_id: str,
         task_path: str = "",
     ) -> None:
-        run = self._run_of(config)
+        run, placed = self._place(config)
         if run.memory is not None:
-            run.memory.put_writes(config, writes, task_id, task_path)
+            self._memory(run).put_writes(placed, writes, task_id, task_path)
             return
         self._refuse_connection_thread()
         if run.paused:
             run.block_while_paused()
-        run.send("writes", self._writes_frame(config, writes, task_id, task_path))
+        run.send("writes", self._writes_frame(placed, writes, task_id, task_path))
 
     async def aput_writes(
         self,
@@ -319,36 +441,34 @@ class RemoteSaver(BaseCheckpointSaver[str]):
         task_id: str,
         task_path: str = "",
     ) -> None:
-        run = self._run_of(config)
+        run, placed = self._place(config)
         if run.memory is not None:
-            await run.memory.aput_writes(config, writes, task_id, task_path)
+            await self._memory(run).aput_writes(placed, writes, task_id, task_path)
             return
         if run.paused:
             await run.while_paused()
-        run.send("writes", self._writes_frame(config, writes, task_id, task_path))
+        run.send("writes", self._writes_frame(placed, writes, task_id, task_path))
 
     # Managing
 
-    def _manage(self, threads: Sequence[str], op: str, args: dict[str, Any]) -> Future[list[dict[str, Any]]]:
+    def _manage(self, threads: Sequence[str], op: str, args: dict[str, Any]) -> Future[Rows]:
         """Every thread that is touched must be the run's own."""
-        run = current_run.get() or (self.runs.on_thread(threads[0]) if threads else None)
-        if run is None:
-            raise NoRun(f"{op}: the checkpointer works only inside a run")
+        run = self._any_run()
         if not run.any_thread and (not threads or any(thread != run.thread_id for thread in threads)):
             raise ForeignThread(f"{op}: a run reaches only its own thread {run.thread_id}")
         return run.request("manage", {"op": op, "args": jsonable.dumps(args)})
 
-    def _manage_delete_thread(self, thread_id: str) -> Future[list[dict[str, Any]]]:
+    def _manage_delete_thread(self, thread_id: str) -> Future[Rows]:
         return self._manage([str(thread_id)], "delete_thread", {"thread_id": str(thread_id)})
 
-    def _manage_copy(self, source: str, target: str) -> Future[list[dict[str, Any]]]:
+    def _manage_copy(self, source: str, target: str) -> Future[Rows]:
         args = {"source_thread_id": str(source), "target_thread_id": str(target)}
         return self._manage([str(source), str(target)], "copy_thread", args)
 
-    def _manage_runs(self, run_ids: Sequence[str]) -> Future[list[dict[str, Any]]]:
+    def _manage_runs(self, run_ids: Sequence[str]) -> Future[Rows]:
         return self._manage([], "delete_for_runs", {"run_ids": [str(run_id) for run_id in run_ids]})
 
-    def _manage_prune(self, thread_ids: Sequence[str], strategy: str) -> Future[list[dict[str, Any]]]:
+    def _manage_prune(self, thread_ids: Sequence[str], strategy: str) -> Future[Rows]:
         if isinstance(thread_ids, str):
             raise TypeError("thread_ids is a sequence of thread ids, not one string")
         if strategy not in ("keep_latest", "delete"):
@@ -385,12 +505,29 @@ class RemoteSaver(BaseCheckpointSaver[str]):
         await asyncio.wrap_future(self._manage_prune(thread_ids, strategy))
 
 
-def _next_config(frame: dict[str, Any]) -> RunnableConfig:
+async def _later(steps: Steps) -> Any:
+    try:
+        answer = next(steps)
+        while True:
+            answer = steps.send(await asyncio.wrap_future(answer))
+    except StopIteration as end:
+        return end.value
+
+
+def list_of(values: Iterable[str]) -> Sequence[str]:
+    return [*values]  # `list` is a method up there
+
+
+def _parent_id(found: CheckpointTuple) -> str | None:
+    return found.parent_config["configurable"]["checkpoint_id"] if found.parent_config else None
+
+
+def _next_config(config: RunnableConfig, checkpoint: Checkpoint) -> RunnableConfig:
     return {
         "configurable": {
-            "thread_id": frame["thread_id"],
-            "checkpoint_ns": frame["ns"],
-            "checkpoint_id": frame["checkpoint_id"],
+            "thread_id": str(config["configurable"]["thread_id"]),
+            "checkpoint_ns": config["configurable"].get("checkpoint_ns") or "",
+            "checkpoint_id": checkpoint["id"],
         }
     }
 

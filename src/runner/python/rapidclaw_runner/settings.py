@@ -27,6 +27,7 @@ class Settings:
     secret: str = field(repr=False)
     env: dict[str, str] = field(repr=False)
     own_checkpointer: bool = False
+    serde: dict[str, Any] | None = None
     concurrency: int = 20
     log_level: str = "info"
     orphan_seconds: float = 8.0
@@ -73,6 +74,7 @@ def read() -> Settings:
         secret=replica["secret"],
         env=environment(replica.get("env")),
         own_checkpointer=replica.get("checkpointer") == CHECKPOINTER_OWN,
+        serde=replica.get("serde") or None,
         concurrency=max(1, int(replica.get("concurrency") or 20)),
         log_level=str(replica.get("log_level") or "info"),
         orphan_seconds=float(os.environ.get(ORPHAN_VAR) or 8),
