@@ -52,7 +52,12 @@ pub enum MemberState {
     /// Runs can be given to it.
     Ready(Arc<Replica>, Arc<Vec<u8>>),
     /// It is over.
-    Over(Fault),
+    Over {
+        /// Why.
+        fault: Fault,
+        /// Whether runs were on it: one of them may have ended it, and its successors are none the worse for it.
+        with_runs: bool,
+    },
 }
 
 /// One replica.
@@ -83,12 +88,12 @@ impl Member {
 
     /// Whether it is not over.
     pub fn is_alive(&self) -> bool {
-        !matches!(*self.state.borrow(), MemberState::Over(_))
+        !matches!(*self.state.borrow(), MemberState::Over { .. })
     }
 
     /// Whether it is over because its engine is: no fault of its own.
     pub fn ended_with_engine(&self) -> bool {
-        matches!(&*self.state.borrow(), MemberState::Over(Fault::Exited(exit)) if exit.with_engine)
+        matches!(&*self.state.borrow(), MemberState::Over { fault: Fault::Exited(exit), .. } if exit.with_engine)
     }
 
     /// Its connection and description, when it is ready.

@@ -232,6 +232,8 @@ impl From<crate::store::checkpoints::CheckpointError> for ControlError {
     }
 }
 
+/// How long a server that stops removes what replicas have left; the rest is the next one's.
+const CLEAR: Duration = Duration::from_secs(10);
 /// How often containers are compared with what is known of them.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
@@ -255,6 +257,7 @@ impl Control {
     pub async fn begin(&self) -> Result<(), ControlError> {
         self.gateway().reload_keys().await?;
         self.spawn_exits();
+        self.spawn_clear();
         self.0.parts.shutdown.spawn_until_cancelled(leftovers::clear(self.clone()));
         let known = self.runtime().list().await?;
         for one in &known {
@@ -284,7 +287,7 @@ impl Control {
             let control = self.clone();
             ending.spawn(async move {
                 let removed = control.runtime().remove(one.id, grace).await;
-                control.0.parts.run_dir.discard(one.id);
+                control.0.parts.run_dir.discard(one.id).await;
                 removed
             });
         }
@@ -293,6 +296,7 @@ impl Control {
                 tracing::warn!(error = %crate::gateway::committer::chain(&error), "a replica could not be removed");
             }
         }
+        let _ = tokio::time::timeout(CLEAR, self.0.parts.run_dir.clear()).await;
         self.0.parts.run_dir.leave();
         Ok(())
     }
@@ -398,6 +402,17 @@ impl Control {
         });
     }
 
+    /// Removes what replicas have left in their folders, beside everything else.
+    fn spawn_clear(&self) {
+        let run_dir = self.0.parts.run_dir.clone();
+        self.0.parts.shutdown.spawn_until_cancelled(async move {
+            loop {
+                run_dir.is_left().await;
+                run_dir.clear().await;
+            }
+        });
+    }
+
     /// Removes what nobody here looks after: containers that a call to the engine whose answer was lost has left,
     /// and folders that a replica on its way out was still writing to when they were removed.
     fn spawn_sweep(&self) {
@@ -440,7 +455,7 @@ impl Control {
     /// Ends a replica and removes all that there is of it.
     async fn discard_replica(&self, replica: Uuid, grace: Duration) -> Result<(), RuntimeError> {
         self.runtime().remove(replica, grace).await?;
-        self.0.parts.run_dir.discard(replica);
+        self.0.parts.run_dir.discard(replica).await;
         self.0.replicas.lock().unwrap_or_else(PoisonError::into_inner).remove(&replica);
         Ok(())
     }

@@ -59,11 +59,11 @@ struct Reconciler {
     members: Vec<Member>,
     releases: HashMap<Uuid, Arc<Loaded>>,
     progress: Option<Progress>,
-    crashes: u32,
-    not_before: Option<Instant>,
+    /// By generation: one that crashes at its start holds no other up.
+    backoffs: HashMap<Uuid, Backoff>,
     last_crash: Option<Crashes>,
-    /// What the route was told last: release and generation, and their ready replicas.
-    told: Option<((Uuid, Uuid), Vec<Uuid>)>,
+    /// What the route was told last.
+    told: Option<Told>,
     /// The generation that the replicas of the release that serves are to be of.
     target: Option<Uuid>,
     /// Whether the next of them waits for memory.
@@ -71,6 +71,16 @@ struct Reconciler {
     /// Replicas that are out and end what they run.
     leaving: Arc<AtomicU32>,
 }
+
+/// Replicas of a generation that ended soon after their start, one after the other.
+#[derive(Default)]
+struct Backoff {
+    crashes: u32,
+    not_before: Option<Instant>,
+}
+
+/// Release and generation, and the connections to their ready replicas.
+type Told = ((Uuid, Uuid), Vec<Arc<Replica>>);
 
 struct Loaded {
     release: Release,
@@ -101,8 +111,7 @@ pub async fn run(
         members: Vec::new(),
         releases: HashMap::new(),
         progress: None,
-        crashes: 0,
-        not_before: None,
+        backoffs: HashMap::new(),
         last_crash: None,
         told: None,
         target: None,
@@ -262,7 +271,8 @@ impl Reconciler {
             match action {
                 Action::Remove(id) => self.retire(id),
                 Action::Start(rollout) => {
-                    if let Some(left) = self.not_before.and_then(|time| time.checked_duration_since(Instant::now())) {
+                    let not_before = self.backoffs.get(&rollout).and_then(|backoff| backoff.not_before);
+                    if let Some(left) = not_before.and_then(|time| time.checked_duration_since(Instant::now())) {
                         wait = wait.min(left);
                         continue;
                     }
@@ -282,14 +292,12 @@ impl Reconciler {
         let Some(at) = self.members.iter().position(|one| one.id == id) else { return };
         let member = self.members.swap_remove(at);
         // One that is being replaced has no successor of its kind.
-        if !member.is_alive() && !member.ended_with_engine() && !self.is_old(&member) {
-            self.crashes = if member.since.elapsed() > SETTLED { 0 } else { self.crashes + 1 };
-            let pause = BACKOFF.saturating_mul(1 << self.crashes.min(10)).min(LONGEST_BACKOFF);
-            let next_start = Instant::now() + pause;
-            self.not_before = Some(next_start);
-            if let MemberState::Over(fault) = member.now() {
-                self.last_crash = Some(Crashes { how: fault.in_words(), count: self.crashes.max(1), next_start });
-            }
+        if let MemberState::Over { fault, with_runs } = member.now()
+            && !member.ended_with_engine()
+            && !self.is_old(&member)
+        {
+            let (count, next_start) = self.back_off(&member, with_runs);
+            self.last_crash = Some(Crashes { how: fault.in_words(), count, next_start });
         }
         let drain = self.drain_timeout(member.release);
         let ready = member.ready().map(|(replica, _)| replica);
@@ -310,6 +318,21 @@ impl Reconciler {
                 tokio::time::sleep(REMOVE_AGAIN).await;
             }
         });
+    }
+
+    /// When the successor of one that has ended starts, and the how manieth in a row this was. What ended with runs
+    /// on it was ended by one of them: its successor starts at once.
+    fn back_off(&mut self, member: &Member, with_runs: bool) -> (u32, Instant) {
+        let now = Instant::now();
+        if with_runs {
+            self.backoffs.remove(&member.generation);
+            return (1, now);
+        }
+        let backoff = self.backoffs.entry(member.generation).or_default();
+        backoff.crashes = if member.since.elapsed() > SETTLED { 0 } else { backoff.crashes + 1 };
+        let next = now + BACKOFF.saturating_mul(1 << backoff.crashes.min(10)).min(LONGEST_BACKOFF);
+        backoff.not_before = Some(next);
+        (backoff.crashes.max(1), next)
     }
 
     /// Replicas on standby keep the runs they have for the drain's time, and stay.
@@ -343,9 +366,13 @@ impl Reconciler {
         let wanted = loaded.settings.wanted(self.agent.scale);
         self.last_crash = self.last_crash.take().filter(|_| count < wanted);
         self.publish.send_replace(Snapshot { ready: count, wanted, crashes: self.last_crash.clone() });
-        let mut now: Vec<Uuid> = ready.iter().map(|(replica, _)| replica.id).collect();
-        now.sort_unstable();
-        if self.told.as_ref().is_some_and(|(known, ids)| *known == (release, generation) && *ids == now) {
+        self.route.set_wanted(wanted);
+        let mut now: Vec<Arc<Replica>> = ready.iter().map(|(replica, _)| Arc::clone(replica)).collect();
+        now.sort_unstable_by_key(|replica| replica.id);
+        // A connection that was made anew is another one, though the replica is the same.
+        let same =
+            |known: &[Arc<Replica>]| known.len() == now.len() && known.iter().zip(&now).all(|(a, b)| Arc::ptr_eq(a, b));
+        if self.told.as_ref().is_some_and(|(known, told)| *known == (release, generation) && same(told)) {
             return Ok(());
         }
         let describe = ready.first().map(|(_, describe)| serde_json::from_slice(describe).unwrap_or_default());

@@ -16,7 +16,7 @@ use crate::runtime::{ReplicaFolders, ReplicaSpec, RuntimeError};
 use crate::store::checkpoints::Schema;
 use crate::store::postgres::passage;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, broadcast, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -73,16 +73,25 @@ pub async fn supervise(
     // However this ends, also when it is dropped: then the replica's runs need not wait for its silence.
     let dead = CancellationToken::new();
     let _dead_at_last = dead.clone().drop_guard();
-    let lead = lead(&control, &charge, &shutdown, &dead, &tell);
+    let connected = Mutex::new(None::<Arc<Replica>>);
+    let lead = lead(&control, &charge, &shutdown, &dead, &connected, &tell);
     let fault = tokio::select! {
         fault = lead => Some(fault),
         exit = exit_of(charge.id, &mut exits) => Some(Fault::Exited(exit)),
         () = end.cancelled() => None,
     };
+    let replica = connected.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let with_runs = replica.as_ref().is_some_and(|replica| replica.had_runs());
+    // Said before its runs hear that it is dead.
+    if let (Some(Fault::Exited(exit)), Some(replica)) = (&fault, &replica)
+        && exit.is_by_itself()
+    {
+        replica.ended_by_itself();
+    }
     shutdown.cancel();
     if let Some(fault) = fault {
         tracing::warn!(agent = charge.agent, replica = %charge.id, ?fault, "a replica is over");
-        tell(MemberState::Over(fault));
+        tell(MemberState::Over { fault, with_runs });
     }
 }
 
@@ -106,6 +115,7 @@ async fn lead(
     charge: &Charge,
     shutdown: &crate::base::shutdown::Shutdown,
     dead: &CancellationToken,
+    connected_as: &Mutex<Option<Arc<Replica>>>,
     tell: &(impl Fn(MemberState) + Send + Sync),
 ) -> Fault {
     let endpoint = match prepare(control, charge, shutdown).await {
@@ -134,6 +144,7 @@ async fn lead(
             ready,
             dead: dead.clone(),
         });
+        *connected_as.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&replica));
         // Runs in flight end in order even when this supervisor is dropped: the connection has its own task.
         let task = shutdown.spawn(connected);
         if let Ok(describe) = described.await {
@@ -156,6 +167,9 @@ async fn prepare(
     let files = replica_files(identity, &charge.settings, &charge.secrets, &parts.providers, &parts.key)
         .map_err(|error| chain(&error))?;
     let folders: ReplicaFolders = parts.run_dir.prepare(charge.id, &files.json).map_err(|error| chain(&error))?;
+    if !charge.adopt && parts.run_dir.bound(charge.id) && !control.runtime().sees(&folders.replica).await {
+        parts.run_dir.unbind(charge.id);
+    }
     let egress_socket = bind(&folders, EGRESS_SOCKET).map_err(|error| chain(&error))?;
     let models_socket = bind(&folders, MODELS_SOCKET).map_err(|error| chain(&error))?;
     let whose = egress::Replica { agent: charge.agent.clone(), replica: charge.id.to_string() };

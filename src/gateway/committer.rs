@@ -7,6 +7,7 @@
 use crate::api::problem::RunFault;
 use crate::base::shutdown::Shutdown;
 pub use crate::base::telemetry::chain;
+use crate::run::loss::Loss;
 use crate::runner::connection::FrameSender;
 use crate::runner::protocol::{Read, Reply, ToReplica};
 use crate::store::checkpoints::{self, Change, Op, Schema};
@@ -34,9 +35,6 @@ const RETRY_EVERY: Duration = Duration::from_millis(500);
 /// What a replica is told that sends for an attempt that is over.
 const TAKEN_OVER: &str = "another attempt has taken the run over";
 
-/// A run that has taken so many replicas with it is given up.
-const MOST_LOSSES: i32 = 3;
-
 /// Run and number of an attempt.
 pub type Key = (Uuid, i32);
 
@@ -48,8 +46,8 @@ pub enum Item {
     Read { schema: Arc<Schema>, key: Key, read: Box<Read>, sender: FrameSender },
     /// A change of threads as a whole.
     Change { schema: Arc<Schema>, key: Key, id: u64, change: Change, only: Option<String>, sender: FrameSender },
-    /// The attempt is over and the run is not: it waits for its next one. With `loss` its replica is gone.
-    Requeue { key: Key, loss: bool, done: oneshot::Sender<Requeued> },
+    /// The attempt is over and the run is not: it waits for its next one. `loss` is what is held against it.
+    Requeue { key: Key, loss: Loss, done: oneshot::Sender<Requeued> },
     /// The run's end.
     End { schema: Arc<Schema>, ending: Box<Ending>, done: oneshot::Sender<Ended> },
 }
@@ -323,8 +321,8 @@ async fn answer(store: &Store, question: Item) {
 }
 
 /// Tried again while the database is away: a run that is not put back waits for nobody.
-async fn requeue(store: &Store, run: Uuid, attempt: i32, loss: bool) -> Requeued {
-    let requeued = patiently(|| store.requeue_run(run, attempt, loss, MOST_LOSSES)).await;
+async fn requeue(store: &Store, run: Uuid, attempt: i32, loss: Loss) -> Requeued {
+    let requeued = patiently(|| store.requeue_run(run, attempt, loss)).await;
     requeued.unwrap_or_else(|error| {
         tracing::error!(run_id = %run, error = %chain(&error), "a run could not be put back");
         Requeued::Fenced

@@ -44,7 +44,7 @@ async fn begin_all(gateway: &Gateway, route: &Arc<Route>) {
         // Before the question: what is put back meanwhile is seen by the next one.
         route.orphans.store(false, Ordering::Release);
         let replicas: Vec<Uuid> = slots.iter().map(|slot| slot.replica().id).collect();
-        let claimed = gateway.store().claim_runs(route.agent, serving.release, gateway.id(), &replicas).await;
+        let claimed = gateway.store().claim_runs(route.agent, serving.release, gateway.id(), &replicas, false).await;
         let claimed = match claimed {
             Ok(claimed) => claimed,
             Err(error) => {
@@ -70,7 +70,8 @@ async fn begin_all(gateway: &Gateway, route: &Arc<Route>) {
     }
 }
 
-fn begin(gateway: &Gateway, route: &Arc<Route>, serving: &Arc<Serving>, claimed: Claimed, slot: Slot) {
+/// Begins a run that was claimed, on a task of its own.
+pub(super) fn begin(gateway: &Gateway, route: &Arc<Route>, serving: &Arc<Serving>, claimed: Claimed, slot: Slot) {
     let Claimed { id, thread_id, graph, request, metadata, attempt, thread_status, elapsed, place: _ } = claimed;
     let execution = Execution {
         run: id,

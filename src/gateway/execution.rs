@@ -6,6 +6,7 @@ use super::outcome::Outcome;
 use super::replica::{Finish, Grant, Slot};
 use super::route::{Route, Serving};
 use crate::run::chat::ChatShape;
+use crate::run::loss::Loss;
 use crate::runner::protocol::{Answer, Start, State, Tuple};
 use crate::store::checkpoints;
 use crate::store::runs::{Requeued, RunRequest};
@@ -69,7 +70,10 @@ impl Execution {
         drop(self.slot);
         match outcome {
             Attempt::Ended(outcome) => gateway.deliver(self.run, outcome),
-            Attempt::Queued => route.orphans.store(true, Ordering::Release),
+            Attempt::Queued => {
+                route.orphans.store(true, Ordering::Release);
+                route.suspects.notify_one();
+            }
             Attempt::Elsewhere => gateway.follow(self.run),
         }
         route.kick.notify_one();
@@ -85,7 +89,8 @@ impl Execution {
         let Some(mut end) = replica.start(self.run, grant, start).await else {
             let (done, requeued) = oneshot::channel();
             let key = (self.run, self.attempt);
-            gateway.committer().submit(Item::Requeue { key, loss: true, done }).await;
+            // It never began there.
+            gateway.committer().submit(Item::Requeue { key, loss: Loss::NONE, done }).await;
             return self.after_requeue(gateway, route, requeued).await;
         };
         let finish = match self.time_left().map(|left| left + TIMEOUT_GRACE) {
@@ -116,7 +121,7 @@ impl Execution {
     async fn after_requeue(&self, gateway: &Gateway, route: &Route, requeued: oneshot::Receiver<Requeued>) -> Attempt {
         match requeued.await {
             Ok(Requeued::GivenUp) => {
-                let lost = Outcome::fault("ReplicaLost", "the run was lost with its replica too often");
+                let lost = Outcome::fault("ReplicaLost", "the run ended the replicas that it was tried on");
                 self.end_ourselves(gateway, route, lost).await
             }
             Ok(Requeued::Waiting) => {

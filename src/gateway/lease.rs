@@ -5,6 +5,7 @@
 
 use super::Gateway;
 use super::committer::{Item, Key, chain};
+use crate::run::loss::Loss;
 use crate::store::StoreError;
 use crate::store::runs::ForeignLease;
 use std::collections::HashMap;
@@ -60,7 +61,7 @@ async fn sweep(gateway: &Gateway, watched: &mut Watched) -> Result<(), StoreErro
         for (run, attempt) in store.live_attempts_of(&gone).await? {
             let (done, _) = tokio::sync::oneshot::channel();
             tracing::warn!(run_id = %run, attempt, "a run of a server that is gone goes on");
-            gateway.committer().submit(Item::Requeue { key: (run, attempt), loss: false, done }).await;
+            gateway.committer().submit(Item::Requeue { key: (run, attempt), loss: Loss::NONE, done }).await;
         }
     }
     // The commit of its beginning or of its end was not seen here: the database died with the answer.
@@ -68,13 +69,14 @@ async fn sweep(gateway: &Gateway, watched: &mut Watched) -> Result<(), StoreErro
     for key in watched.strays(unknown.collect(), Instant::now()) {
         let (done, _) = tokio::sync::oneshot::channel();
         tracing::warn!(run_id = %key.0, attempt = key.1, "a run that nobody here executes goes on");
-        gateway.committer().submit(Item::Requeue { key, loss: false, done }).await;
+        gateway.committer().submit(Item::Requeue { key, loss: Loss::NONE, done }).await;
     }
     let waiting = store.agents_with_waiting_runs().await?;
     for route in gateway.0.routes.read().unwrap_or_else(std::sync::PoisonError::into_inner).values() {
         if waiting.contains(&route.agent) {
             route.orphans.store(true, Ordering::Release);
             route.kick.notify_one();
+            route.suspects.notify_one();
         }
     }
     Ok(())

@@ -11,6 +11,7 @@ pub mod lease;
 pub mod outcome;
 pub mod replica;
 pub mod route;
+pub mod suspects;
 pub mod turn;
 
 use crate::base::ids;
@@ -101,6 +102,7 @@ impl Gateway {
         let route = Arc::new(Route::new(agent)?);
         routes.insert(agent.name.clone(), Arc::clone(&route));
         self.0.shutdown.spawn_until_cancelled(dispatch::run(self.clone(), Arc::clone(&route)));
+        self.0.shutdown.spawn_until_cancelled(suspects::run(self.clone(), Arc::clone(&route)));
         Ok(route)
     }
 

@@ -2,6 +2,7 @@
 
 use super::committer::{Committer, Ended, Item};
 use super::outcome::{self, Outcome};
+use crate::run::loss::{Death, Loss};
 use crate::runner::connection::{Connection, Endpoint, FrameSender, frames};
 use crate::runner::protocol::{Cancel, Drain, EndStatus, FromReplica, Ping, Reply, Start, ToReplica};
 use crate::store::checkpoints::{Change, Schema};
@@ -36,6 +37,12 @@ pub struct Replica {
     alive: AtomicBool,
     responsive: AtomicBool,
     retired: AtomicBool,
+    /// Whether it is kept for one run.
+    apart: AtomicBool,
+    /// Whether it ended by itself, and was not killed.
+    ended_by_itself: AtomicBool,
+    /// Whether runs were lost with it.
+    lost_runs: AtomicBool,
     sender: FrameSender,
     runs: Mutex<HashMap<Uuid, Active>>,
     committer: Committer,
@@ -74,6 +81,8 @@ pub enum Grant {
 
 struct Active {
     attempt: i32,
+    /// Which of all runs it was to begin.
+    begun: u64,
     grant: Grant,
     /// Whether the replica was asked to stop it at its next super-step, so that it goes on elsewhere.
     handed_over: bool,
@@ -89,7 +98,26 @@ pub enum Finish {
 }
 
 /// A place for one run on a replica; given back when dropped.
-pub struct Slot(Arc<Replica>);
+pub struct Slot(Arc<Replica>, #[expect(dead_code, reason = "dropped with the place")] Option<Apart>);
+
+/// A replica that takes no other runs, until this is dropped.
+pub struct Apart(Arc<Replica>);
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        self.0.apart.store(false, Ordering::Release);
+    }
+}
+
+impl Apart {
+    /// The place, once those that were there have ended; nothing when the replica has.
+    pub async fn alone(self) -> Option<Slot> {
+        self.0.idle().await;
+        self.0.in_flight.fetch_add(1, Ordering::AcqRel);
+        let slot = Slot(Arc::clone(&self.0), Some(self));
+        slot.0.is_alive().then_some(slot)
+    }
+}
 
 impl Drop for Slot {
     fn drop(&mut self) {
@@ -120,6 +148,9 @@ impl Replica {
             alive: AtomicBool::new(true),
             responsive: AtomicBool::new(true),
             retired: AtomicBool::new(false),
+            apart: AtomicBool::new(false),
+            ended_by_itself: AtomicBool::new(false),
+            lost_runs: AtomicBool::new(false),
             sender,
             runs: Mutex::default(),
             committer,
@@ -229,17 +260,39 @@ impl Replica {
         let taken = self
             .in_flight
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| (count < self.capacity).then_some(count + 1));
-        let slot = taken.is_ok().then(|| Slot(Arc::clone(self)))?;
+        let slot = taken.is_ok().then(|| Slot(Arc::clone(self), None))?;
         // Looked at once the place is taken: whoever retires it waits for that place.
-        (!self.retired.load(Ordering::Acquire)).then_some(slot)
+        (!self.retired.load(Ordering::Acquire) && !self.is_apart()).then_some(slot)
+    }
+
+    /// Keeps new runs off it, for one that is to be alone here; nothing when another is.
+    pub fn set_apart(self: &Arc<Self>) -> Option<Apart> {
+        let set = self.apart.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire);
+        set.is_ok().then(|| Apart(Arc::clone(self)))
+    }
+
+    /// Whether it is kept for one run.
+    pub fn is_apart(&self) -> bool {
+        self.apart.load(Ordering::Acquire)
+    }
+
+    /// Whether it has runs, or has lost them with its end.
+    pub fn had_runs(&self) -> bool {
+        self.lost_runs.load(Ordering::Acquire) || !self.active().is_empty()
+    }
+
+    /// Says that it ended by itself: an exit, a segmentation fault, its memory. Known before its runs are lost.
+    pub fn ended_by_itself(&self) {
+        self.ended_by_itself.store(true, Ordering::Release);
     }
 
     /// Gives a run to the replica. The receiver gets its end, once; nothing when the replica is gone.
     pub async fn start(&self, run: Uuid, grant: Grant, start: Start) -> Option<oneshot::Receiver<Finish>> {
-        self.last_begun.store(BEGUN.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+        let begun = BEGUN.fetch_add(1, Ordering::Relaxed) + 1;
+        self.last_begun.store(begun, Ordering::Relaxed);
         let (finish, receiver) = oneshot::channel();
         let attempt = i32::try_from(start.attempt).unwrap_or(i32::MAX);
-        self.active().insert(run, Active { attempt, grant, handed_over: false, finish });
+        self.active().insert(run, Active { attempt, begun, grant, handed_over: false, finish });
         if !self.is_alive() || self.sender.send(ToReplica::Start(Box::new(start))).await.is_err() {
             self.active().remove(&run);
             return None;
@@ -278,7 +331,7 @@ impl Replica {
         let taken: Vec<(Uuid, Active)> = self.active().drain().collect();
         for (run, active) in taken {
             self.cancel(run, active.attempt).await;
-            self.requeue(run, active, false).await;
+            self.requeue(run, active, Loss::NONE).await;
         }
     }
 
@@ -294,7 +347,7 @@ impl Replica {
         let _ = active.finish.send(Finish::Ended(outcome, committed));
     }
 
-    async fn requeue(&self, run: Uuid, active: Active, loss: bool) {
+    async fn requeue(&self, run: Uuid, active: Active, loss: Loss) {
         let (done, requeued) = oneshot::channel();
         self.committer.submit(Item::Requeue { key: (run, active.attempt), loss, done }).await;
         let _ = active.finish.send(Finish::Requeued(requeued));
@@ -307,9 +360,15 @@ impl Replica {
     }
 
     async fn lose_all(&self) {
-        let lost: Vec<(Uuid, Active)> = self.active().drain().collect();
-        for (run, active) in lost {
-            self.requeue(run, active, true).await;
+        let mut lost: Vec<(Uuid, Active)> = self.active().drain().collect();
+        if !lost.is_empty() {
+            self.lost_runs.store(true, Ordering::Release);
+        }
+        lost.sort_by_key(|(_, active)| active.begun);
+        let by_itself = self.ended_by_itself.load(Ordering::Acquire);
+        let death = Death { runs: lost.len(), apart: self.is_apart(), by_itself };
+        for (nth, (run, active)) in lost.into_iter().enumerate() {
+            self.requeue(run, active, death.against(nth)).await;
         }
     }
 
@@ -385,7 +444,7 @@ impl Replica {
                     _ => false,
                 };
                 if stopped {
-                    self.requeue(run, active, false).await;
+                    self.requeue(run, active, Loss::NONE).await;
                 } else {
                     let (ending, outcome) = outcome::judge(run, active.attempt, self.id, *end);
                     self.end(active, ending, outcome).await;

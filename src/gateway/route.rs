@@ -5,7 +5,7 @@ use crate::run::chat::{ChatInputError, ChatShape, choose_graph};
 use crate::store::agents::Agent;
 use crate::store::checkpoints::{CheckpointError, Schema};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
@@ -21,6 +21,10 @@ pub struct Route {
     serving: watch::Sender<Option<Arc<Serving>>>,
     /// Woken when a waiting run may begin.
     pub(super) kick: Notify,
+    /// Woken when a run may wait for a replica for itself.
+    pub(super) suspects: Notify,
+    /// How many replicas there are to be.
+    wanted: AtomicU32,
     /// Runs that wait in this gateway.
     pub(super) waiting: AtomicUsize,
     /// Whether the table may hold waiting runs that no client of this gateway waits for.
@@ -72,6 +76,8 @@ impl Route {
             schema: Arc::new(Schema::new(&agent.schema_name)?),
             serving: watch::Sender::new(None),
             kick: Notify::new(),
+            suspects: Notify::new(),
+            wanted: AtomicU32::new(1),
             waiting: AtomicUsize::new(0),
             orphans: AtomicBool::new(true),
         })
@@ -81,6 +87,15 @@ impl Route {
     pub fn serve(&self, serving: Option<Serving>) {
         self.serving.send_replace(serving.map(Arc::new));
         self.kick.notify_one();
+    }
+
+    /// Says how many replicas there are to be, however many serve now.
+    pub fn set_wanted(&self, replicas: u32) {
+        self.wanted.store(replicas, Ordering::Release);
+    }
+
+    pub(super) fn wanted(&self) -> u32 {
+        self.wanted.load(Ordering::Acquire)
     }
 
     pub(super) fn may_hold_waiting_runs(&self) -> bool {

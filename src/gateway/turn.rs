@@ -7,6 +7,7 @@ use super::outcome::{self, Answer, Outcome};
 use super::route::{ChatGraphError, Route, Serving};
 use crate::api::chat::ChatRequest;
 use crate::base::ids;
+use crate::run::loss::Loss;
 use crate::store::StoreError;
 use crate::store::runs::{Acceptance, NewRun, Place, RunRequest};
 use serde_json::json;
@@ -163,7 +164,7 @@ impl Gateway {
             Ok(Acceptance::Repeated(own)) if own == new.id => {
                 // It was accepted just when the database went away. Its attempt has not begun: the queue has it.
                 let (done, requeued) = oneshot::channel();
-                self.committer().submit(Item::Requeue { key: (own, 1), loss: false, done }).await;
+                self.committer().submit(Item::Requeue { key: (own, 1), loss: Loss::NONE, done }).await;
                 let _ = requeued.await;
                 self.follow(own);
                 let queued = Some(Queued::new(Arc::clone(route)));

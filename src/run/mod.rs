@@ -3,3 +3,4 @@
 pub mod chat;
 pub mod cost;
 pub mod limits;
+pub mod loss;

@@ -9,7 +9,7 @@ use futures_util::Stream;
 use std::collections::HashSet;
 use std::io;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -87,6 +87,17 @@ pub struct ReplicaExit {
     pub out_of_memory: bool,
     /// Whether it ended with its engine: a crash of that, and no fault of the replica's.
     pub with_engine: bool,
+}
+
+/// Codes of what was killed or asked to end from outside, and the one of a container whose end nobody saw.
+const FROM_OUTSIDE: [i64; 3] = [137, 143, 255];
+
+impl ReplicaExit {
+    /// Whether it ended by its own doing: an exit, a crash, its memory.
+    pub fn is_by_itself(&self) -> bool {
+        let killed = self.code.is_none_or(|code| FROM_OUTSIDE.contains(&code));
+        !self.with_engine && (self.out_of_memory || !killed)
+    }
 }
 
 /// A line that a replica wrote.
@@ -177,6 +188,8 @@ pub trait Runtime: Send + Sync {
     fn exits(&self) -> mpsc::Receiver<ReplicaExit>;
     /// Since when the engine cannot be reached; nothing while it can. What runs may go on meanwhile.
     fn away_since(&self) -> Option<std::time::Instant>;
+    /// Whether the engine has the same file system at this path as this process.
+    async fn sees(&self, path: &Path) -> bool;
     /// What the engine is.
     async fn engine(&self) -> Result<crate::api::control::EngineInfo, RuntimeError>;
 }

@@ -3,6 +3,7 @@
 
 use super::{Store, StoreError, violates};
 use crate::api::problem::RunFault;
+use crate::run::loss::{Loss, MOST_DEATHS, MOST_LOSSES};
 use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection};
@@ -216,7 +217,7 @@ WITH thread AS (
 pub(super) const CLAIM: &str = "
 WITH next AS (
    SELECT id, accepted_at FROM runs r
-   WHERE agent_id = $1 AND status = 'pending' AND ready
+   WHERE agent_id = $1 AND status = 'pending' AND ready AND alone = $5
      -- As a lookup for each: joined, it might read all that run.
      AND (SELECT true FROM runs o WHERE o.agent_id = r.agent_id AND o.thread_id = r.thread_id
             AND o.status = 'running' LIMIT 1) IS NULL
@@ -308,15 +309,17 @@ impl Store {
 
     /// The agent's oldest waiting runs whose threads are free, begun at these places of `gateway`: one a
     /// replica named, at most. Costs the same however many wait, and on however many threads.
+    /// With `alone` those that are to have a replica for themselves, else the others.
     pub async fn claim_runs(
         &self,
         agent: Uuid,
         release: Uuid,
         gateway: Uuid,
         mut replicas: &[Uuid],
+        alone: bool,
     ) -> Result<Vec<Claimed>, StoreError> {
         for _ in 0..MOST_TRIES {
-            match self.try_claim(agent, release, gateway, replicas).await {
+            match self.try_claim(agent, release, gateway, replicas, alone).await {
                 // Somebody else's claim on one of the threads came first. One at a time, nobody stands in his own way.
                 Err(error) if violates(&error, "runs_one_on_a_thread") => replicas = &replicas[..1.min(replicas.len())],
                 claimed => return Ok(claimed?),
@@ -331,8 +334,22 @@ impl Store {
         release: Uuid,
         gateway: Uuid,
         replicas: &[Uuid],
+        alone: bool,
     ) -> Result<Vec<Claimed>, sqlx::Error> {
-        sqlx::query_as(CLAIM).bind(agent).bind(release).bind(gateway).bind(replicas).fetch_all(self.pool()).await
+        let claim = sqlx::query_as(CLAIM).bind(agent).bind(release).bind(gateway).bind(replicas).bind(alone);
+        claim.fetch_all(self.pool()).await
+    }
+
+    /// Whether a run of the agent waits for a replica for itself, and its thread is free.
+    pub async fn has_suspect(&self, agent: Uuid) -> Result<bool, StoreError> {
+        Ok(sqlx::query_scalar(
+            "SELECT EXISTS (
+               SELECT FROM runs r WHERE agent_id = $1 AND status = 'pending' AND ready AND alone AND NOT EXISTS (
+                 SELECT FROM runs o WHERE o.agent_id = r.agent_id AND o.thread_id = r.thread_id AND o.status = 'running'))",
+        )
+        .bind(agent)
+        .fetch_one(self.pool())
+        .await?)
     }
 
     /// Agents that have runs waiting.
@@ -391,15 +408,16 @@ impl Store {
     }
 
     /// Takes a run away from an attempt: it waits for its next one, before all later runs of its thread.
-    /// With `loss` the replica went with it: after `most` of those the run is given up.
-    pub async fn requeue_run(&self, run: Uuid, attempt: i32, loss: bool, most: i32) -> Result<Requeued, StoreError> {
+    /// `loss` says what is held against it; when that is enough the run is given up.
+    pub async fn requeue_run(&self, run: Uuid, attempt: i32, loss: Loss) -> Result<Requeued, StoreError> {
         let state: Option<bool> = sqlx::query_scalar(
             "WITH live AS (
                -- Attempts before runs, as batches lock them.
                SELECT FROM attempts WHERE run_id = $1 AND number = $2 AND state = 'live' FOR NO KEY UPDATE
              ), run AS (
-               UPDATE runs SET losses = losses + $3::int,
-                 status = CASE WHEN losses + $3::int < $4 OR $3::int = 0 THEN 'pending' ELSE status END
+               UPDATE runs SET losses = losses + $3::int, deaths = deaths + $4::int,
+                 alone = alone OR $5 OR $4::int > 0 AND deaths + $4::int >= $8,
+                 status = CASE WHEN $6 OR $3::int > 0 AND losses + $3::int >= $7 THEN status ELSE 'pending' END
                WHERE id = $1 AND attempt = $2 AND status = 'running' AND EXISTS (SELECT FROM live)
                RETURNING status = 'pending' AS waits
              ), attempt AS (
@@ -410,8 +428,12 @@ impl Store {
         )
         .bind(run)
         .bind(attempt)
-        .bind(i32::from(loss))
-        .bind(most)
+        .bind(i32::from(loss.counts))
+        .bind(i32::from(loss.died))
+        .bind(loss.alone)
+        .bind(loss.last)
+        .bind(MOST_LOSSES)
+        .bind(MOST_DEATHS)
         .fetch_optional(self.pool())
         .await?;
         Ok(match state {

@@ -480,7 +480,8 @@ impl Server {
     pub fn replica_folders(&self) -> Vec<PathBuf> {
         let own = std::fs::read_dir(self.machine.run_dir()).unwrap().flatten();
         let folders = own.flat_map(|own| std::fs::read_dir(own.path()).into_iter().flatten().flatten());
-        folders.map(|folder| folder.path()).collect()
+        let is_hidden = |folder: &std::fs::DirEntry| folder.file_name().as_encoded_bytes().starts_with(b".");
+        folders.filter(|folder| !is_hidden(folder)).map(|folder| folder.path()).collect()
     }
 
     /// `POST /agents/AGENT/v1/chat` with a key.
@@ -535,6 +536,10 @@ impl Drop for Server {
         if !self.id.is_empty() {
             for container in self.containers() {
                 self.machine.docker(&["rm", "-f", "-v", &container]);
+            }
+            for folder in self.replica_folders() {
+                // A file system of its own, where the server was root.
+                let _ = Command::new("umount").arg("-lq").arg(folder.join("r")).stderr(Stdio::null()).status();
             }
             for network in self.networks() {
                 self.machine.docker(&["network", "rm", &network]);

@@ -43,7 +43,7 @@ impl Reconciler {
             .iter()
             .filter(|one| one.since >= started && !one.ended_with_engine() && !(replaces && one.was_ready))
             .find_map(|one| match one.now() {
-                MemberState::Over(fault) => Some((one.id, fault)),
+                MemberState::Over { fault, .. } => Some((one.id, fault)),
                 _ => None,
             });
         let green: Vec<&Member> = green.into_iter().filter(|one| one.is_alive()).collect();
@@ -95,7 +95,7 @@ impl Reconciler {
         self.agent.serving_release = Some(rollout.release_id);
         self.agent.serving_generation = Some(rollout.generation);
         self.members.iter_mut().for_each(|one| one.draining = false);
-        self.crashes = 0;
+        self.backoffs.clear();
         self.tell().await?;
         self.control.rollout_changed();
         self.control.spawn_release_images(self.agent.clone());
@@ -134,7 +134,7 @@ impl Reconciler {
             }
         }
         self.progress = Some(progress);
-        self.not_before = None;
+        self.backoffs.remove(&rollout.generation);
         Ok(())
     }
 

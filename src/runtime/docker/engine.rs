@@ -103,6 +103,23 @@ pub async fn connect() -> Result<Docker, EngineError> {
     connect_to(&address).await
 }
 
+/// Whether the engine's process has the same file system at this path as this one: what is mounted here is there
+/// only where both are in one mount namespace, or in two that tell each other.
+pub async fn sees(path: &Path) -> bool {
+    let home = env::var("HOME").map(PathBuf::from);
+    let runtime = env::var("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let address = find_address(env::var(env::DOCKER_HOST), home.as_deref(), runtime.as_deref(), Path::exists);
+    let Some(socket) = address.strip_prefix("unix://") else { return false };
+    let peer = async { tokio::net::UnixStream::connect(socket).await?.peer_cred() };
+    let Ok(Ok(peer)) = tokio::time::timeout(CONNECT_TIMEOUT, peer).await else { return false };
+    let Some((pid, below)) = peer.pid().zip(path.strip_prefix("/").ok()) else { return false };
+    let there = Path::new("/proc").join(pid.to_string()).join("root").join(below);
+    match (rustix::fs::stat(path), rustix::fs::stat(&there)) {
+        (Ok(here), Ok(there)) => (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino),
+        _ => false,
+    }
+}
+
 /// Where the engine is: `DOCKER_HOST`, else the usual socket, else Docker Desktop's, else a rootless
 /// engine's. Where none is there the usual one is named.
 fn find_address(

@@ -25,6 +25,7 @@ use bollard::query_parameters::{
 use bollard::{Docker, body_try_stream};
 use futures_util::StreamExt as _;
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, mpsc, watch};
 use uuid::Uuid;
@@ -231,6 +232,10 @@ impl Runtime for DockerRuntime {
 
     fn away_since(&self) -> Option<Instant> {
         *self.away_since.borrow()
+    }
+
+    async fn sees(&self, path: &Path) -> bool {
+        engine::sees(path).await
     }
 
     async fn engine(&self) -> Result<EngineInfo, RuntimeError> {

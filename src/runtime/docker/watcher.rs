@@ -4,7 +4,7 @@ use super::{bounded, container_name, label, list};
 use crate::base::telemetry::chain;
 use crate::runtime::{ReplicaExit, RuntimeError, Stage};
 use bollard::Docker;
-use bollard::models::EventMessage;
+use bollard::models::{ContainerState, EventMessage};
 use bollard::query_parameters::EventsOptionsBuilder;
 use futures_util::StreamExt as _;
 use std::collections::{HashMap, HashSet};
@@ -20,6 +20,8 @@ const LIST_EVERY: Duration = Duration::from_secs(5);
 const AFTERMATH: Duration = Duration::from_secs(5);
 /// Exit codes of SIGKILL and SIGTERM, and the one of a container whose end nobody saw.
 const KILLED: [i64; 3] = [137, 143, 255];
+/// The code of what the kernel ended for its memory: it is killed.
+const OUT_OF_MEMORY: i64 = 137;
 
 /// Follows one engine for one server.
 pub(super) struct Watcher {
@@ -84,6 +86,10 @@ impl Watcher {
             for mut exit in exits {
                 exit.with_engine =
                     aftermath && exit.code.is_none_or(|code| KILLED.contains(&code)) && !exit.out_of_memory;
+                if exit.code == Some(OUT_OF_MEMORY) && !exit.out_of_memory && !exit.with_engine {
+                    // Its event may come later, or never; the engine has written it down.
+                    exit.out_of_memory = self.state(exit.id).await.oom_killed == Some(true);
+                }
                 self.exits.send(exit).await?;
             }
         }
@@ -94,13 +100,17 @@ impl Watcher {
         let mut exits = Vec::new();
         let known = list(&self.docker, self.server).await.unwrap_or_default();
         for one in known.iter().filter(|one| one.stage == Stage::Ended) {
-            let name = container_name(self.server, one.id);
-            let found = bounded("inspecting a replica", self.docker.inspect_container(&name, None)).await;
-            let state = found.ok().and_then(|found| found.state).unwrap_or_default();
+            let state = self.state(one.id).await;
             let out_of_memory = state.oom_killed == Some(true);
             exits.push(ReplicaExit { id: one.id, code: state.exit_code, out_of_memory, with_engine: false });
         }
         exits
+    }
+
+    async fn state(&self, replica: Uuid) -> ContainerState {
+        let name = container_name(self.server, replica);
+        let found = bounded("inspecting a replica", self.docker.inspect_container(&name, None)).await;
+        found.ok().and_then(|found| found.state).unwrap_or_default()
     }
 }
 

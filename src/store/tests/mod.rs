@@ -87,8 +87,20 @@ impl World {
     /// The next runs, at most so many.
     async fn claim_several(&self, most: usize) -> Vec<(Uuid, i32)> {
         let places = vec![self.place.replica; most];
-        let claimed = self.store.claim_runs(self.agent.id, self.release.id, self.place.gateway, &places).await.unwrap();
+        let claimed =
+            self.store.claim_runs(self.agent.id, self.release.id, self.place.gateway, &places, false).await.unwrap();
         claimed.into_iter().map(|claimed| (claimed.id, claimed.attempt)).collect()
+    }
+
+    /// The next of those that are to have a replica for themselves.
+    async fn claim_alone(&self) -> Option<(Uuid, i32)> {
+        let place = [self.place.replica];
+        let claimed = self.store.claim_runs(self.agent.id, self.release.id, self.place.gateway, &place, true).await;
+        claimed.unwrap().pop().map(|claimed| (claimed.id, claimed.attempt))
+    }
+
+    async fn has_suspect(&self) -> bool {
+        self.store.has_suspect(self.agent.id).await.unwrap()
     }
 
     /// Ends an attempt; says whether the run ended by it.

@@ -1,0 +1,85 @@
+//! An agent that does to its replica what it is told, so that all tests here share one image.
+
+use crate::machine::{Project, Server};
+use serde_json::{Value, json};
+
+/// One word a message: what is done in the node. Anything else is answered.
+const CODE: &str = r#"import asyncio, ctypes, os, signal, socket, time
+
+from langchain_core.messages import AIMessage
+from langgraph.graph import START, MessagesState, StateGraph
+
+HELD = []
+
+
+def sockets(name):
+    """Descriptors of this process that are connections at the socket of that name."""
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        try:
+            with socket.socket(fileno=os.dup(fd)) as one:
+                if one.family == socket.AF_UNIX and str(one.getsockname()).endswith(name) and not one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                    yield fd
+        except OSError:
+            pass
+
+
+def fill(folder):
+    made = 0
+    try:
+        while made < 100_000:
+            with open(f"{folder}/{made}", "wb") as file:
+                file.write(b"x" * 65536)
+            made += 1
+    except OSError as error:
+        return f"{made} files: {error.strerror}"
+    return f"{made} files"
+
+
+async def act(state: MessagesState) -> dict:
+    said = [message.content for message in state["messages"] if message.type == "human"]
+    word, _, rest = said[-1].partition(" ")
+    done = "well"
+    if word == "exit":
+        await asyncio.sleep(0.2)
+        os._exit(7)
+    elif word == "segfault":
+        ctypes.string_at(0)
+    elif word == "memory":
+        while True:
+            HELD.append(bytearray(os.urandom(1)) * (8 << 20))
+    elif word == "spin":
+        while True:
+            pass
+    elif word == "sleep":
+        time.sleep(float(rest))
+    elif word == "wait":
+        await asyncio.sleep(float(rest))
+    elif word == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    elif word == "cut":
+        cut = list(sockets("runner.sock"))
+        for fd in cut:
+            with socket.socket(fileno=os.dup(fd)) as one:
+                one.shutdown(socket.SHUT_RDWR)
+        done = f"cut {len(cut)}"
+    elif word == "fill":
+        done = fill("/run/rapidclaw/r")
+    elif word == "unlink":
+        for name in os.listdir("/run/rapidclaw/r"):
+            os.unlink(f"/run/rapidclaw/r/{name}")
+    return {"messages": [AIMessage(f"{done} {len(said)}")]}
+
+
+graph = StateGraph(MessagesState).add_node(act).add_edge(START, "act").compile()
+"#;
+
+/// The agent, with so many replicas.
+pub fn project(name: &str, replicas: u32) -> Project {
+    Project::new(name).replicas(replicas).graph(CODE)
+}
+
+/// A turn that may fail: what was answered.
+pub fn turn(server: &Server, agent: &str, key: &str, thread: &str, message: &str) -> crate::machine::Answer {
+    let body: Value = json!({ "thread_id": thread, "user_id": "tester", "message": message });
+    server.chat(agent, key, &body)
+}
