@@ -1,6 +1,7 @@
 //! The queue: several at once, bounded, at the same cost however long it is, and beside the version before.
 
 use super::*;
+use crate::run::loss::Loss;
 use crate::store::runs::{ACCEPT, CLAIM};
 use futures_util::future::join_all;
 use serde_json::Value;
@@ -33,7 +34,7 @@ async fn each_claimed_run_has_its_own_place() {
     let runs = [world.queue("a").await, world.queue("b").await];
     let replicas = [ids::new_id(), ids::new_id(), ids::new_id()];
     let claimed =
-        world.store.claim_runs(world.agent.id, world.release.id, world.place.gateway, &replicas).await.unwrap();
+        world.store.claim_runs(world.agent.id, world.release.id, world.place.gateway, &replicas, false).await.unwrap();
     for (n, (run, replica)) in runs.into_iter().zip(replicas).enumerate() {
         assert_eq!((claimed[n].id, usize::try_from(claimed[n].place).unwrap()), (run, n + 1));
         let sql = "SELECT replica FROM attempts WHERE run_id = $1";
@@ -148,7 +149,7 @@ async fn runs_that_waited_when_the_tables_changed_go_on_in_their_order() {
     let (running, _) = world.accept("u").await;
     let behind = world.queue("u").await;
     let free = world.queue("v").await;
-    world.store.requeue_run(lost, 1, true, 3).await.unwrap();
+    world.store.requeue_run(lost, 1, Loss { died: true, counts: true, ..Loss::NONE }).await.unwrap();
     let undo = "DROP TRIGGER runs_placed ON runs; DROP TRIGGER runs_freed ON runs; DROP TRIGGER agents_gone ON agents;
         ALTER TABLE runs DROP COLUMN ready;
         CREATE INDEX runs_waiting ON runs (agent_id, accepted_at) WHERE status = 'pending';
@@ -214,7 +215,8 @@ async fn blocks_of_a_claim(world: &World) -> i64 {
         let set = format!("SET LOCAL plan_cache_mode = {mode}");
         sqlx::raw_sql(sqlx::AssertSqlSafe(set)).execute(&mut *transaction).await.unwrap();
         let query = sqlx::query_scalar::<_, Json<Value>>(sqlx::AssertSqlSafe(sql.clone()));
-        let query = query.bind(world.agent.id).bind(world.release.id).bind(world.place.gateway).bind(&places);
+        let query =
+            query.bind(world.agent.id).bind(world.release.id).bind(world.place.gateway).bind(&places).bind(false);
         let plan = query.persistent(false).fetch_one(&mut *transaction).await.unwrap().0;
         blocks = blocks.max(plan[0]["Plan"]["Shared Hit Blocks"].as_i64().unwrap());
     }

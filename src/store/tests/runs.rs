@@ -46,7 +46,8 @@ async fn a_claim_tells_all_that_its_execution_needs() {
     let world = World::new().await;
     let run = world.queue("t").await;
     let places = [world.place.replica];
-    let claimed = world.store.claim_runs(world.agent.id, world.release.id, world.place.gateway, &places).await.unwrap();
+    let claimed =
+        world.store.claim_runs(world.agent.id, world.release.id, world.place.gateway, &places, false).await.unwrap();
     let [claimed] = <[_; 1]>::try_from(claimed).unwrap();
     assert_eq!((claimed.id, claimed.thread_id, claimed.attempt), (run, Some(ids::thread_id("t")), 1));
     assert_eq!((claimed.graph.as_str(), claimed.thread_status.as_deref()), ("agent", Some("idle")));
