@@ -56,6 +56,28 @@ def replica(request):
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(scope="module")
+def own_replica(request):
+    """A runner of this module's own, with the graphs that its `GRAPHS` names."""
+    loop = request.config._loop
+    folder = Path(tempfile.mkdtemp(prefix="rc"))
+    settings = getattr(request.module, "REPLICA", {})
+    replica = Replica(folder, request.module.GRAPHS, **settings)
+    loop.run_until_complete(replica.__aenter__())
+    yield replica
+    loop.run_until_complete(replica.__aexit__())
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def own_gateway(request, own_replica):
+    loop = request.config._loop
+    context = Gateway().connected(own_replica.path)
+    gateway = loop.run_until_complete(context.__aenter__())
+    yield gateway
+    loop.run_until_complete(context.__aexit__(None, None, None))
+
+
 @pytest.fixture
 def gateway(request, replica):
     loop = request.config._loop

@@ -65,10 +65,11 @@ def main() -> NoReturn:
     os.environ.update(settings.env)
     time.tzset()
 
-    from rapidclaw_runner import children, logs
+    from rapidclaw_runner import children, failures, logs
     from rapidclaw_runner.runs import Runs
     from rapidclaw_runner.server import Server
 
+    failures.hide(settings.env)
     logs.set_up(settings.log_level)
     runs = Runs(settings.orphan_seconds)
 
@@ -138,26 +139,22 @@ def _run_graphs(settings: Any, runs: Any, server: Any) -> NoReturn:
             logging.getLogger("rapidclaw").info("%s", note)
         execute = executor(entries, runs)
         server.loaded(json.dumps(described, default=str).encode(), lambda run: run.begin(loop, execute))
-        await asyncio.Event().wait()
 
     import asyncio
 
-    from rapidclaw_runner import sub_agents
+    from rapidclaw_runner import graph_loop, sub_agents
     from rapidclaw_runner.describe import describe
     from rapidclaw_runner.execute import executor
 
     try:
         # The loop of the project's own policy, where it sets one as it is imported, else asyncio's.
-        with asyncio.Runner() as runner:
-            runner.get_loop()
-            runner.run(serve())
+        graph_loop.serve(serve())
     except LoadError as error:
         failures.report_load(error.graph, error.cause or error, settings.paths)
         leave(EXIT_LOAD)
     except BaseException:
         logging.getLogger("rapidclaw").exception("the graph loop ended")
         leave(EXIT_SET_UP)
-    leave(0)
 
 
 if __name__ == "__main__":

@@ -6,18 +6,18 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
-from uuid import UUID
 
-from langchain_core.messages import AIMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.pregel import Pregel
-from langgraph.types import Command, Send
 
-from . import current_run, failures, jsonable
+from . import current_run, failures, inputs, jsonable
 from .describe import RunControl
 from .loader import Entry
 from .runs import Run, Runs
+from .saver import RemoteSaver
+from .turn import Turn, messages_of
 from .usage import Usage, UsageCallback
 
 try:
@@ -34,39 +34,50 @@ OWN_MODES = ("values", "updates")
 MODES = {mode: mode for mode in ("values", "updates", "messages", "custom", "debug", "tasks", "checkpoints", "tools")}
 MODES["messages-tuple"] = "messages"
 INTERRUPT = "__interrupt__"
-OURS = frozenset(("thread_id", "checkpoint_id", "checkpoint_ns", "checkpoint_map"))
-"""Keys of `configurable` that say where state lies: never the caller's to set."""
+MOST_STEPS_BACK = 256
+"""Checkpoints of an earlier attempt that are looked through for the turn's beginning."""
 
 
 def executor(graphs: dict[str, Entry], runs: Runs) -> Callable[[Run], Coroutine[Any, Any, None]]:
     async def execute(run: Run) -> None:
+        """Ends the run exactly once, whatever the project's code raises, and raises nothing itself."""
         current_run.set(run)
         stream = Stream(run)
+        told: dict[str, Any] = {}
         try:
             entry = graphs.get(run.fields["graph"])
             if entry is None:
                 raise ValueError(f"no such graph: {run.fields['graph']}; there are {', '.join(graphs)}")
             await stream.drive(entry)
-            runs.finish(run, "interrupted" if stream.interrupted else "success", stream.answer())
+            status = "interrupted" if stream.interrupted else "success"
         except GraphDrained:
-            runs.finish(run, "drained", stream.answer())
-        except asyncio.CancelledError as error:
+            status = "drained"
+        except BaseException as error:  # noqa: BLE001 - SystemExit and their kin end this run, not the replica
             if run.stop_status is None:
-                _failed(runs, run, stream, error)
+                status, told = "error", _failed(run, error)
             else:
-                runs.finish(run, run.stop_status, stream.answer() | run.stop_fields())
-        except Exception as error:
-            if run.stop_status is None:
-                _failed(runs, run, stream, error)
-            else:
-                runs.finish(run, run.stop_status, stream.answer() | run.stop_fields())
+                status, told = run.stop_status, run.stop_fields()
+        try:
+            told = stream.answer() | told
+        except BaseException as error:  # noqa: BLE001 - the values are the project's own objects
+            if status in ("success", "interrupted"):
+                status, told = "error", _failed(run, error)
+        if status != "interrupted":
+            told.pop("interrupts", None)
+        runs.finish(run, status, told)
 
     return execute
 
 
-def _failed(runs: Runs, run: Run, stream: Stream, error: BaseException) -> None:
-    log.error("run failed: %s %s", failures.one_line(error), run.label, exc_info=error)
-    runs.finish(run, "error", stream.answer() | {"error": failures.error_map(error)})
+def _failed(run: Run, error: BaseException) -> dict[str, Any]:
+    """The end's `error`; what cannot be logged is left out."""
+    if run.refusal is not None:
+        error = run.refusal
+    try:
+        log.error("run failed: %s %s\n%s", failures.one_line(error), run.label, failures.trace(error))
+    except BaseException:  # noqa: BLE001 - handlers may be the project's
+        pass
+    return {"error": failures.error_map(error)}
 
 
 class Stream:
@@ -81,7 +92,8 @@ class Stream:
         fields = run.fields
         self._asked = [MODES.get(mode, mode) for mode in fields.get("stream_modes") or ()]
         self._subgraphs = bool(fields.get("subgraphs"))
-        self._usage = run.usage = Usage(run.known_ids)
+        run.turn = Turn(run.id, run.attempt)
+        self._usage = run.usage = Usage(run.turn.known_ids, run.attempt)
 
     async def drive(self, entry: Entry) -> None:
         unknown = [mode for mode in self._asked if mode not in MODES]
@@ -93,12 +105,11 @@ class Stream:
         if run.stateless and not run.any_thread:
             run.memory = InMemorySaver()
         _attach_trace(run.traceparent)
-        config = _config(run, UsageCallback(self._usage))
+        config = inputs.config(run, [UsageCallback(self._usage)])
         if entry.static is not None:
             await self._follow(entry.static, config)
         else:
-            context = jsonable.loads(run.fields["context"]) if run.fields.get("context") is not None else None
-            async with entry.open(config, context) as graph:
+            async with entry.open(config, inputs.context(run.fields, dict)) as graph:
                 await self._follow(graph, config)
 
     async def _follow(self, graph: Pregel, config: dict[str, Any]) -> None:
@@ -107,25 +118,57 @@ class Stream:
         options: dict[str, Any] = {"stream_mode": modes, "subgraphs": self._subgraphs}
         if graph.checkpointer:
             options["durability"] = run.durability
-        if fields.get("context") is not None:
-            options["context"] = jsonable.loads(fields["context"])
+            if run.attempt > 1:
+                await self._find_beginning(graph.checkpointer)
+        context = inputs.context(fields, getattr(graph, "context_schema", None))
+        if context is not None:
+            options["context"] = context
         if run.control is not None:
             options["control"] = run.control
         asked, namespace = frozenset(self._asked), ()
-        async for item in graph.astream(_input(fields), config, **options):
-            if self._subgraphs:
-                namespace, mode, data = item
-            else:
-                mode, data = item
-            if mode == "values":
-                if not namespace:
-                    self._on_values(data)
-            elif mode == "updates":
-                self._on_updates(data, not namespace)
-            if mode in asked and not run.ended:
-                run.send("event", {"mode": mode, "ns": list(namespace), "data": jsonable.dumps(data)})
-            if run.paused:
-                await run.while_paused()
+        items = graph.astream(inputs.graph_input(fields, graph), config, **options)
+        try:
+            async for item in items:
+                if self._subgraphs:
+                    namespace, mode, data = item
+                else:
+                    mode, data = item
+                if mode == "values":
+                    if not namespace:
+                        self._on_values(data)
+                elif mode == "updates":
+                    self._on_updates(data, not namespace)
+                if mode in asked and not run.ended:
+                    run.send("event", {"mode": mode, "ns": list(namespace), "data": jsonable.dumps(data)})
+                if run.refusal is not None:
+                    raise run.refusal
+                if run.paused:
+                    await run.while_paused()
+        except BaseException:
+            # What it was waiting for is stopped before the run ends; how that fares is not why the run failed.
+            with suppress(BaseException):
+                await items.aclose()
+            raise
+
+    async def _find_beginning(self, saver: Any) -> None:
+        """An attempt that goes on from its run's own checkpoints: what was there before the run is in the
+        newest checkpoint of another run, and the messages since then are of this turn."""
+        run = self.run
+        if run.stateless or not isinstance(saver, RemoteSaver):
+            return
+        state = run.first_state
+        where = {"thread_id": run.thread_id, "checkpoint_ns": ""}
+        found = await saver.aget_tuple({"configurable": where})
+        run.first_state = state
+        newest = found
+        for _ in range(MOST_STEPS_BACK):
+            if found is None or run.turn.loaded(found.metadata, found.checkpoint["channel_values"]):
+                break
+            if found.parent_config is None:
+                break
+            found = await saver.aget_tuple(found.parent_config)
+        if newest is not None and run.turn.goes_on:
+            self._usage.see_again(newest.checkpoint["channel_values"])
 
     def _on_values(self, data: Any) -> None:
         self._seen_values += 1
@@ -134,9 +177,7 @@ class Stream:
             self._on_interrupts(data[INTERRUPT])
             data = {key: value for key, value in data.items() if key != INTERRUPT}
         if self._seen_values == 1:
-            for message in _messages(data):
-                if (message_id := getattr(message, "id", None)) is not None:
-                    self.run.known_ids.add(message_id)
+            self.run.turn.begun(data)
         self.values = data
 
     def _on_updates(self, data: Any, is_root: bool) -> None:
@@ -165,82 +206,10 @@ class Stream:
         if kind == "values" or (kind == "chat" and full):
             told["values"] = jsonable.dumps(self.values)
         if kind == "chat":
-            messages = _messages(self.values)
-            told["result"] = None if self.interrupted else last_text(messages)
+            told["result"] = None if self.interrupted else self.run.turn.result(self.values)
             if full:
-                told["messages"] = jsonable.dumps(messages)
+                told["messages"] = jsonable.dumps(messages_of(self.values))
         return told
-
-
-def _config(run: Run, callback: UsageCallback) -> dict[str, Any]:
-    fields = run.fields
-    configurable = {
-        key: value
-        for key, value in (jsonable.loads(fields["configurable"]) if fields.get("configurable") else {}).items()
-        if key not in OURS and not key.startswith("__")
-    }
-    configurable["thread_id"] = run.thread_id
-    if fields.get("checkpoint_id"):
-        configurable["checkpoint_id"] = fields["checkpoint_id"]
-    metadata = jsonable.loads(fields["metadata"]) if fields.get("metadata") else {}
-    metadata |= {"run_id": run.id, "graph_id": fields["graph"]}
-    config: dict[str, Any] = {"configurable": configurable, "metadata": metadata, "callbacks": [callback]}
-    try:
-        config["run_id"] = UUID(run.id)
-    except ValueError:
-        pass
-    if fields.get("recursion_limit"):
-        config["recursion_limit"] = int(fields["recursion_limit"])
-    return config
-
-
-def _input(fields: dict[str, Any]) -> Any:
-    if fields.get("command") is None:
-        return jsonable.loads(fields["input"]) if fields.get("input") is not None else None
-    command = jsonable.loads(fields["command"])
-    options = {key: command[key] for key in ("resume", "update") if command.get(key) is not None}
-    if command.get("goto"):
-        goto = command["goto"]
-        targets = [_target(target) for target in (goto if isinstance(goto, list) else [goto])]
-        options["goto"] = targets if isinstance(goto, list) else targets[0]
-    if "resume" in command and "resume" not in options:
-        options["resume"] = None
-    return Command(**options)
-
-
-def _target(target: Any) -> Any:
-    return Send(target["node"], target.get("input")) if isinstance(target, dict) else target
-
-
-def _messages(values: Any) -> list[Any]:
-    """The conversation in a state: its `messages`, else the first list that holds messages."""
-    if isinstance(values, list):
-        return values
-    if type(values) is not dict:
-        values = getattr(values, "__dict__", {})
-    found = values.get("messages")
-    if isinstance(found, list):
-        return found
-    for value in values.values():
-        if isinstance(value, list) and value and hasattr(value[-1], "type") and hasattr(value[-1], "content"):
-            return value
-    return []
-
-
-def last_text(messages: list[Any]) -> str | None:
-    for message in reversed(messages):
-        if isinstance(message, AIMessage):
-            return _text(message.content)
-        if isinstance(message, dict) and (message.get("role") or message.get("type")) in ("assistant", "ai"):
-            return _text(message.get("content"))
-    return None
-
-
-def _text(content: Any) -> str:
-    if isinstance(content, list):
-        parts = (part if isinstance(part, str) else part.get("text") for part in content if isinstance(part, (str, dict)))
-        content = "".join(part for part in parts if isinstance(part, str))
-    return str(content or "").encode("utf-8", "replace").decode("utf-8")
 
 
 def _attach_trace(traceparent: str | None) -> None:

@@ -1,15 +1,20 @@
-"""What an exception becomes: an `error` map for the gateway, or the last words of a failed load."""
+"""What an exception becomes: an `error` map for the gateway, or the last words of a failed load.
+
+Nothing here fails, whatever the exception is: a run's end depends on it. Values of the replica's
+environment are blotted out of everything that is told or logged.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
-from . import wire
+from . import foreign, wire
 
 PUBLIC_TYPES = frozenset(
     (ValueError, TypeError, KeyError, AttributeError, RuntimeError, RecursionError, TimeoutError)
@@ -18,23 +23,96 @@ PUBLIC_TYPES = frozenset(
 
 DATABASE_HINT = 'rapidclaw: DATABASE_URL is not set; "database": true in the rapidclaw section of langgraph.json gives the agent one'
 
+BLOT = "***"
+SHORTEST_SECRET = 8
+TRACE_CHARS = 32 << 10
+LEAVES = 5
+"""Exceptions of a group that its message names."""
+
+_secrets: re.Pattern[str] | None = None
+
+
+class PublicError(Exception):
+    """An error of ours whose message is written for the caller."""
+
+
+def hide(environment: Mapping[str, str]) -> None:
+    """From now on these values are blotted out; plain addresses and names of models are no secrets."""
+    global _secrets
+    found = {
+        value
+        for name, value in environment.items()
+        if len(value) >= SHORTEST_SECRET
+        and not name.endswith("MODEL")
+        and not re.fullmatch(r"https?://[^@?\s]*", value)
+    }
+    found |= {line for value in found for line in value.splitlines() if len(line) >= 2 * SHORTEST_SECRET}
+    longest_first = sorted(found, key=len, reverse=True)
+    _secrets = re.compile("|".join(map(re.escape, longest_first))) if found else None
+
+
+def blotted(text: str) -> str:
+    return _secrets.sub(BLOT, text) if _secrets is not None else text
+
 
 def error_map(error: BaseException) -> dict[str, Any]:
+    try:
+        told = {"type": foreign.type_name(error), "message": message(error), "public": _is_public(error)}
+    except BaseException:  # noqa: BLE001 - an end goes out, whatever the exception is
+        told = {"type": foreign.type_name(error), "message": "", "public": False}
+    return told
+
+
+def message(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return blotted(foreign.text(error.code if error.code is not None else 0))
+    said = foreign.text(error)
+    if isinstance(error, BaseExceptionGroup):
+        leaves = [f"{foreign.type_name(leaf)}: {foreign.text(leaf, 1000)}" for leaf in _leaves(error)]
+        said = "; ".join((said, *leaves))
+    return blotted(said)
+
+
+def _is_public(error: BaseException) -> bool:
     kind = type(error)
-    public = kind in PUBLIC_TYPES or kind.__module__ == "langgraph.errors"
-    return {"type": kind.__name__, "message": wire.text(error), "public": public}
+    if kind in PUBLIC_TYPES or isinstance(error, (PublicError, wire.TooLarge)):
+        return True
+    if kind is SystemExit:
+        return error.code is None or type(error.code) is int
+    return kind.__module__ == "langgraph.errors"
+
+
+def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:
+    """The first exceptions of a group, however deep they are."""
+    waiting: list[BaseException] = [group]
+    found = 0
+    while waiting and found < LEAVES:
+        error = waiting.pop()
+        if isinstance(error, BaseExceptionGroup):
+            waiting.extend(reversed(error.exceptions[:LEAVES]))
+        else:
+            found += 1
+            yield error
 
 
 def one_line(error: BaseException) -> str:
-    message = " ".join(wire.text(error).split())
-    return f"{type(error).__name__}: {message}"
+    told = error_map(error)
+    return f"{told['type']}: {' '.join(told['message'].split())}"
+
+
+def trace(error: BaseException) -> str:
+    """The traceback as text; the one line where there is none to be had."""
+    try:
+        lines = traceback.format_exception(type(error), error, error.__traceback__)
+        return blotted(foreign.clean("".join(lines), TRACE_CHARS).rstrip())
+    except BaseException:  # noqa: BLE001 - groups nested too deep, foreign `__dir__`, …
+        return one_line(error)
 
 
 def report_load(graph: str, error: BaseException, paths: Sequence[str]) -> None:
     """The traceback from the project's first frame on, then one line that names the graph."""
     error.__traceback__ = _from_project(error.__traceback__, paths)
-    lines = traceback.format_exception(type(error), error, error.__traceback__)
-    sys.stderr.write("".join(lines).encode("utf-8", "replace").decode("utf-8"))
+    sys.stderr.write(trace(error) + "\n")
     if _wants_database(error):
         sys.stderr.write(DATABASE_HINT + "\n")
     sys.stderr.write(f"rapidclaw: graph {graph}: {one_line(error)}\n")
@@ -59,7 +137,7 @@ def _from_project(trace: TracebackType | None, paths: Sequence[str]) -> Tracebac
 def _wants_database(error: BaseException | None) -> bool:
     seen = 0
     while error is not None and seen < 10:
-        if "DATABASE_URL" in str(error) and not os.environ.get("DATABASE_URL"):
+        if "DATABASE_URL" in foreign.text(error) and not os.environ.get("DATABASE_URL"):
             return True
         error, seen = error.__cause__ or error.__context__, seen + 1
     return False

@@ -47,7 +47,9 @@ def is_inline(value: Any) -> bool:
         if value.isascii():
             return "\x00" not in value
         return "\x00" not in value and not any("\ud800" <= char <= "\udfff" for char in value)
-    return kind is int or (kind is float and math.isfinite(value))
+    if kind is int:
+        return value.bit_length() <= jsonable.LONGEST_INT_BITS
+    return kind is float and math.isfinite(value)
 
 
 def dump_checkpoint(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 
-from . import current_run
+from . import current_run, failures
 
 LEVELS = {"trace": logging.DEBUG, "debug": logging.DEBUG, "info": logging.INFO}
 LEVELS |= {"warn": logging.WARNING, "warning": logging.WARNING, "error": logging.ERROR}
@@ -14,10 +14,10 @@ QUIET = ("httpx", "httpx2", "httpcore", "httpcore2", "websockets", "openai._base
 
 
 class RunFormatter(logging.Formatter):
-    """The project's own log lines bear the run they come from as well."""
+    """The project's own log lines bear the run they come from as well, and no secret of its environment."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = super().format(record)
+        line = failures.blotted(super().format(record))
         run = current_run.get()
         if run is None or "run_id=" in line:
             return line

@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from time import monotonic
 from typing import Any
 
-from . import wire
+from . import failures, wire
 from .connection import Connection, Disconnected
 
 log = logging.getLogger("rapidclaw")
@@ -50,7 +50,7 @@ class Run:
         self.memory: Any = None
         self.served: Any = None
         """The project's graph that a copy of is executed, and the saver of that copy."""
-        self.known_ids: set[str] = set()
+        self.turn: Any = None
         self.usage: Any = None
         self.control: Any = None
         self.steps = 0
@@ -59,6 +59,8 @@ class Run:
         self.stop_reason = ""
         self.stop_by: float | None = None
         self.orphaned_at: float | None = None
+        self.refusal: BaseException | None = None
+        """Why the state cannot be kept: ends the run, although saves are not waited for."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._drain_reason: str | None = None
@@ -108,22 +110,31 @@ class Run:
                 raise Disconnected("the gateway is gone")
 
     def end(self, status: str, fields: dict[str, Any] | None = None) -> bool:
-        """Sends the last frame; false when the run has ended before."""
+        """Sends the last frame, a smaller one where the full one cannot be packed; false when the run has
+        ended before."""
         with self._lock:
             if self.ended:
                 return False
             self.ended = True
             frame = {"run": self.id, "attempt": self.attempt, "status": status, "steps": self.steps}
             frame |= {"usage": [], "unmetered": False}
-            if self.usage is not None:
-                frame["usage"], frame["unmetered"] = self.usage.summary()
             try:
+                if self.usage is not None:
+                    frame["usage"], frame["unmetered"] = self.usage.summary()
                 self.connection.send("end", frame | (fields or {}))
-            except wire.TooLarge as error:
+            except Exception as error:  # noqa: BLE001 - too large, or a value that MessagePack cannot hold
                 frame["status"] = "error"
-                frame["error"] = {"type": "ValueError", "message": str(error), "public": True}
-                self.connection.send("end", frame)
+                frame["error"] = (fields or {}).get("error") or failures.error_map(error)
+                self._send_small_end(frame)
             return True
+
+    def _send_small_end(self, frame: dict[str, Any]) -> None:
+        try:
+            self.connection.send("end", frame)
+        except Exception as error:  # noqa: BLE001
+            log.error("the end of a run had to be cut: %s %s", failures.one_line(error), self.label)
+            frame |= {"usage": [], "unmetered": True, "error": failures.error_map(error)}
+            self.connection.send("end", frame)
 
     # Beginning and stopping, on any thread
 

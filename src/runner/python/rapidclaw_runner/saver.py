@@ -155,8 +155,8 @@ class RemoteSaver(BaseCheckpointSaver[str]):
             parents = yield run.request("read", parent)
             sends = layout.sends_of(parents[0]) if parents else []
         loaded = layout.load_tuple(self.serde, row, sends, self.get_next_version(None))
-        if not run.steps and not row["ns"]:
-            _remember_messages(run, loaded.checkpoint["channel_values"])
+        if run.turn is not None and not run.steps and not row["ns"]:
+            run.turn.loaded(loaded.metadata, loaded.checkpoint["channel_values"])
         _go_on_after(row["checkpoint_id"])
         return loaded
 
@@ -547,11 +547,3 @@ def _go_on_after(checkpoint_id: str) -> None:
         time = (known.int >> 80) << 12 | (known.int >> 64) & 0xFFF
         ids._last_v6_timestamp = max(time, ids._last_v6_timestamp or 0)
 
-
-def _remember_messages(run: Run, values: dict[str, Any]) -> None:
-    """Messages the thread held before this run are not this run's usage."""
-    for value in values.values():
-        if type(value) is list:
-            for item in value:
-                if (message_id := getattr(item, "id", None)) is not None:
-                    run.known_ids.add(message_id)

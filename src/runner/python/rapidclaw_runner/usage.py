@@ -8,15 +8,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from langchain_core.callbacks import AsyncCallbackHandler
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage
+
+from . import foreign
+
+MOST_TOKENS = 1 << 40
+"""More is no count: what a message says of itself must not overflow anybody's integers."""
+KEY_CHARS = 500
 
 
 class Usage:
     """Collects messages of one run. Ids may be set after a message was seen, so they are read last."""
 
-    def __init__(self, known_ids: set[str]) -> None:
+    def __init__(self, known_ids: set[str], attempt: int) -> None:
         self.known_ids = known_ids
+        self._attempt = attempt
         self._messages: dict[int, AIMessage] = {}
 
     def see(self, value: Any) -> None:
@@ -43,15 +50,26 @@ class Usage:
             if isinstance(item, AIMessage):
                 self._messages[id(item)] = item
 
+    def see_again(self, values: dict[str, Any]) -> None:
+        """The state that an earlier attempt of this run has left: its messages that have ids count again, under
+        the same ids. What has none cannot be told from what was there before."""
+        for value in values.values():
+            for item in value if type(value) is list else (value,):
+                if isinstance(item, AIMessage) and item.id is not None:
+                    self._messages[id(item)] = item
+
     def summary(self) -> tuple[list[dict[str, Any]], bool]:
         """The USAGE maps, and whether a new message carried none."""
         entries: dict[str, dict[str, Any] | None] = {}
         for message in list(self._messages.values()):
             if message.id in self.known_ids:
                 continue
-            key = message.id or f"object-{id(message)}"
+            key = foreign.text(message.id, KEY_CHARS) if message.id else f"attempt-{self._attempt}-{id(message)}"
             if entries.get(key) is None:
-                entries[key] = _entry(key, message)
+                try:
+                    entries[key] = _entry(key, message)
+                except Exception:  # noqa: BLE001 - providers' own shapes
+                    entries[key] = None
         found = [entry for entry in entries.values() if entry is not None]
         return found, len(found) < len(entries)
 
@@ -66,18 +84,25 @@ def _entry(key: str, message: AIMessage) -> dict[str, Any] | None:
     provider = metadata.get("model_provider")
     return {
         "id": key,
-        "model": str(model) if model else None,
-        "provider": str(provider) if provider else None,
-        "input": int(usage.get("input_tokens") or 0),
-        "output": int(usage.get("output_tokens") or 0),
-        "cache_read": int(inputs.get("cache_read") or 0),
-        "cache_write": int(inputs.get("cache_creation") or 0),
-        "reasoning": int(outputs.get("reasoning") or 0),
+        "model": foreign.text(model, KEY_CHARS) if model else None,
+        "provider": foreign.text(provider, KEY_CHARS) if provider else None,
+        "input": _count(usage.get("input_tokens")),
+        "output": _count(usage.get("output_tokens")),
+        "cache_read": _count(inputs.get("cache_read")),
+        "cache_write": _count(inputs.get("cache_creation")),
+        "reasoning": _count(outputs.get("reasoning")),
     }
 
 
-class UsageCallback(AsyncCallbackHandler):
-    """Hands every model answer below a run to its `Usage`."""
+def _count(value: Any) -> int:
+    return min(max(int(value or 0), 0), MOST_TOKENS)
+
+
+class UsageCallback(BaseCallbackHandler):
+    """Hands every model answer below a run to its `Usage`.
+
+    Sync and inline: an async handler costs a sync node an event loop for each token.
+    """
 
     run_inline = True
     ignore_chain = True
@@ -89,10 +114,10 @@ class UsageCallback(AsyncCallbackHandler):
     def __init__(self, usage: Usage) -> None:
         self.usage = usage
 
-    async def on_chat_model_start(self, *args: Any, **kwargs: Any) -> None:
+    def on_chat_model_start(self, *args: Any, **kwargs: Any) -> None:
         """Nothing to do; the base class's raises."""
 
-    async def on_llm_end(self, response: Any, **kwargs: Any) -> None:
+    def on_llm_end(self, response: Any, **kwargs: Any) -> None:
         for generations in response.generations:
             for generation in generations:
                 message = getattr(generation, "message", None)
