@@ -142,7 +142,9 @@ impl Control {
             gateway: settings.model_gateway,
             ..Inputs::new(secrets, &settings.policy, &key)
         };
-        Ok(plan(inputs).map_err(super::SettingsError::from)?.notes)
+        let mut notes = plan(inputs).map_err(super::SettingsError::from)?.notes;
+        notes.extend(super::proxies::note(&settings.policy, secrets));
+        Ok(notes)
     }
 
     /// The agent's secrets as they are once the deploy has brought its own.

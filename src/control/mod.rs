@@ -12,6 +12,7 @@ pub mod images;
 mod leftovers;
 pub mod logs;
 mod plan;
+mod proxies;
 mod reconciler;
 mod redact;
 mod replica;

@@ -1,9 +1,9 @@
 //! What a replica is told (`replica.json`) and what serves its sockets, worked out from its release and
 //! the agent's secrets. Pure.
 
+use super::proxies;
 use super::settings::{AgentSettings, SettingsError};
 use crate::base::secret::{ExposeSecret as _, MasterKey, SecretString};
-use crate::egress::Mode;
 use crate::models::{self, Inputs, ProviderOverride, Route, plan};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -67,8 +67,13 @@ pub fn replica_files(
         gateway: settings.model_gateway,
         origin: models::Defaults::ORIGIN,
     })?;
-    let mut env: BTreeMap<&str, &str> =
-        models.env.iter().map(|(name, value)| (name.as_str(), value.expose_secret())).collect();
+    let unused = proxies::unused(&settings.policy, secrets);
+    let mut env: BTreeMap<String, String> = models
+        .env
+        .iter()
+        .filter(|(name, _)| !unused.contains(&name.as_str()))
+        .map(|(name, value)| (name.clone(), value.expose_secret().to_owned()))
+        .collect();
     let mut hosts: Vec<(String, IpAddr)> = Vec::new();
     let mut relay =
         vec![json!({ "address": "127.0.0.1", "port": MODELS_PORT, "socket": MODELS_SOCKET, "connect": null })];
@@ -87,22 +92,17 @@ pub fn replica_files(
         }));
     }
     let proxy = format!("http://127.0.0.1:{PROXY_PORT}");
-    let direct = ["127.0.0.1", "localhost"].into_iter().chain(names.iter().map(|(name, _)| *name)).collect::<Vec<_>>();
-    let direct = direct.join(",");
-    if settings.policy.mode == Mode::Allowlist && settings.policy.rules.len() > names.len() {
-        // Patterns and addresses have no name to listen for.
+    let direct: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
+    // Patterns and addresses have no name to listen for.
+    let has_patterns = settings.policy.has_patterns();
+    if has_patterns {
         relay.push(json!({ "address": "127.0.0.1", "port": PROXY_PORT, "socket": EGRESS_SOCKET, "connect": null }));
-        for name in ["HTTPS_PROXY", "https_proxy"] {
-            env.entry(name).or_insert(&proxy);
-        }
-        for name in ["NO_PROXY", "no_proxy"] {
-            env.entry(name).or_insert(&direct);
-        }
     }
+    proxies::complete(&mut env, has_patterns.then_some(proxy.as_str()), &direct);
     let secret = replica_secret(key, identity.replica);
     let json = json!({
         "replica": id, "agent": identity.agent, "version": identity.version, "secret": secret.expose_secret(),
-        "env": env, "checkpointer": settings.checkpointer, "concurrency": settings.runs_per_replica,
+        "env": env, "checkpointer": settings.checkpointer, "serde": settings.serde, "concurrency": settings.runs_per_replica,
         "log_level": settings.log_level, "relay": relay,
     });
     Ok(ReplicaFiles { json: json.to_string().into_bytes(), hosts, route: models.route, secret })

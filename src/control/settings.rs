@@ -26,6 +26,8 @@ pub struct AgentSettings {
     pub database: bool,
     /// `postgres` or `own`.
     pub checkpointer: &'static str,
+    /// LangGraph's `checkpointer.serde`, as it is.
+    pub serde: Option<serde_json::Value>,
     /// The runner's log level.
     pub log_level: String,
     /// Ceilings of runs.
@@ -100,6 +102,7 @@ impl AgentSettings {
                 Checkpointer::Postgres => "postgres",
                 Checkpointer::Own => "own",
             },
+            serde: raw.pointer("/checkpointer/serde").filter(|serde| serde.is_object()).cloned(),
             log_level: section.observability.log_level.clone(),
             limits: RunLimits {
                 recursion_limit: section.limits.recursion_limit,

@@ -1,13 +1,14 @@
 //! Reads dotenv files as python-dotenv does (LangGraph's users write for that one), without ever
 //! touching this process's environment.
 //!
-//! A line is `NAME=value`, `export NAME=value` or a comment. Values may stand in single quotes (taken
-//! as they are, but for `\'` and `\\`) or double quotes (with `\n`, `\t`, `\"`, `\\` and the like); both
-//! may span lines. Without quotes a value ends at ` #` or at the line's end. Of a name given twice the
-//! last counts. A name without `=` is left out, as python-dotenv does.
+//! A line is `NAME=value`, `export NAME=value` or a comment; it ends with LF, CRLF or CR. Values may stand
+//! in single quotes (taken as they are, but for `\'` and `\\`) or double quotes (with `\n`, `\t`, `\"`, `\\`
+//! and the like); both may span lines. Without quotes a value ends at a `#` behind a blank, or at the line's
+//! end: `A=#x` is `#x`. Of a name given twice the last counts. A name without `=` is left out, as
+//! python-dotenv does. `tests/it/cases/dotenv.rs` compares the two.
 //!
 //! Variables are not substituted from the environment: a `.env` means the same everywhere. `${NAME}`
-//! and `${NAME:-default}`, outside single quotes, stand for a name that the same file sets above; a
+//! and `${NAME:-default}`, in whatever quotes, stand for a name that the same file sets above; a
 //! name that it does not set is an error, so that nothing is emptied in silence. A lone `$` is a `$`.
 //! (`dotenvy` substitutes `$NAME` from the process, which would damage passwords such as `pa$word`.)
 
@@ -80,11 +81,11 @@ pub fn read(path: &Path) -> Result<BTreeMap<String, SecretString>, DotenvError> 
 
 /// Parses the text of a dotenv file; an error comes with its line.
 pub fn parse(text: &str) -> Result<BTreeMap<String, SecretString>, (usize, Problem)> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n").replace('\r', "\n");
     let mut values = BTreeMap::new();
-    let mut rest = text;
+    let mut rest = text.as_str();
     loop {
-        rest = rest.trim_start();
+        rest = rest.trim_start_matches(is_space);
         if rest.is_empty() {
             return Ok(values);
         }
@@ -113,28 +114,29 @@ fn assignment<'t>(text: &'t str, values: &Values) -> Result<Read<'t>, Problem> {
     let (line, after_line) = text.split_once('\n').unwrap_or((text, ""));
     let body = line
         .strip_prefix("export")
-        .filter(|rest| rest.starts_with([' ', '\t']))
-        .map_or(text, |_| text["export".len()..].trim_start_matches([' ', '\t']));
+        .filter(|rest| rest.starts_with(is_blank))
+        .map_or(text, |_| text["export".len()..].trim_start_matches(is_blank));
     let (name, rest) = take_name(body)?;
-    let rest = rest.trim_start_matches([' ', '\t']);
+    let rest = rest.trim_start_matches(is_blank);
     let Some(rest) = rest.strip_prefix('=') else {
-        let alone = rest.is_empty() || rest.starts_with(['\n', '\r', '#']);
+        let alone = rest.is_empty() || rest.starts_with(['\n', '#']);
         return if alone { Ok((None, after_line)) } else { Err(Problem::Syntax) };
     };
-    let rest = rest.trim_start_matches([' ', '\t']);
+    let (value, rest) = (rest, rest.trim_start_matches(is_blank));
     let quote = rest.chars().next().filter(|quote| ['"', '\''].contains(quote));
     let (raw, after) = if let Some(quote) = quote {
         let (inside, after) = quoted(&rest[1..], quote).ok_or_else(|| Problem::Unclosed(name.clone()))?;
         let (tail, after) = after.split_once('\n').unwrap_or((after, ""));
-        if !tail.trim().is_empty() && !tail.trim_start().starts_with('#') {
+        let tail = tail.trim_matches(is_space);
+        if !tail.is_empty() && !tail.starts_with('#') {
             return Err(Problem::Trailing(name));
         }
         (inside, after)
     } else {
-        let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
+        let (line, after) = value.split_once('\n').unwrap_or((value, ""));
         (unquoted(line).to_owned(), after)
     };
-    let value = if quote == Some('\'') { raw } else { substitute(&raw, &name, values)? };
+    let value = substitute(&raw, &name, values)?;
     Ok((Some((name, SecretString::from(value))), after))
 }
 
@@ -146,7 +148,7 @@ fn take_name(text: &str) -> Result<(String, &str), Problem> {
             rest.split_once('\'').filter(|(name, _)| !name.contains(impossible)).ok_or(Problem::Syntax)?;
         return if name.is_empty() { Err(Problem::Syntax) } else { Ok((name.to_owned(), rest)) };
     }
-    let end = text.find(|one: char| !(one.is_alphanumeric() || "_.-".contains(one))).unwrap_or(text.len());
+    let end = text.find(|one| is_space(one) || one == '=' || one == '#').unwrap_or(text.len());
     if end == 0 { Err(Problem::Syntax) } else { Ok((text[..end].to_owned(), &text[end..])) }
 }
 
@@ -170,18 +172,29 @@ fn quoted(text: &str, quote: char) -> Option<(String, &str)> {
             'n' if quote == '"' => value.push('\n'),
             'r' if quote == '"' => value.push('\r'),
             't' if quote == '"' => value.push('\t'),
+            'a' if quote == '"' => value.push('\u{7}'),
+            'b' if quote == '"' => value.push('\u{8}'),
+            'f' if quote == '"' => value.push('\u{c}'),
+            'v' if quote == '"' => value.push('\u{b}'),
             _ => value.extend(['\\', escaped]),
         }
     }
     None
 }
 
-/// The line up to a comment (a `#` behind a blank), trimmed.
+/// The line (from the `=` on) up to a comment: a `#` behind a blank. Trimmed.
 fn unquoted(line: &str) -> &str {
-    let comment = line
-        .char_indices()
-        .find(|(at, character)| *character == '#' && (*at == 0 || line[..*at].ends_with([' ', '\t'])));
-    comment.map_or(line, |(at, _)| &line[..at]).trim()
+    let comment = line.char_indices().find(|(at, one)| *one == '#' && line[..*at].ends_with(is_space));
+    comment.map_or(line, |(at, _)| &line[..at]).trim_matches(is_space)
+}
+
+/// What Python's `\s` matches.
+fn is_space(one: char) -> bool {
+    one.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&one)
+}
+
+fn is_blank(one: char) -> bool {
+    is_space(one) && one != '\n'
 }
 
 fn substitute(raw: &str, name: &str, values: &Values) -> Result<String, Problem> {
@@ -222,7 +235,7 @@ mod tests {
         let want = [
             ("A", "last"),
             ("B", "two"),
-            ("C", "s p # $x ${A} \\n"),
+            ("C", "s p # $x 1 \\n"),
             ("D", "l1\nl2"),
             ("E", ""),
             ("F", "a\nb"),
@@ -234,6 +247,18 @@ mod tests {
         ];
         assert_eq!(got, want.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
         assert!(plain("").is_empty());
+    }
+
+    #[test]
+    fn a_hash_begins_a_comment_behind_a_blank_alone() {
+        let got = plain("A=#x\nB= # c\nC=a#b\nD=a\t# c\nE=#\nF='#x'# c\n");
+        assert_eq!(got.into_values().collect::<Vec<_>>(), ["#x", "", "a#b", "a", "#", "#x"]);
+    }
+
+    #[test]
+    fn line_ends_of_other_systems_stay_out_of_values() {
+        let got = plain("K=\"-----BEGIN\r\nAB\r\n-----END\"\r\nL=1\rM='a\rb'");
+        assert_eq!(got.into_values().collect::<Vec<_>>(), ["-----BEGIN\nAB\n-----END", "1", "a\nb"]);
     }
 
     #[test]

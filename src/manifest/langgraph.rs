@@ -49,6 +49,9 @@ const BUILD_TOOLS: [&str; 3] = ["pip", "setuptools", "wheel"];
 pub(super) fn not_enforced(raw: &Value) -> Vec<String> {
     let asks = |key: &&&str| raw.get(**key).is_some_and(|value| !is_empty(value));
     let mut names: Vec<String> = LATER.iter().filter(asks).map(|key| (*key).to_owned()).collect();
+    if raw.get("checkpointer").and_then(Value::as_object).is_some_and(|wants| wants.keys().all(|key| key == "serde")) {
+        names.retain(|name| name != "checkpointer");
+    }
     if raw.get("image_distro").and_then(Value::as_str).is_some_and(|distro| distro == "wolfi") {
         names.push("image_distro".into());
     }

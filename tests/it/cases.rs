@@ -1,1 +1,4 @@
 //! Small agents after public reports, each with its right answer.
+
+mod dotenv;
+mod marks;

@@ -12,6 +12,8 @@ use uuid::Uuid;
 
 /// Processes and threads a replica may have.
 const PIDS: i64 = 1024;
+/// Its own name.
+const HOSTNAME: &str = "replica";
 /// Size of its `/tmp`.
 const TMPFS_BYTES: u64 = 512 << 20;
 /// Its log: what `logs` and the last lines of a crash are read from.
@@ -35,7 +37,7 @@ pub fn container(spec: &ReplicaSpec, server: Uuid, network: Option<&str>) -> Con
         network_mode: Some(network.unwrap_or("none").to_owned()),
         // Without this the embedded resolver passes queries on, even with no network to speak of.
         dns: network.is_none().then(|| vec!["127.0.0.1".to_owned()]),
-        extra_hosts: Some(spec.hosts.iter().map(|(name, address)| format!("{name}:{address}")).collect()),
+        extra_hosts: Some(hosts(spec, network.is_some())),
         readonly_rootfs: Some(true),
         tmpfs: Some(HashMap::from([(
             "/tmp".to_owned(),
@@ -67,7 +69,7 @@ pub fn container(spec: &ReplicaSpec, server: Uuid, network: Option<&str>) -> Con
     ContainerCreateBody {
         image: Some(spec.image.clone()),
         user: Some(user),
-        hostname: Some("replica".to_owned()),
+        hostname: Some(HOSTNAME.to_owned()),
         labels: Some(HashMap::from([
             (label::SERVER.to_owned(), server.to_string()),
             (label::AGENT.to_owned(), spec.agent.clone()),
@@ -79,6 +81,12 @@ pub fn container(spec: &ReplicaSpec, server: Uuid, network: Option<&str>) -> Con
         host_config: Some(host),
         ..ContainerCreateBody::default()
     }
+}
+
+/// Without a network nobody tells the replica the address of its own name, which libraries ask for at start.
+fn hosts(spec: &ReplicaSpec, has_network: bool) -> Vec<String> {
+    let own = (!has_network).then(|| format!("{HOSTNAME}:127.0.0.1"));
+    own.into_iter().chain(spec.hosts.iter().map(|(name, address)| format!("{name}:{address}"))).collect()
 }
 
 #[cfg(test)]
@@ -110,7 +118,8 @@ mod tests {
         assert_eq!(body.env, None);
         assert_eq!(host.network_mode.as_deref(), Some("none"));
         assert_eq!(host.dns, Some(vec!["127.0.0.1".to_owned()]));
-        assert_eq!(host.extra_hosts, Some(vec!["api.example.com:127.0.0.2".to_owned()]));
+        let hosts = ["replica:127.0.0.1".to_owned(), "api.example.com:127.0.0.2".to_owned()];
+        assert_eq!(host.extra_hosts, Some(hosts.to_vec()));
         assert_eq!(host.readonly_rootfs, Some(true));
         assert_eq!(host.cap_drop, Some(vec!["ALL".to_owned()]));
         assert_eq!(host.nano_cpus, Some(500_000_000));

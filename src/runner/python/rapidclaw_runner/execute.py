@@ -12,7 +12,7 @@ from typing import Any
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.pregel import Pregel
 
-from . import current_run, failures, inputs, jsonable
+from . import current_run, failures, hints, inputs, jsonable
 from .describe import RunControl
 from .loader import Entry
 from .runs import Run, Runs
@@ -75,6 +75,7 @@ def _failed(run: Run, error: BaseException) -> dict[str, Any]:
         error = run.refusal
     try:
         log.error("run failed: %s %s\n%s", failures.one_line(error), run.label, failures.trace(error))
+        hints.tell(error)
     except BaseException:  # noqa: BLE001 - handlers may be the project's
         pass
     return {"error": failures.error_map(error)}

@@ -1,0 +1,118 @@
+//! The proxy variables of a replica: the agent's own where they lead anywhere, ours where they are needed. Pure.
+
+use crate::base::secret::{ExposeSecret as _, SecretString};
+use crate::egress::{Host, Mode, Policy};
+use std::collections::BTreeMap;
+
+/// What clients take for the way out, in both spellings.
+const PROXIES: [&str; 6] = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+const NO_PROXY: [&str; 2] = ["NO_PROXY", "no_proxy"];
+/// The replica itself: the model gateway is there.
+const HERE: [&str; 2] = ["127.0.0.1", "localhost"];
+
+/// The agent's proxy variables that lead nowhere: a replica without a network reaches no proxy that is not
+/// among its allowed hosts.
+pub fn unused<'a>(policy: &Policy, secrets: &'a BTreeMap<String, SecretString>) -> Vec<&'a str> {
+    let is_lost = |(name, value): &(&String, &SecretString)| {
+        PROXIES.contains(&name.as_str()) && !leads_somewhere(policy, value.expose_secret())
+    };
+    secrets.iter().filter(is_lost).map(|(name, _)| name.as_str()).collect()
+}
+
+/// What a deploy says about them.
+pub fn note(policy: &Policy, secrets: &BTreeMap<String, SecretString>) -> Option<String> {
+    let names = unused(policy, secrets);
+    let names = (!names.is_empty()).then(|| names.join(", "))?;
+    Some(format!("not used: {names} (a proxy has to be among rapidclaw.security.allowed_hosts)"))
+}
+
+/// Puts the variables right: `ours` is the egress proxy of the replica, where patterns need one, and `direct`
+/// are the hosts that are reached without it. [`unused`] names have been taken out.
+pub fn complete(env: &mut BTreeMap<String, String>, ours: Option<&str>, direct: &[&str]) {
+    let given: Vec<String> = NO_PROXY.iter().filter_map(|name| env.get(*name).cloned()).collect();
+    let mut without: Vec<&str> = HERE.to_vec();
+    if let Some(proxy) = ours {
+        for name in ["HTTPS_PROXY", "https_proxy"] {
+            env.entry(name.to_owned()).or_insert_with(|| proxy.to_owned());
+        }
+        without.extend(direct);
+    }
+    for host in given.iter().flat_map(|list| list.split(',')).map(str::trim).filter(|host| !host.is_empty()) {
+        if !without.contains(&host) {
+            without.push(host);
+        }
+    }
+    let without = without.join(",");
+    for name in NO_PROXY {
+        env.insert(name.to_owned(), without.clone());
+    }
+}
+
+/// Whether a replica under this policy can reach the proxy at all. An empty value asks for none.
+fn leads_somewhere(policy: &Policy, proxy: &str) -> bool {
+    let proxy = proxy.trim();
+    if policy.mode == Mode::Open || proxy.is_empty() {
+        return true;
+    }
+    let url = if proxy.contains("://") { proxy.to_owned() } else { format!("http://{proxy}") };
+    let Ok(url) = reqwest::Url::parse(&url) else { return false };
+    let (Some(name), Some(port)) = (url.host_str(), url.port_or_known_default().or(Some(1080))) else { return false };
+    HERE.contains(&name) || Host::parse(name).is_ok_and(|host| policy.allows(&host, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secrets(given: &[(&str, &str)]) -> BTreeMap<String, SecretString> {
+        given.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect()
+    }
+
+    fn completed(given: &[(&str, &str)], ours: Option<&str>, direct: &[&str]) -> BTreeMap<String, String> {
+        let mut env = given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        complete(&mut env, ours, direct);
+        env
+    }
+
+    #[test]
+    fn a_proxy_counts_where_the_replica_reaches_it() {
+        let policy = Policy::allowlist(["proxy.example.com:3128", "10.1.2.3:8080"]).unwrap();
+        let given = secrets(&[
+            ("HTTP_PROXY", "http://10.0.0.1:3128"),
+            ("http_proxy", "http://user:word@proxy.example.com:3128/"),
+            ("HTTPS_PROXY", "proxy.example.com:3128"),
+            ("https_proxy", "http://proxy.example.com"),
+            ("ALL_PROXY", "socks5h://10.1.2.3:8080"),
+            ("all_proxy", ""),
+            ("OTHER_PROXY", "http://10.0.0.1:3128"),
+        ]);
+        assert_eq!(unused(&policy, &given), ["HTTP_PROXY", "https_proxy"]);
+        assert_eq!(
+            note(&policy, &given).unwrap(),
+            "not used: HTTP_PROXY, https_proxy (a proxy has to be among rapidclaw.security.allowed_hosts)"
+        );
+        assert_eq!(note(&Policy::open(), &given), None);
+        assert_eq!(unused(&Policy::none(), &given).len(), 5);
+        let local = secrets(&[("HTTPS_PROXY", "http://127.0.0.1:9000"), ("HTTP_PROXY", "::not a url::")]);
+        assert_eq!(unused(&Policy::none(), &local), ["HTTP_PROXY"]);
+    }
+
+    #[test]
+    fn the_replica_itself_is_never_behind_a_proxy() {
+        let env = completed(&[("HTTP_PROXY", "http://10.0.0.1:3128")], None, &["api.example.com"]);
+        assert_eq!((env["NO_PROXY"].as_str(), env["no_proxy"].as_str()), ("127.0.0.1,localhost", "127.0.0.1,localhost"));
+        let env = completed(&[("no_proxy", "a.example, localhost,b.example")], None, &[]);
+        assert_eq!(env["NO_PROXY"], "127.0.0.1,localhost,a.example,b.example");
+        assert_eq!(env["NO_PROXY"], env["no_proxy"]);
+    }
+
+    #[test]
+    fn ours_serves_patterns_unless_the_agent_has_one_that_works() {
+        let ours = Some("http://127.0.0.1:4181");
+        let env = completed(&[("NO_PROXY", "*")], ours, &["api.example.com"]);
+        assert_eq!(env["HTTPS_PROXY"], "http://127.0.0.1:4181");
+        assert_eq!(env["no_proxy"], "127.0.0.1,localhost,api.example.com,*");
+        let env = completed(&[("HTTPS_PROXY", "http://proxy.example.com:3128")], ours, &[]);
+        assert_eq!(env["HTTPS_PROXY"], "http://proxy.example.com:3128");
+    }
+}
