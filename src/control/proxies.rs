@@ -100,7 +100,10 @@ mod tests {
     #[test]
     fn the_replica_itself_is_never_behind_a_proxy() {
         let env = completed(&[("HTTP_PROXY", "http://10.0.0.1:3128")], None, &["api.example.com"]);
-        assert_eq!((env["NO_PROXY"].as_str(), env["no_proxy"].as_str()), ("127.0.0.1,localhost", "127.0.0.1,localhost"));
+        assert_eq!(
+            (env["NO_PROXY"].as_str(), env["no_proxy"].as_str()),
+            ("127.0.0.1,localhost", "127.0.0.1,localhost")
+        );
         let env = completed(&[("no_proxy", "a.example, localhost,b.example")], None, &[]);
         assert_eq!(env["NO_PROXY"], "127.0.0.1,localhost,a.example,b.example");
         assert_eq!(env["NO_PROXY"], env["no_proxy"]);

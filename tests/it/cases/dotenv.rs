@@ -22,25 +22,95 @@ print(json.dumps([read(text) for text in json.load(sys.stdin)]))
 
 /// What may stand behind a `=`.
 const VALUES: [&str; 52] = [
-    "", "x", "#x", "#", " # c", " #", "a#b", "a #b", "a\t#b", "a\u{a0}#b", "a  # b # c", "'#x'", "\"#x\"", "\"x\" # c",
-    "\"x\"# c", "'x'#c", "' x '", "  x y  ", "x\u{a0}", "x\u{1f} #y", "\u{1c}x", "a'b'", "''", "\"\"", "'a\\nb'", "\"a\\nb\"",
-    "a\\nb", "\"a\\tb\\x\"", "'it\\'s'", "\"it\\'s\"", "\"say \\\"x\\\"\"", "\"\\a\\b\\f\\v\\r\"", "\"\\u00e9 \\101\"",
-    "\"a\\\nb\"", "'\\\\'", "\"\\\\n\"", "\"\\\\\\\\\"", "\\", "a\\ b", "'a\n b'", "\"a\n#b\n\"", "\"AB\r\nCD\r\n\"", "b=c", "=x",
-    "$B", "pa$$word", "${Z:-d}", "${Z:-}", "'${Z:-a:b}'", "a${Z:-c}d${Z:-e}", "${Z", "é;`x` export C=y",
+    "",
+    "x",
+    "#x",
+    "#",
+    " # c",
+    " #",
+    "a#b",
+    "a #b",
+    "a\t#b",
+    "a\u{a0}#b",
+    "a  # b # c",
+    "'#x'",
+    "\"#x\"",
+    "\"x\" # c",
+    "\"x\"# c",
+    "'x'#c",
+    "' x '",
+    "  x y  ",
+    "x\u{a0}",
+    "x\u{1f} #y",
+    "\u{1c}x",
+    "a'b'",
+    "''",
+    "\"\"",
+    "'a\\nb'",
+    "\"a\\nb\"",
+    "a\\nb",
+    "\"a\\tb\\x\"",
+    "'it\\'s'",
+    "\"it\\'s\"",
+    "\"say \\\"x\\\"\"",
+    "\"\\a\\b\\f\\v\\r\"",
+    "\"\\u00e9 \\101\"",
+    "\"a\\\nb\"",
+    "'\\\\'",
+    "\"\\\\n\"",
+    "\"\\\\\\\\\"",
+    "\\",
+    "a\\ b",
+    "'a\n b'",
+    "\"a\n#b\n\"",
+    "\"AB\r\nCD\r\n\"",
+    "b=c",
+    "=x",
+    "$B",
+    "pa$$word",
+    "${Z:-d}",
+    "${Z:-}",
+    "'${Z:-a:b}'",
+    "a${Z:-c}d${Z:-e}",
+    "${Z",
+    "é;`x` export C=y",
 ];
 
 #[test]
 fn a_dotenv_file_reads_as_python_dotenv_reads_it() {
     let mut texts: Vec<String> = Vec::new();
     for value in VALUES {
-        for (before, after) in [("A=", ""), ("A=", "\n"), ("A=", "\r\nB=2\r\n"), ("A=", "\rB=2"), ("\n export  A\t= ", "\nB=2")] {
+        for (before, after) in
+            [("A=", ""), ("A=", "\n"), ("A=", "\r\nB=2\r\n"), ("A=", "\rB=2"), ("\n export  A\t= ", "\nB=2")]
+        {
             texts.push(format!("{before}{value}{after}"));
         }
     }
     for whole in [
-        "", "# c\nA=x", "A=x\n\n\n#c\n   \nB=y", "\u{feff}A=x", "A", "export A", "A\nB=1", "exportA=x", "export=1", "'A'=x",
-        "A.B=x", "A-B=x", "1A=x", "A:=x", "%A=x", "é=x", "A=1\nA=${A}2", "B=1\nA='${B}'\nC=\"${B}\"\nD=${B}", "A=x\u{b}B=y",
-        "A=x\u{2028}y", "A=x\u{85}y", "A = x", " A=x", "A=a\nA=b",
+        "",
+        "# c\nA=x",
+        "A=x\n\n\n#c\n   \nB=y",
+        "\u{feff}A=x",
+        "A",
+        "export A",
+        "A\nB=1",
+        "exportA=x",
+        "export=1",
+        "'A'=x",
+        "A.B=x",
+        "A-B=x",
+        "1A=x",
+        "A:=x",
+        "%A=x",
+        "é=x",
+        "A=1\nA=${A}2",
+        "B=1\nA='${B}'\nC=\"${B}\"\nD=${B}",
+        "A=x\u{b}B=y",
+        "A=x\u{2028}y",
+        "A=x\u{85}y",
+        "A = x",
+        " A=x",
+        "A=a\nA=b",
     ] {
         texts.push(whole.to_owned());
     }

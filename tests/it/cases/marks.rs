@@ -75,7 +75,8 @@ graph, tmp, root, out = one(look), one(run_from_tmp), one(write_root), one(call_
 #[test]
 fn a_project_finds_the_process_as_if_it_were_alone_in_it() {
     let server = Server::start();
-    let hash = "PYTHONHASHSEED=7\nTZ=Asia/Kathmandu\nHTTPS_PROXY=http://10.0.0.1:3128\nHTTP_PROXY=http://10.0.0.1:3128\n";
+    let hash =
+        "PYTHONHASHSEED=7\nTZ=Asia/Kathmandu\nHTTPS_PROXY=http://10.0.0.1:3128\nHTTP_PROXY=http://10.0.0.1:3128\n";
     let project = Project::new("marks").graph(CODE).env(hash);
     project.write(
         "requirements.txt",
@@ -84,7 +85,8 @@ fn a_project_finds_the_process_as_if_it_were_alone_in_it() {
     let graphs = json!({ "marks": "./agent.py:graph", "tmp": "./agent.py:tmp", "root": "./agent.py:root", "out": "./agent.py:out" });
     let project = project.set("graphs", graphs);
     let deployed = server.deploy(&project).ok();
-    let deployed = deployed.says("not used: HTTPS_PROXY, HTTP_PROXY (a proxy has to be among rapidclaw.security.allowed_hosts)");
+    let deployed =
+        deployed.says("not used: HTTPS_PROXY, HTTP_PROXY (a proxy has to be among rapidclaw.security.allowed_hosts)");
     let key = deployed.key();
 
     for heard in ["heard 1", "heard 3"] {

@@ -35,6 +35,7 @@ READ_ONLY = "the root file system is read-only: write below /tmp (HOME), which i
 NO_ROOM = "/tmp is memory, 512 MiB of it: write less, or keep files outside the replica"
 NOT_OWNER = "code runs as uid 10001, which owns nothing but /tmp: give what it needs in dockerfile_lines (chmod, chown)"
 
+LOOKUPS = ("Name or service not known", "Temporary failure in name resolution", "Could not resolve host")
 REMEMBERED = 256
 
 _said: dict[str, float] = {}
@@ -67,10 +68,7 @@ def _of(error: BaseException) -> str | None:
     if isinstance(error, socket.gaierror):
         return NOT_ALLOWED
     if not isinstance(error, OSError):
-        text = str(error)
-        if "private IP" in text or "private address" in text:
-            return LOOPBACK
-        return NOT_ALLOWED if _is_lookup(text) else None
+        return _by_words(str(error))
     if error.errno == errno.EROFS:
         return READ_ONLY
     if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH):
@@ -80,11 +78,16 @@ def _of(error: BaseException) -> str | None:
     if isinstance(error, PermissionError):
         name = str(error.filename or "")
         return NO_EXECUTION if _is_executable_on_tmp(name) else NOT_OWNER if name.startswith("/") else None
-    # dlopen says it in words, and so do clients that resolve names themselves.
-    text = str(error)
+    return _by_words(str(error))
+
+
+def _by_words(text: str) -> str | None:
+    """What dlopen says, guards against requests to private addresses, and clients that look names up themselves."""
     if "failed to map segment" in text:
         return NO_EXECUTION
-    return NOT_ALLOWED if _is_lookup(text) else None
+    if "private IP" in text or "private address" in text:
+        return LOOPBACK
+    return NOT_ALLOWED if any(words in text for words in LOOKUPS) else None
 
 
 def _host(error: BaseException) -> str | None:
@@ -98,11 +101,6 @@ def _host(error: BaseException) -> str | None:
                 return host.decode("ascii", "replace") if isinstance(host, bytes) else host
             trace = trace.tb_next
     return None
-
-
-def _is_lookup(text: str) -> bool:
-    told = ("Name or service not known", "Temporary failure in name resolution", "Could not resolve host")
-    return any(words in text for words in told)
 
 
 def _is_executable_on_tmp(name: str) -> bool:
