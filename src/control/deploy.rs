@@ -144,6 +144,7 @@ impl Control {
         };
         let mut notes = plan(inputs).map_err(super::SettingsError::from)?.notes;
         notes.extend(super::proxies::note(&settings.policy, secrets));
+        notes.extend(super::proxies::note_of_tracing(&settings.policy, secrets));
         Ok(notes)
     }
 

@@ -1,4 +1,5 @@
-//! The proxy variables of a replica: the agent's own where they lead anywhere, ours where they are needed. Pure.
+//! The proxy variables of a replica: the agent's own where they lead anywhere, ours where they are needed; and
+//! what a deploy says of variables that lead nowhere. Pure.
 
 use crate::base::secret::{ExposeSecret as _, SecretString};
 use crate::egress::{Host, Mode, Policy};
@@ -24,6 +25,19 @@ pub fn note(policy: &Policy, secrets: &BTreeMap<String, SecretString>) -> Option
     let names = unused(policy, secrets);
     let names = (!names.is_empty()).then(|| names.join(", "))?;
     Some(format!("not used: {names} (a proxy has to be among rapidclaw.security.allowed_hosts)"))
+}
+
+/// What a deploy says about traces that go nowhere: LangSmith's client is on as soon as a variable says so.
+pub fn note_of_tracing(policy: &Policy, secrets: &BTreeMap<String, SecretString>) -> Option<String> {
+    let text = |name: &str| secrets.get(name).map(|value| value.expose_secret().trim().to_ascii_lowercase());
+    let name = ["LANGSMITH_TRACING", "LANGSMITH_TRACING_V2", "LANGCHAIN_TRACING_V2", "LANGCHAIN_TRACING"]
+        .into_iter()
+        .find(|name| text(name).is_some_and(|value| value == "true" || value == "1"))?;
+    let endpoint = ["LANGSMITH_ENDPOINT", "LANGCHAIN_ENDPOINT"].into_iter().find_map(text);
+    let url = reqwest::Url::parse(&endpoint.unwrap_or_else(|| "https://api.smith.langchain.com".to_owned())).ok()?;
+    let host = Host::parse(url.host_str()?).ok()?;
+    let port = url.port_or_known_default()?;
+    (!policy.allows(&host, port)).then(|| format!("{name} is on, and no trace arrives: {}", policy.remedy(&host, port)))
 }
 
 /// Puts the variables right: `ours` is the egress proxy of the replica, where patterns need one, and `direct`
@@ -95,6 +109,18 @@ mod tests {
         assert_eq!(unused(&Policy::none(), &given).len(), 5);
         let local = secrets(&[("HTTPS_PROXY", "http://127.0.0.1:9000"), ("HTTP_PROXY", "::not a url::")]);
         assert_eq!(unused(&Policy::none(), &local), ["HTTP_PROXY"]);
+    }
+
+    #[test]
+    fn traces_that_go_nowhere_are_said() {
+        let policy = Policy::allowlist(["traces.example.com"]).unwrap();
+        let of = |given: &[(&str, &str)]| note_of_tracing(&policy, &secrets(given));
+        let note = of(&[("LANGSMITH_TRACING", "true"), ("LANGSMITH_API_KEY", "x")]).unwrap();
+        assert!(note.starts_with("LANGSMITH_TRACING is on") && note.contains("\"api.smith.langchain.com\""), "{note}");
+        assert_eq!(of(&[("LANGSMITH_TRACING", "false")]), None);
+        let elsewhere = [("LANGCHAIN_TRACING_V2", "True"), ("LANGCHAIN_ENDPOINT", "https://traces.example.com/api")];
+        assert_eq!(of(&elsewhere), None);
+        assert_eq!(note_of_tracing(&Policy::open(), &secrets(&[("LANGSMITH_TRACING", "1")])), None);
     }
 
     #[test]
