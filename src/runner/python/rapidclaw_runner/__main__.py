@@ -108,6 +108,7 @@ def _run_graphs(settings: Any, runs: Any, server: Any) -> NoReturn:
     current = ", ".join(settings.graphs)
     try:
         from rapidclaw_runner.loader import Entry, LoadError, load_target, serializer
+
         notes: list[str] = []
         entries: dict[str, Entry] = {}
         serde = serializer(settings.serde)
