@@ -12,7 +12,7 @@ from typing import Any
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.pregel import Pregel
 
-from . import current_run, failures, hints, inputs, jsonable
+from . import answers, current_run, failures, hints, inputs, jsonable
 from .describe import RunControl
 from .loader import Entry
 from .runs import Run, Runs
@@ -126,8 +126,12 @@ class Stream:
             options["context"] = context
         if run.control is not None:
             options["control"] = run.control
+        decided = await answers.decide(run, graph, config)
+        if decided is None:
+            self.interrupted = True
+            return
         asked, namespace = frozenset(self._asked), ()
-        items = graph.astream(inputs.graph_input(fields, graph), config, **options)
+        items = graph.astream(inputs.graph_input(decided, graph), config, **options)
         try:
             async for item in items:
                 if self._subgraphs:

@@ -36,6 +36,15 @@ class PublicError(Exception):
     """An error of ours whose message is written for the caller."""
 
 
+class TurnRefused(PublicError):
+    """The turn does not fit the thread; the thread is as it was."""
+
+    def __init__(self, code: str, message: str, interrupts: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.code = code
+        self.interrupts = list(interrupts)
+
+
 def hide(environment: Mapping[str, str]) -> None:
     """From now on these values are blotted out; plain addresses and names of models are no secrets."""
     global _secrets
@@ -60,6 +69,8 @@ def error_map(error: BaseException) -> dict[str, Any]:
         told = {"type": foreign.type_name(error), "message": message(error), "public": _is_public(error)}
     except BaseException:  # noqa: BLE001 - an end goes out, whatever the exception is
         told = {"type": foreign.type_name(error), "message": "", "public": False}
+    if isinstance(error, TurnRefused):
+        told |= {"code": error.code, "interrupts": error.interrupts}
     return told
 
 

@@ -51,6 +51,8 @@ class Run:
         self.served: Any = None
         """The project's graph that a copy of is executed, and the saver of that copy."""
         self.turn: Any = None
+        self.answering: tuple[str, list[str]] | None = None
+        """The checkpoint and the ids of the interrupts that this run answers, until a question is asked after that."""
         self.usage: Any = None
         self.control: Any = None
         self.steps = 0

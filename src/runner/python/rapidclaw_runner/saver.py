@@ -37,7 +37,7 @@ try:
 except ImportError:
     from langgraph.checkpoint.base import get_checkpoint_metadata as get_serializable_checkpoint_metadata
 
-from . import current_run, jsonable, layout
+from . import answers, current_run, jsonable, layout
 from .runs import Run
 
 PAGE = 64
@@ -147,6 +147,13 @@ class RemoteSaver(BaseCheckpointSaver[str]):
             frame["checkpoint_id"] = get_checkpoint_id(config)
         return run.request("read", frame | fields)
 
+    async def newest_row(self, run: Run, config: RunnableConfig) -> dict[str, Any] | None:
+        """The TUPLE of the thread's newest root checkpoint; LangGraph's first read gets it again."""
+        if run.first_state is None:
+            rows = await asyncio.wrap_future(self._read(run, config, ns="", limit=1))
+            run.first_state = {"tuple": rows[0] if rows else None}
+        return run.first_state.get("tuple")
+
     def _load(self, run: Run, row: dict[str, Any]) -> Steps:
         """A decoded row as LangGraph's tuple; a checkpoint of an old format needs its parent's sends."""
         sends = []
@@ -154,6 +161,7 @@ class RemoteSaver(BaseCheckpointSaver[str]):
             parent = {"thread_id": row["thread_id"], "ns": row["ns"], "checkpoint_id": row["parent_id"], "limit": 1}
             parents = yield run.request("read", parent)
             sends = layout.sends_of(parents[0]) if parents else []
+        row = row | {"writes": answers.kept_writes(run, row.get("writes") or ())}
         loaded = layout.load_tuple(self.serde, row, sends, self.get_next_version(None))
         if run.turn is not None and not run.steps and not row["ns"]:
             run.turn.loaded(loaded.metadata, loaded.checkpoint["channel_values"])
@@ -432,7 +440,8 @@ class RemoteSaver(BaseCheckpointSaver[str]):
         self._refuse_connection_thread()
         if run.paused:
             run.block_while_paused()
-        run.send("writes", self._writes_frame(placed, writes, task_id, task_path))
+        kept = answers.before_writes(run, writes)
+        run.send("writes", self._writes_frame(placed, kept, task_id, task_path))
 
     async def aput_writes(
         self,
@@ -447,7 +456,8 @@ class RemoteSaver(BaseCheckpointSaver[str]):
             return
         if run.paused:
             await run.while_paused()
-        run.send("writes", self._writes_frame(placed, writes, task_id, task_path))
+        kept = answers.before_writes(run, writes)
+        run.send("writes", self._writes_frame(placed, kept, task_id, task_path))
 
     # Managing
 
