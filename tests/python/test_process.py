@@ -30,8 +30,11 @@ async def test_http_endpoints_want_the_secret(replica, gateway):
     assert (await http(replica.path, "/readyz"))[0] == 200
     assert json.loads((await http(replica.path, "/describe"))[1])["protocol"] == 1
     await gateway.run(HELLO)
+    counted, deadline = 'rapidclaw_runner_runs_total{status="success"}', time.monotonic() + 5
     status, metrics = await http(replica.path, "/metrics")
-    assert status == 200 and 'rapidclaw_runner_runs_total{status="success"}' in metrics
+    while counted not in metrics and time.monotonic() < deadline:  # counted when the `end` is on its way
+        status, metrics = await http(replica.path, "/metrics")
+    assert status == 200 and counted in metrics
     assert (await http(replica.path, "/nothing"))[0] == 404
 
 

@@ -139,6 +139,7 @@ def _run_graphs(settings: Any, runs: Any, server: Any) -> NoReturn:
         for note in described["notes"]:
             logging.getLogger("rapidclaw").info("%s", note)
         execute = executor(entries, runs)
+        server.watch.attach(loop, settings.paths)
         server.loaded(json.dumps(described, default=str).encode(), lambda run: run.begin(loop, execute))
 
     import asyncio

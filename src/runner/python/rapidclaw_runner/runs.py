@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections import Counter
+from collections import Counter, deque
 from concurrent.futures import Future
 from time import monotonic
 from typing import Any
 
 from . import failures, wire
 from .connection import Connection, Disconnected
+from .state_size import DEFAULT_BYTES, StateSize, StateTooLarge
 
 log = logging.getLogger("rapidclaw")
 
@@ -61,6 +62,7 @@ class Run:
         self.stop_reason = ""
         self.stop_by: float | None = None
         self.orphaned_at: float | None = None
+        self.state_size = StateSize(int(fields.get("state_bytes") or 0) or DEFAULT_BYTES)
         self.refusal: BaseException | None = None
         """Why the state cannot be kept: ends the run, although saves are not waited for."""
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -88,6 +90,13 @@ class Run:
             raise RunEnded(f"the run has ended: {self.label}")
         fields["run"], fields["attempt"] = self.id, self.attempt
         return self.connection.request(kind, fields)
+
+    def check_size(self, kind: str, frame: dict[str, Any], versions: dict[str, Any] | None = None) -> None:
+        try:
+            self.state_size.check(kind, frame, versions)
+        except StateTooLarge as error:
+            self.refusal = self.refusal or error
+            raise
 
     @property
     def paused(self) -> bool:
@@ -189,6 +198,8 @@ class Runs:
     def __init__(self, orphan_seconds: float) -> None:
         self.orphan_seconds = orphan_seconds
         self.by_status: Counter[str] = Counter()
+        self.ended: deque[str] = deque(maxlen=1000)
+        """Labels of the runs that have ended lately."""
         self._runs: dict[tuple[str, int], Run] = {}
         self._lock = threading.Lock()
 
@@ -210,6 +221,7 @@ class Runs:
             self._runs.pop((run.id, run.attempt), None)
             if ended_now:
                 self.by_status[status] += 1
+                self.ended.append(run.label)
 
     def find(self, run: str, attempt: int) -> Run | None:
         return self._runs.get((run, attempt))

@@ -163,6 +163,7 @@ class RemoteSaver(BaseCheckpointSaver[str]):
             sends = layout.sends_of(parents[0]) if parents else []
         row = row | {"writes": answers.kept_writes(run, row.get("writes") or ())}
         loaded = layout.load_tuple(self.serde, row, sends, self.get_next_version(None))
+        run.state_size.loaded(row)
         if run.turn is not None and not run.steps and not row["ns"]:
             run.turn.loaded(loaded.metadata, loaded.checkpoint["channel_values"])
         _go_on_after(row["checkpoint_id"])
@@ -400,6 +401,7 @@ class RemoteSaver(BaseCheckpointSaver[str]):
         if run.paused:
             run.block_while_paused()
         frame = self._checkpoint_frame(placed, checkpoint, metadata, new_versions)
+        run.check_size("checkpoint", frame, checkpoint["channel_versions"])
         if run.durability == "sync":
             run.request("checkpoint", frame).result()
         else:
@@ -420,6 +422,7 @@ class RemoteSaver(BaseCheckpointSaver[str]):
         if run.paused:
             await run.while_paused()
         frame = self._checkpoint_frame(placed, checkpoint, metadata, new_versions)
+        run.check_size("checkpoint", frame, checkpoint["channel_versions"])
         if run.durability == "sync":
             await asyncio.wrap_future(run.request("checkpoint", frame))
         else:
@@ -440,8 +443,9 @@ class RemoteSaver(BaseCheckpointSaver[str]):
         self._refuse_connection_thread()
         if run.paused:
             run.block_while_paused()
-        kept = answers.before_writes(run, writes)
-        run.send("writes", self._writes_frame(placed, kept, task_id, task_path))
+        frame = self._writes_frame(placed, answers.before_writes(run, writes), task_id, task_path)
+        run.check_size("writes", frame)
+        run.send("writes", frame)
 
     async def aput_writes(
         self,
@@ -456,8 +460,9 @@ class RemoteSaver(BaseCheckpointSaver[str]):
             return
         if run.paused:
             await run.while_paused()
-        kept = answers.before_writes(run, writes)
-        run.send("writes", self._writes_frame(placed, kept, task_id, task_path))
+        frame = self._writes_frame(placed, answers.before_writes(run, writes), task_id, task_path)
+        run.check_size("writes", frame)
+        run.send("writes", frame)
 
     # Managing
 

@@ -22,6 +22,8 @@ from .own.websockets.http11 import Request, Response
 
 from . import children, wire
 from .connection import Connection
+from .left_behind import LeftBehind
+from .loop_watch import LoopWatch
 from .runs import Run, Runs
 
 log = logging.getLogger("rapidclaw")
@@ -52,6 +54,8 @@ class Server(threading.Thread):
         super().__init__(name="rapidclaw-connection", daemon=True)
         self.runs = runs
         self.connections: set[Connection] = set()
+        self.watch = LoopWatch()
+        self.left_behind = LeftBehind()
         self._authorization = f"Bearer {secret}".encode()
         self._on_drained = on_drained
         self._on_abandoned = on_abandoned
@@ -281,7 +285,9 @@ class Server(threading.Thread):
 
     def _frame_ping(self, connection: Connection, fields: dict[str, Any]) -> None:
         connection.has_pinged = True
-        connection.send("pong", {"n": fields.get("n"), "runs": len(self.runs)})
+        pong = {"n": fields.get("n"), "runs": len(self.runs), "stalled": self.watch.look(monotonic())}
+        connection.send("pong", pong)
+        self.left_behind.look(self.runs)
 
     # Shutting down
 
