@@ -285,7 +285,9 @@ class Server(threading.Thread):
 
     def _frame_ping(self, connection: Connection, fields: dict[str, Any]) -> None:
         connection.has_pinged = True
-        pong = {"n": fields.get("n"), "runs": len(self.runs), "stalled": self.watch.look(monotonic())}
+        pong = {"n": fields.get("n"), "runs": len(self.runs)}
+        if stalled := self.watch.look(monotonic()):
+            pong["stalled"] = stalled
         connection.send("pong", pong)
         self.left_behind.look(self.runs)
 
