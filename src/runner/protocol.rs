@@ -137,21 +137,6 @@ pub struct Ping {
 pub struct Pong {
     pub n: u64,
     pub runs: u64,
-    /// What holds the graph loop, once it has not moved for some seconds.
-    pub stalled: Option<Stalled>,
-}
-
-/// A graph loop that does not move: every run of the replica waits.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Stalled {
-    pub run: Option<String>,
-    pub thread_id: Option<String>,
-    pub node: Option<String>,
-    /// File, line and function.
-    #[serde(rename = "where")]
-    pub place: Option<String>,
-    pub seconds: u64,
 }
 
 /// Body of [`FromReplica::Ready`].

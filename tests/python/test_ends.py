@@ -8,9 +8,10 @@ import time
 import uuid
 
 import pytest
-from gateway import PROJECTS
+from gateway import PROJECTS, Gateway, Replica
 
 GRAPHS = {"agent": f"{PROJECTS}/endings.py:graph"}
+GRAPHS |= {name: f"{PROJECTS}/endings.py:{name}" for name in ("unschemed", "infinite")}
 SECRET_VALUE = "sk-very-secret-value"
 REPLICA = {"env": {"MY_KEY": SECRET_VALUE, "MY_MODEL": "is wrong", "MY_URL": "http://127.0.0.1:4180"}, "concurrency": 100}
 
@@ -114,3 +115,26 @@ async def test_many_failures_take_no_place_for_ever(own_gateway):
         if (await asyncio.wait_for(own_gateway.pongs.get(), 5))["runs"] == 0:
             return
         assert time.monotonic() < deadline
+
+
+async def test_a_loop_that_cannot_go_on_ends_the_process_and_nobodys_run(folder):
+    async with Replica(folder, GRAPHS) as replica:
+        async with Gateway().connected(replica.path) as gateway:
+            neighbour = await gateway.start({"way": "sleep"})
+            culprit = await gateway.start({"way": "break_loop"})
+            assert await replica.exit_code() == 1
+            # Without an end both are requeued, as after a kill.
+            assert "end" not in neighbour.kinds() + culprit.kinds()
+            assert "the graph loop ended" in replica.text()
+
+
+@pytest.mark.parametrize("graph", ["unschemed", "infinite"])
+async def test_graphs_without_a_proper_schema_are_described_and_run(own_gateway, graph):
+    described = own_gateway.describe["graphs"][graph]
+    if graph == "unschemed":
+        assert described["input"] is None
+        assert any("graph unschemed: its input schema could not be made" in note for note in own_gateway.describe["notes"])
+    else:
+        assert described["state"]["properties"]["score"]["default"] is None
+    end = await own_gateway.run({"messages": [{"role": "user", "content": "hi"}]}, graph=graph, answer="chat")
+    assert (end["status"], end["result"]) == ("success", "fine"), end["error"]

@@ -14,6 +14,10 @@ from langgraph.types import interrupt
 from pydantic import BaseModel, model_serializer
 
 
+class Schemaless:
+    """pydantic can make no schema of it."""
+
+
 class State(TypedDict, total=False):
     messages: Annotated[list[AnyMessage], add_messages]
     log: Annotated[list[str], operator.add]
@@ -123,6 +127,11 @@ async def stop_loop():
     return {"log": ["went on"]}
 
 
+async def break_loop():
+    asyncio.get_running_loop()._selector.close()
+    await asyncio.sleep(0.1)
+
+
 async def exit_in_callback():
     asyncio.get_running_loop().call_soon(raising, SystemExit(5))
     await asyncio.sleep(0.1)
@@ -154,6 +163,7 @@ ASYNC = {
     "exit_task": lambda: asyncio.create_task(araising(SystemExit(3))),
     "exit_abandoned": lambda: abandoned(SystemExit(3)),
     "stop_loop": stop_loop,
+    "break_loop": break_loop,
     "exit_callback": exit_in_callback,
     "odd_async": lambda: araising(Odd("name")),
     "interrupt_unshowable": lambda: asyncio.to_thread(interrupt, Unshowable()),
@@ -223,3 +233,25 @@ _graph.add_edge("do", "again")
 _graph.add_edge("do_sync", "again")
 _graph.add_edge("again", END)
 graph = _graph.compile()
+
+
+class Unschemed(TypedDict, total=False):
+    messages: Annotated[list[AnyMessage], add_messages]
+    odd: Schemaless
+
+
+_unschemed = StateGraph(Unschemed)
+_unschemed.add_node("say", lambda state: ai())
+_unschemed.add_edge(START, "say")
+unschemed = _unschemed.compile()
+
+
+class Infinite(BaseModel):
+    messages: Annotated[list[AnyMessage], add_messages] = []
+    score: float = float("nan")
+
+
+_infinite = StateGraph(Infinite)
+_infinite.add_node("say", lambda state: ai())
+_infinite.add_edge(START, "say")
+infinite = _infinite.compile()

@@ -11,7 +11,7 @@ from langgraph.pregel import Pregel
 from pydantic import TypeAdapter, create_model
 from pydantic.errors import PydanticUserError
 
-from . import __version__, wire
+from . import __version__, jsonable, wire
 
 VERSIONS = ("langgraph", "langgraph-checkpoint", "langgraph-prebuilt", "langchain-core", "langchain")
 
@@ -22,9 +22,10 @@ except ImportError:  # before 1.2
 
 
 def describe(graphs: dict[str, Pregel | None], notes: list[str]) -> dict[str, Any]:
-    """A schema that cannot be made is null, with a note: it must not fail the load."""
+    """A schema that cannot be made is null, with a note: it must not fail the load. All of it is plain JSON,
+    whatever a schema's defaults are."""
     described = {name: _graph(name, graph, notes) for name, graph in graphs.items()}
-    return {
+    told = {
         "protocol": wire.PROTOCOL,
         "runner": __version__,
         "python": platform.python_version(),
@@ -34,6 +35,7 @@ def describe(graphs: dict[str, Pregel | None], notes: list[str]) -> dict[str, An
         "notes": list(dict.fromkeys(notes)),
         "graphs": described,
     }
+    return jsonable.loads(jsonable.dumps(told))
 
 
 def _versions() -> dict[str, str]:
