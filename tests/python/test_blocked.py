@@ -9,7 +9,7 @@ import time
 import uuid
 
 import pytest
-from gateway import PROJECTS
+from gateway import PROJECTS, Gateway, Replica
 
 GRAPHS = {"agent": f"{PROJECTS}/blocking.py:graph"}
 MB = 1 << 20
@@ -44,6 +44,16 @@ async def test_a_held_loop_is_told_with_run_node_file_and_line(own_gateway, own_
     assert f"node hold at {PROJECTS}/blocking.py:{line} in deeper thread_id={t} run_id={run.id}" in own_replica.text()
     assert (await run.end())["status"] == "success"
     assert (await pong(own_gateway)).get("stalled") is None
+
+
+async def test_code_that_holds_the_interpreter_is_named_in_the_log(folder):
+    async with Replica(folder, GRAPHS) as replica:
+        async with Gateway().connected(replica.path) as gateway:
+            await gateway.start({"way": "regex"})
+            lines = (PROJECTS / "blocking.py").read_text().splitlines()
+            line = next(number for number, text in enumerate(lines, 1) if "re.match" in text)
+            await until(lambda: f'blocking.py", line {line} in hold' in replica.text(), 40)
+            assert replica.process.returncode is None
 
 
 async def test_processes_left_behind_are_named_and_ended_where_they_burn(own_gateway, own_replica):

@@ -29,7 +29,7 @@ STALLED_SECONDS = 3.0
 LONGEST_LOOK_SECONDS = 2.0
 """What one look may add: between two looks further apart the watcher was held up itself."""
 LOGGED_AT = (3.0, 30.0, 120.0)
-HELD_SECONDS = 20
+HELD_SECONDS = 15
 """Code in C that holds the interpreter (a regular expression) stops the watcher too: after so long Python's
 own watchdog, which needs no interpreter, writes every thread's traceback to the log."""
 MOST_FRAMES = 500
@@ -78,7 +78,7 @@ class LoopWatch:
             found = {"run": None, "thread": None, "node": None, "where": None}
         self._log(found)
         thread = found.pop("thread")
-        return found | {"seconds": int(self._stalled_for), "thread_id": thread}
+        return found | {"seconds": round(self._stalled_for, 1), "thread_id": thread}
 
     def _log(self, found: dict[str, Any]) -> None:
         due = sum(self._stalled_for >= seconds for seconds in LOGGED_AT)
