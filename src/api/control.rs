@@ -32,6 +32,28 @@ pub struct ServerInfo {
     pub engine: Option<EngineInfo>,
 }
 
+/// How a server is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServerHealth {
+    /// Lines of its log that could not be written since it began.
+    pub dropped_log_lines: u64,
+}
+
+impl ServerHealth {
+    /// What is wrong, a sentence each.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.dropped_log_lines > 0 {
+            problems.push(format!(
+                "{} lines of its log could not be written: is the disk full, or has the log's reader ended?",
+                self.dropped_log_lines
+            ));
+        }
+        problems
+    }
+}
+
 /// The engine that runs replicas: a CLI that sees the same `id` shares it and moves no image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineInfo {

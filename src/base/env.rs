@@ -30,6 +30,8 @@ pub const CI: &str = "CI";
 pub const OUTPUT_FILE: &str = "RAPIDCLAW_OUTPUT_FILE";
 /// `true` in a step of GitHub Actions.
 pub const GITHUB_ACTIONS: &str = "GITHUB_ACTIONS";
+/// Set by others that run its workflows.
+pub const OTHER_RUNNERS: [&str; 3] = ["ACT", "GITEA_ACTIONS", "FORGEJO_ACTIONS"];
 /// The checked-out repository there.
 pub const GITHUB_WORKSPACE: &str = "GITHUB_WORKSPACE";
 /// The file of a step's outputs there.

@@ -2,8 +2,9 @@
 
 use crate::base::env;
 use etcetera::BaseStrategy as _;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use rustix::fs::OFlags;
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// Whether this process is root.
@@ -78,6 +79,64 @@ pub fn ensure_dir(path: &Path, mode: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// [`ensure_dir`] for a folder that others could have laid there: it is a folder, no link to one, and this user's.
+pub fn ensure_own_dir(path: &Path, mode: u32) -> io::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => std::fs::create_dir_all(path)?,
+        Err(error) => return Err(error),
+        Ok(_) => {}
+    }
+    let meta = std::fs::symlink_metadata(path)?;
+    if meta.file_type().is_symlink() {
+        return Err(io::Error::other("it is a link: name the folder that it leads to"));
+    }
+    if !meta.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    own(&meta)?;
+    if meta.permissions().mode() & 0o7777 != mode {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    }
+    Ok(())
+}
+
+/// Reads a file that holds a secret: a file, no link to one, this user's, and nobody else may read it. Nothing where
+/// there is none.
+pub fn read_private(path: &Path) -> io::Result<Option<String>> {
+    let nofollow = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default();
+    let mut file = match std::fs::OpenOptions::new().read(true).custom_flags(nofollow).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
+            return Err(io::Error::other("it is a link: put the file itself there"));
+        }
+        Err(error) => return Err(error),
+    };
+    let meta = file.metadata()?;
+    if !meta.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    own(&meta)?;
+    if meta.mode() & 0o077 != 0 {
+        return Err(io::Error::other(format!(
+            "others may read or change it (mode {:03o}): `chmod 600 {}`",
+            meta.mode() & 0o777,
+            path.display()
+        )));
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok(Some(text))
+}
+
+fn own(meta: &std::fs::Metadata) -> io::Result<()> {
+    let (owner, ours) = (meta.uid(), rustix::process::geteuid().as_raw());
+    if owner == ours {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("it belongs to user {owner}, and this process runs as user {ours}")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,6 +150,44 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_link_or_another_users_folder_is_not_ours() {
+        let folder = tempfile::tempdir().unwrap();
+        let (own, link) = (folder.path().join("own/deep"), folder.path().join("link"));
+        ensure_own_dir(&own, 0o711).unwrap();
+        ensure_own_dir(&own, 0o700).unwrap();
+        assert_eq!(std::fs::metadata(&own).unwrap().mode() & 0o7777, 0o700);
+        std::os::unix::fs::symlink(&own, &link).unwrap();
+        assert!(ensure_own_dir(&link, 0o700).unwrap_err().to_string().contains("a link"));
+        std::fs::write(folder.path().join("file"), "").unwrap();
+        assert!(ensure_own_dir(&folder.path().join("file"), 0o700).is_err());
+        if is_root() {
+            std::os::unix::fs::chown(&own, Some(4711), None).unwrap();
+            assert!(ensure_own_dir(&own, 0o700).unwrap_err().to_string().contains("belongs to user 4711"));
+        }
+    }
+
+    #[test]
+    fn a_private_file_is_a_file_of_ours_that_nobody_else_reads() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, link) = (folder.path().join("key"), folder.path().join("link"));
+        assert!(read_private(&path).unwrap().is_none());
+        write_private(&path, b"one").unwrap();
+        assert_eq!(read_private(&path).unwrap().as_deref(), Some("one"));
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(read_private(&link).unwrap_err().to_string().contains("a link"));
+        assert!(read_private(folder.path()).is_err());
+        for mode in [0o640, 0o602] {
+            write_atomically(&path, b"one", mode).unwrap();
+            assert!(read_private(&path).unwrap_err().to_string().contains("chmod 600"));
+        }
+        if is_root() {
+            write_private(&path, b"one").unwrap();
+            std::os::unix::fs::chown(&path, Some(4711), None).unwrap();
+            assert!(read_private(&path).unwrap_err().to_string().contains("belongs to user 4711"));
+        }
     }
 
     #[test]

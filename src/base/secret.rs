@@ -3,6 +3,7 @@
 //! A value that must not be shown is a [`SecretString`]: its `Debug` says nothing and its memory is
 //! cleared. Tokens are random and long, so that a plain SHA-256 is their right hash.
 
+use crate::base::paths;
 use aes_gcm::aead::{Aead, KeyInit};
 use aes_gcm::{Aes256Gcm, Nonce};
 use hmac::{Hmac, Mac};
@@ -24,6 +25,12 @@ pub enum SecretError {
     /// The key file is not 32 bytes of hexadecimal.
     #[error("the key file {0} does not hold 64 hexadecimal digits")]
     KeyFormat(String),
+    /// The key file has gone, and what was sealed with it has not.
+    #[error("the key file {0} is not there, and this server's secrets are sealed with it")]
+    KeyLost(String),
+    /// The key file holds another key than that of before.
+    #[error("the key in {0} is not the one that this server's secrets are sealed with")]
+    KeyChanged(String),
     /// A stored value does not open with this key.
     #[error("a stored secret cannot be opened with this server's key file")]
     Open,
@@ -84,17 +91,29 @@ pub struct MasterKey([u8; 32]);
 impl MasterKey {
     /// Reads the key file, or makes it (mode 0600) when there is none.
     pub fn ensure(path: &Path) -> Result<Self, SecretError> {
+        Self::find(path)?.map_or_else(|| Self::create(path), Ok)
+    }
+
+    /// Reads the key file, where there is one. It has to be this user's alone.
+    pub fn find(path: &Path) -> Result<Option<Self>, SecretError> {
         let io = |source| SecretError::KeyFile { path: path.display().to_string(), source };
-        match std::fs::read_to_string(path) {
-            Ok(text) => Self::parse(text.trim()).ok_or_else(|| SecretError::KeyFormat(path.display().to_string())),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let mut key = [0_u8; 32];
-                getrandom::fill(&mut key).map_err(|_| SecretError::Random)?;
-                crate::base::paths::write_private(path, hex(&key).as_bytes()).map_err(io)?;
-                Ok(Self(key))
-            }
-            Err(error) => Err(io(error)),
-        }
+        let Some(text) = paths::read_private(path).map_err(io)? else { return Ok(None) };
+        let key = Self::parse(text.trim()).ok_or_else(|| SecretError::KeyFormat(path.display().to_string()))?;
+        Ok(Some(key))
+    }
+
+    /// Makes a key and its file (mode 0600).
+    pub fn create(path: &Path) -> Result<Self, SecretError> {
+        let mut key = [0_u8; 32];
+        getrandom::fill(&mut key).map_err(|_| SecretError::Random)?;
+        paths::write_private(path, hex(&key).as_bytes())
+            .map_err(|source| SecretError::KeyFile { path: path.display().to_string(), source })?;
+        Ok(Self(key))
+    }
+
+    /// What tells this key from others without telling it.
+    pub fn check(&self) -> String {
+        hex(&self.mac(b"rapidclaw key check"))
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -165,7 +184,7 @@ mod tests {
     fn a_damaged_key_file_is_an_error_and_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
-        std::fs::write(&path, "zz").unwrap();
+        paths::write_private(&path, b"zz").unwrap();
         assert!(matches!(MasterKey::ensure(&path), Err(SecretError::KeyFormat(_))));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "zz");
     }

@@ -2,9 +2,11 @@
 
 use crate::api::version;
 use crate::base::env;
+use crate::base::secret::SecretError;
 use crate::client::contexts::ContextsError;
 use crate::client::{ClientError, Lost, is_away};
 use crate::manifest::Diagnostic;
+use crate::runtime::RuntimeError;
 use crate::runtime::docker::engine::EngineError;
 use crate::server::ServerError;
 use crate::store::StoreError;
@@ -310,6 +312,13 @@ impl From<ServerError> for Failure {
                 Some("--tls-cert wants the certificate and those above it, --tls-key its key without a passphrase, both in PEM form".to_owned()),
             ),
             ServerError::DataDir { .. } => (Exit::Failed, Some("name another with --data-dir".to_owned())),
+            ServerError::Secret(SecretError::KeyLost(_) | SecretError::KeyChanged(_)) => (
+                Exit::Failed,
+                Some("restore the key file from your copy of it: without it nobody can open the secrets again; a server that shall begin anew wants another --data-dir, or another database".to_owned()),
+            ),
+            ServerError::Runtime(RuntimeError::Folder { .. }) => {
+                (Exit::Failed, Some(format!("name a folder that is this user's alone with {}", env::RUN_DIR)))
+            }
             _ => (Exit::Failed, None),
         };
         let failure = Self::new(exit, error);

@@ -7,11 +7,15 @@ mod session;
 mod ui;
 
 use crate::base::telemetry;
-use args::{Cli, Command};
+use args::{Cli, Command, ServerArgs, ServerCommand};
 use clap::Parser as _;
 use exit::{Exit, Failure};
 use std::process::ExitCode;
+use std::time::Duration;
 use ui::{Printer, Record};
+
+/// How long the end of a process waits for its log.
+const LOG_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Runs the command that the process was called with.
 pub fn main() -> ExitCode {
@@ -37,6 +41,7 @@ pub fn main() -> ExitCode {
         }
     };
     printer.finish(exit);
+    telemetry::flush(LOG_PATIENCE);
     exit.into()
 }
 
@@ -67,13 +72,16 @@ fn run(cli: Cli, printer: &Printer) -> Result<Exit, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::Failed, error))?;
+    // A server has its own way to stop, and prints nothing that it could end with.
+    let is_server = matches!(&command, Command::Server(ServerArgs { command: ServerCommand::Run(_) }));
     let done = runtime.block_on(async {
         tokio::select! {
             done = commands::run(command, &global, printer) => done,
-            // The server has its own way to stop.
-            () = interrupted(), if !printer.is_server() => {
+            () = interrupted(), if !is_server => {
                 if printer.is_endless() { Ok(Exit::Interrupted) } else { Err(printer.interrupted()) }
             }
+            // What only shows things ends with its reader; what changes something goes on to its end.
+            () = printer.reader_gone(), if !is_server => Ok(Exit::Done),
         }
     });
     // A prompt may still hold a blocking thread: it is not waited for.

@@ -7,7 +7,7 @@ pub mod registry;
 
 use crate::api::control::{
     AgentStatus, DeployPlan, DeployRequest, DeployResponse, KeyCreated, KeyRequest, KeyView, RollbackRequest,
-    RollbackResponse, RolloutView, Whoami,
+    RollbackResponse, RolloutView, ServerHealth, Whoami,
 };
 use crate::api::problem::{DATABASE_AWAY, ENGINE_AWAY, Problem};
 use crate::api::version::{self, Spoken};
@@ -184,6 +184,11 @@ impl Client {
     /// Who the token belongs to.
     pub async fn whoami(&self) -> Result<Whoami, ClientError> {
         self.call(Method::GET, "/v1/whoami", None::<&()>).await
+    }
+
+    /// How the server is.
+    pub async fn server_health(&self) -> Result<ServerHealth, ClientError> {
+        self.call(Method::GET, "/v1/server/health", None::<&()>).await
     }
 
     /// All agents.

@@ -17,6 +17,7 @@ mod reconciler;
 mod redact;
 mod replica;
 mod replica_files;
+pub mod rights;
 pub mod rollouts;
 pub mod scale;
 pub mod secrets;
@@ -27,6 +28,7 @@ pub use settings::{AgentSettings, SettingsError};
 
 use crate::base::secret::{MasterKey, SecretError, SecretString};
 use crate::base::shutdown::Shutdown;
+use crate::base::telemetry;
 use crate::egress::Resolver;
 use crate::gateway::Gateway;
 use crate::models::{Clients, ProviderOverride};
@@ -362,7 +364,10 @@ impl Control {
             let value = self.0.parts.key.open(&secret_context(agent, &one.name), &one.sealed)?;
             Ok((one.name, value))
         };
-        sealed.into_iter().map(open).collect()
+        let secrets: BTreeMap<_, _> = sealed.into_iter().map(open).collect::<Result<_, ControlError>>()?;
+        // Whatever fails from here on may say them: not in the log.
+        telemetry::conceal(redact::parts(&secrets));
+        Ok(secrets)
     }
 
     fn ensure_reconciler(&self, agent: &Agent, known: Vec<crate::runtime::KnownReplica>) -> AgentHandle {

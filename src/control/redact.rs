@@ -24,14 +24,9 @@ impl Redactor {
 
     /// Blots these out as well.
     pub fn learn(&mut self, secrets: &BTreeMap<String, SecretString>) {
-        for value in secrets.values() {
-            let text = value.expose_secret();
-            let whole = (text.len() >= SHORTEST).then_some(text);
-            let lines = text.lines().filter(|line| text.len() > line.len() && line.len() >= SHORTEST_LINE);
-            for part in whole.into_iter().chain(lines) {
-                if self.0.iter().all(|known| known.expose_secret() != part) {
-                    self.0.push(SecretString::from(part));
-                }
+        for part in parts(secrets) {
+            if self.0.iter().all(|known| known.expose_secret() != part) {
+                self.0.push(SecretString::from(part));
             }
         }
         // A value that holds another goes first, or its rest would stay.
@@ -45,6 +40,16 @@ impl Redactor {
             if line.contains(value) { line.replace(value, BLOT) } else { line }
         })
     }
+}
+
+/// What of these secrets is blotted out: their values, and the lines of those that have several.
+pub fn parts(secrets: &BTreeMap<String, SecretString>) -> impl Iterator<Item = &str> {
+    secrets.values().flat_map(|value| {
+        let text = value.expose_secret();
+        let whole = (text.len() >= SHORTEST).then_some(text);
+        let lines = text.lines().filter(|line| text.len() > line.len() && line.len() >= SHORTEST_LINE);
+        whole.into_iter().chain(lines)
+    })
 }
 
 #[cfg(test)]

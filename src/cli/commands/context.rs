@@ -5,7 +5,7 @@ use crate::base::paths;
 use crate::cli::args::{ContextCommand, Global};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::session;
-use crate::cli::ui::{Format, Printer, table};
+use crate::cli::ui::{Format, Printer, table, words};
 use crate::client::contexts::Contexts;
 use serde_json::json;
 
@@ -48,7 +48,7 @@ fn list(contexts: &Contexts, printer: &Printer) {
                 "current": is_current(name),
             })).collect::<Vec<_>>(),
         })),
-        Format::Line => rows.for_each(|row| printer.line(row.join(" "))),
+        Format::Line => rows.for_each(|row| printer.line(words(row))),
         Format::Table if contexts.all().next().is_none() => printer.note("there is no login"),
         Format::Table => printer.line(table(["NAME", "SERVER", "TOKEN", "MARK"], rows)),
     }

@@ -12,7 +12,8 @@ use crate::manifest::{self, DEFAULT_PYTHON};
 use crate::runtime::docker::engine::{self, Engine};
 use crate::runtime::docker::engine_info;
 use crate::runtime::folders;
-use crate::server::process::{self, ServerFile};
+use crate::server::place;
+use crate::server::process::ServerFile;
 use crate::store::postgres::{self, Options, Source};
 use serde::Serialize;
 use std::net::SocketAddr;
@@ -62,7 +63,7 @@ impl Check {
 pub async fn run(args: &DoctorArgs, global: &Global, printer: &Printer) -> Result<Exit, Failure> {
     let data_dir = args.data_dir.clone().unwrap_or_else(paths::data_dir);
     let data_dir = std::path::absolute(&data_dir).unwrap_or(data_dir);
-    let running = process::running(&data_dir);
+    let running = place::running(&data_dir);
     let (docker, engine) = docker().await;
     let mut checks = vec![engine];
     checks.push(base_image(docker.as_ref(), args).await);
@@ -84,6 +85,7 @@ pub async fn run(args: &DoctorArgs, global: &Global, printer: &Printer) -> Resul
             checks.push(server(running.as_ref()));
         }
     }
+    checks.extend(health(client.as_ref().ok()).await);
     checks.push(login(client).await);
     let failed = checks.iter().any(|check| check.verdict == Verdict::Fail);
     match printer.format() {
@@ -248,6 +250,18 @@ fn server(running: Option<&ServerFile>) -> Check {
         ),
         Some(file) => Check::ok(NAME, format!("rapidclaw {} answers at {} (pid {})", file.version, file.url, file.pid)),
     }
+}
+
+/// How the server says that it is, where one answers.
+async fn health(client: Option<&Client>) -> Option<Check> {
+    const NAME: &str = "server health";
+    let health = client?.server_health().await.ok()?;
+    let problems = health.problems();
+    Some(if problems.is_empty() {
+        Check::ok(NAME, "nothing is wrong with it")
+    } else {
+        Check::warn(NAME, problems.join("; "), "see `df -h` on the server's machine, and the server's log")
+    })
 }
 
 async fn login(client: Result<Client, Failure>) -> Check {

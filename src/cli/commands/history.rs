@@ -5,7 +5,7 @@ use crate::api::history::{ReleaseView, RolloutSummary};
 use crate::cli::args::{Global, HistoryArgs, RolloutsArgs};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::session;
-use crate::cli::ui::{Format, Printer, table};
+use crate::cli::ui::{Format, Printer, table, words};
 use crate::release::state::RolloutState;
 use serde_json::json;
 
@@ -18,7 +18,7 @@ pub async fn releases(args: &HistoryArgs, global: &Global, printer: &Printer) ->
     let releases = session::client(global)?.releases(&args.agent, args.limit).await?;
     match printer.format() {
         Format::Json => printer.json_list("releases", &releases),
-        Format::Line => releases.iter().for_each(|one| printer.line(release(one).join(" "))),
+        Format::Line => releases.iter().for_each(|one| printer.line(words(release(one)))),
         Format::Table if releases.is_empty() => printer.note(format!("{} has no release", args.agent)),
         Format::Table => printer
             .line(table(["VERSION", "CREATED", "IMAGE", "REVISION", "ROLLOUT", "MARK"], releases.iter().map(release))),

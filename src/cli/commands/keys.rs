@@ -1,5 +1,6 @@
 //! `keys create|list|revoke`.
 
+use crate::base::text;
 use crate::cli::args::{Global, KeysCommand};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::session;
@@ -27,7 +28,7 @@ pub async fn run(command: KeysCommand, global: &Global, printer: &Printer) -> Re
                 Format::Json => printer.json_list("keys", &keys),
                 Format::Line => {
                     for key in &keys {
-                        let name = if key.name.is_empty() { "-" } else { &key.name };
+                        let name = text::word(&key.name);
                         printer.line(format!(
                             "{} {}… {} {} {name}",
                             key.id,

@@ -10,7 +10,7 @@ use crate::cli::ui::{Format, Printer};
 use crate::client::contexts::{Contexts, Store};
 use crate::client::keyring::{self, KeyringError};
 use crate::client::{Client, address};
-use crate::server::process;
+use crate::server::{place, process};
 use serde_json::json;
 use std::io::Read as _;
 use std::path::Path;
@@ -214,7 +214,7 @@ fn present(args: &LoginArgs, server: &str, printer: &Printer) -> Result<Presente
 
 /// The server on this machine, started when none answers and somebody is there to see it.
 async fn local(data_dir: &Path, args: &LoginArgs, printer: &Printer) -> Result<(String, Presented), Failure> {
-    let running = match process::running(data_dir) {
+    let running = match place::running(data_dir) {
         Some(running) => running,
         None if printer.is_interactive() => {
             printer.note("no server runs on this machine: starting one");

@@ -61,6 +61,6 @@ pub async fn run(args: &LogsArgs, global: &Global, printer: &Printer) -> Result<
 fn show(line: &LogLine, printer: &Printer) {
     printer.event("log", serde_json::json!(line));
     if printer.format() != Format::Json {
-        printer.line(format!("{} {}", short_replica(line.replica), line.text));
+        printer.foreign_line(&format!("{} {}", short_replica(line.replica), line.text));
     }
 }

@@ -3,10 +3,11 @@
 use super::history::second;
 use crate::api::history::{RunDetail, RunView};
 use crate::api::logs::short_replica;
+use crate::base::text;
 use crate::cli::args::{Global, RunsArgs, RunsCommand};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::session;
-use crate::cli::ui::{Format, Printer, table};
+use crate::cli::ui::{Format, Printer, table, words};
 use crate::release::state::{dollars, latency};
 use uuid::Uuid;
 
@@ -31,7 +32,7 @@ pub async fn run(args: &RunsArgs, global: &Global, printer: &Printer) -> Result<
 pub fn print(runs: &[RunView], printer: &Printer) {
     match printer.format() {
         Format::Json => printer.json_list("runs", &runs),
-        Format::Line => runs.iter().for_each(|one| printer.line(row(one).join(" "))),
+        Format::Line => runs.iter().for_each(|one| printer.line(words(row(one)))),
         Format::Table => printer.line(table(
             ["RUN", "THREAD", "STATUS", "RELEASE", "ATTEMPTS", "ACCEPTED", "TOOK", "$", "ERROR"],
             runs.iter().map(row),
@@ -60,7 +61,7 @@ async fn show(run: Uuid, global: &Global, printer: &Printer) -> Result<Exit, Fai
         return Ok(Exit::Done);
     }
     for (name, value) in facts(&detail) {
-        printer.line(format!("{name}: {value}"));
+        printer.line(format!("{name}: {}", text::escaped(&value)));
     }
     for one in &detail.attempts {
         let ended = one.ended_at.as_deref().map_or_else(|| "now".to_owned(), second);
@@ -78,7 +79,7 @@ async fn show(run: Uuid, global: &Global, printer: &Printer) -> Result<Exit, Fai
 
 fn facts(detail: &RunDetail) -> Vec<(&'static str, String)> {
     let run = &detail.run;
-    let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let said = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let mut facts = vec![("run", run.id.to_string()), ("agent", detail.agent.clone())];
     if let (Some(thread), Some(id)) = (&run.thread, run.thread_id) {
         facts.push(("thread", if *thread == id.to_string() { thread.clone() } else { format!("{thread} ({id})") }));
@@ -91,9 +92,9 @@ fn facts(detail: &RunDetail) -> Vec<(&'static str, String)> {
     facts.push(("tokens", format!("{} in, {} out", run.input_tokens, run.output_tokens)));
     facts.push(("cost", format!("${}", dollars(run.cost))));
     facts.push(("metadata", detail.metadata.to_string()));
-    facts.push(("asked", text(detail.request.get("message").unwrap_or(&detail.request))));
+    facts.push(("asked", said(detail.request.get("message").unwrap_or(&detail.request))));
     if let Some(answer) = &detail.answer {
-        facts.push(("answered", text(answer.get("result").unwrap_or(answer))));
+        facts.push(("answered", said(answer.get("result").unwrap_or(answer))));
     }
     if let Some(fault) = &detail.fault {
         facts.push((

@@ -5,7 +5,8 @@ use crate::base::{env, paths, telemetry};
 use crate::cli::args::{DataDirArg, ServerCommand, ServerOptions};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::ui::{Format, Printer};
-use crate::server::process::{self, ServerFile};
+use crate::server::place;
+use crate::server::process::ServerFile;
 use crate::server::{ServerSettings, TlsFiles, run as run_server};
 use crate::store::postgres;
 use serde_json::json;
@@ -42,7 +43,6 @@ fn folder(place: &DataDirArg) -> PathBuf {
 }
 
 async fn foreground(options: ServerOptions, printer: &Printer) -> Result<Exit, Failure> {
-    printer.become_server();
     if options.detached {
         // A terminal that closes takes its session's processes along: this one has its own.
         let _ = rustix::process::setsid();
@@ -74,7 +74,7 @@ async fn foreground(options: ServerOptions, printer: &Printer) -> Result<Exit, F
 
 async fn background(options: &ServerOptions, printer: &Printer) -> Result<Exit, Failure> {
     let data_dir = folder(&options.data_dir);
-    if let Some(running) = process::running(&data_dir) {
+    if let Some(running) = place::running(&data_dir) {
         match printer.format() {
             Format::Json => printer.json(&running),
             Format::Line | Format::Table => {
@@ -133,7 +133,7 @@ fn tls(cert: Option<&Path>, key: Option<&Path>) -> Option<TlsFiles> {
 
 /// Starts the next server, which takes over; the old one ends when what it took has ended.
 async fn restart(data_dir: &Path, printer: &Printer) -> Result<Exit, Failure> {
-    let Some(running) = process::running(data_dir) else {
+    let Some(running) = place::running(data_dir) else {
         return Err(
             Failure::said(Exit::Failed, "no server runs on this machine").hint("start it: `rapidclaw server start`")
         );
@@ -180,7 +180,7 @@ async fn start(data_dir: &Path, arguments: &[String], printer: &Printer) -> Resu
         Failure::new(Exit::Failed, error)
             .hint(format!("is {} a folder that you may write to? name another with --data-dir", data_dir.display()))
     };
-    paths::ensure_dir(data_dir, 0o711).map_err(failed)?;
+    paths::ensure_own_dir(data_dir, 0o711).map_err(failed)?;
     let log_path = data_dir.join("server.log");
     if std::fs::metadata(&log_path).is_ok_and(|meta| meta.len() > LOG_BYTES) {
         let _ = std::fs::rename(&log_path, data_dir.join("server.log.1"));
@@ -205,7 +205,7 @@ async fn start(data_dir: &Path, arguments: &[String], printer: &Printer) -> Resu
     progress.passing("starting the server");
     let deadline = Instant::now() + START;
     loop {
-        if let Some(running) = process::running(data_dir).filter(|running| running.pid == child.id()) {
+        if let Some(running) = place::running(data_dir).filter(|running| running.pid == child.id()) {
             return Ok(running);
         }
         if let Ok(Some(status)) = child.try_wait() {
@@ -246,48 +246,74 @@ fn said_by_child(log: &Path, begin: u64, code: Option<i32>) -> Failure {
 }
 
 async fn stop(data_dir: &Path, printer: &Printer) -> Result<Exit, Failure> {
-    let Some(running) = process::running(data_dir) else {
+    let running = place::running(data_dir);
+    // One that has been replaced still answers what it took: it goes first, while all that it needs is there.
+    let leaving = place::leaving(data_dir);
+    let holder = place::holder(data_dir).or_else(|| running.as_ref().map(|running| running.pid));
+    if holder.is_none() && leaving.is_empty() {
+        if place::is_locked(data_dir) {
+            return Err(Failure::said(
+                Exit::Failed,
+                "a server has the data folder, and does not say which process it is",
+            )
+            .hint("it may be starting or stopping: try again, or look at `ps -C rapidclaw`"));
+        }
         match printer.format() {
             Format::Json => printer.json(&json!({ "stopped": false })),
             Format::Line | Format::Table => printer.line("no server runs on this machine"),
         }
         return Ok(Exit::Done);
-    };
-    let pid = i32::try_from(running.pid).ok().and_then(rustix::process::Pid::from_raw);
-    let asked = pid.map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::TERM));
-    match asked {
-        Some(Ok(())) => {}
-        Some(Err(rustix::io::Errno::PERM)) => {
-            return Err(Failure::said(Exit::NotAllowed, format!("the server (pid {}) is another user's", running.pid))
-                .hint("stop it as the user who runs it"));
-        }
-        _ => {
-            return Err(Failure::said(
-                Exit::Failed,
-                format!("the server (pid {}) cannot be asked to stop", running.pid),
-            ));
-        }
     }
     let progress = printer.progress();
     progress.passing("stopping the server");
     let deadline = Instant::now() + STOP;
-    while process::is_locked(data_dir) {
-        if Instant::now() > deadline {
-            return Err(Failure::said(Exit::TimedOut, format!("the server (pid {}) still stops", running.pid))
-                .hint(format!("its log: {}", data_dir.join("server.log").display())));
+    let still_stops = |pid: u32| {
+        Failure::said(Exit::TimedOut, format!("the server (pid {pid}) still stops"))
+            .hint(format!("its log: {}", data_dir.join("server.log").display()))
+    };
+    for &pid in &leaving {
+        terminate(pid)?;
+        while place::leaving(data_dir).contains(&pid) {
+            if Instant::now() > deadline {
+                return Err(still_stops(pid));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    if let Some(pid) = holder {
+        terminate(pid)?;
+        while place::is_locked(data_dir) {
+            if Instant::now() > deadline {
+                return Err(still_stops(pid));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
     drop(progress);
+    let pid = holder.or_else(|| leaving.first().copied());
     match printer.format() {
-        Format::Json => printer.json(&json!({ "stopped": true, "pid": running.pid })),
+        Format::Json => printer.json(&json!({ "stopped": true, "pid": pid })),
         Format::Line | Format::Table => printer.line("server stopped; all data stay"),
     }
     Ok(Exit::Done)
 }
 
+/// Asks a server's process to stop.
+fn terminate(pid: u32) -> Result<(), Failure> {
+    let asked = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    match asked.map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::TERM)) {
+        // It has just gone.
+        Some(Ok(()) | Err(rustix::io::Errno::SRCH)) => Ok(()),
+        Some(Err(rustix::io::Errno::PERM)) => {
+            Err(Failure::said(Exit::NotAllowed, format!("the server (pid {pid}) is another user's"))
+                .hint("stop it as the user who runs it"))
+        }
+        _ => Err(Failure::said(Exit::Failed, format!("the server (pid {pid}) cannot be asked to stop"))),
+    }
+}
+
 fn status(data_dir: &Path, printer: &Printer) -> Exit {
-    let running = process::running(data_dir);
+    let running = place::running(data_dir);
     match (&running, printer.format()) {
         (running, Format::Json) => printer.json(&json!({ "running": running.is_some(), "server": running })),
         (Some(one), _) => printer.line(format!(

@@ -19,7 +19,8 @@ pub async fn run(args: &StatusArgs, global: &Global, printer: &Printer) -> Resul
     if args.watch {
         return watch(&client, args.name.as_deref(), printer).await;
     }
-    let agents = look(&client, args.name.as_deref()).await?;
+    let (agents, health) = tokio::join!(look(&client, args.name.as_deref()), client.server_health());
+    let agents = agents?;
     match printer.format() {
         Format::Json => printer.json_list("agents", &agents),
         Format::Line => agents.iter().for_each(|agent| printer.line(line(agent))),
@@ -27,6 +28,10 @@ pub async fn run(args: &StatusArgs, global: &Global, printer: &Printer) -> Resul
         Format::Table => printer.line(table_of(&agents)),
     }
     remarks(&agents).for_each(|reason| printer.note(reason));
+    // A server of before does not say how it is.
+    for problem in health.unwrap_or_default().problems() {
+        printer.note(format!("server: {problem}"));
+    }
     let unhealthy = args.name.is_some() && agents.iter().any(|agent| !agent.state.is_healthy());
     Ok(if unhealthy { Exit::Failed } else { Exit::Done })
 }

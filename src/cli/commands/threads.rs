@@ -3,10 +3,11 @@
 use super::history::second;
 use super::runs;
 use crate::api::history::ThreadView;
+use crate::base::text;
 use crate::cli::args::{Global, ThreadsArgs, ThreadsCommand};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::session;
-use crate::cli::ui::{Format, Printer, table};
+use crate::cli::ui::{Format, Printer, table, words};
 
 /// Those that ran last first.
 pub async fn run(args: &ThreadsArgs, global: &Global, printer: &Printer) -> Result<Exit, Failure> {
@@ -19,7 +20,7 @@ pub async fn run(args: &ThreadsArgs, global: &Global, printer: &Printer) -> Resu
     let threads = client.threads(agent, args.limit).await?;
     match printer.format() {
         Format::Json => printer.json_list("threads", &threads),
-        Format::Line => threads.iter().for_each(|one| printer.line(row(one).join(" "))),
+        Format::Line => threads.iter().for_each(|one| printer.line(words(row(one)))),
         Format::Table if threads.is_empty() => printer.note(format!("{agent} has no threads")),
         Format::Table => {
             printer.line(table(["THREAD", "STATUS", "RUNS", "CREATED", "UPDATED", "ID"], threads.iter().map(row)));
@@ -47,7 +48,7 @@ async fn show(agent: &str, thread: &str, global: &Global, printer: &Printer) -> 
     }
     let view = &detail.thread;
     let number = |step: Option<i64>| step.map_or_else(|| "-".to_owned(), |step| step.to_string());
-    printer.line(format!("thread: {}", view.thread));
+    printer.line(format!("thread: {}", text::escaped(&view.thread)));
     printer.line(format!("thread_id: {}", view.thread_id));
     printer.line(format!("status: {}", view.status));
     printer.line(format!("created: {}", second(&view.created_at)));
@@ -62,7 +63,7 @@ async fn show(agent: &str, thread: &str, global: &Global, printer: &Printer) -> 
                 number(state.step),
                 state.source.as_deref().unwrap_or("-")
             ));
-            printer.line(format!("channels: {} ({})", state.channels.len(), state.channels.join(", ")));
+            printer.line(format!("channels: {} ({})", state.channels.len(), text::escaped(&state.channels.join(", "))));
             printer.line(format!("metadata: {}", state.metadata));
         }
     }

@@ -3,6 +3,7 @@
 
 use crate::base::env;
 use crate::manifest::{Diagnostic, Severity};
+use rustix::fs::FileType;
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::fs::File;
@@ -55,8 +56,12 @@ impl Github {
         say(&format!("::error title={}::{}", property(&format!("rapidclaw {command}")), message(text)));
     }
 
-    /// From now on the runner blots this value out of its log, line by line.
+    /// From now on the runner blots this value out of its log, line by line. Where somebody else reads stderr the
+    /// command would only tell them the value.
     pub fn mask(&self, value: &str) {
+        if !is_read_by_github() {
+            return;
+        }
         for line in value.lines().map(str::trim).filter(|line| line.len() >= SHORTEST_MASKED) {
             say(&format!("::add-mask::{}", message(line)));
         }
@@ -92,6 +97,15 @@ impl Github {
         let within = self.workspace.as_ref().and_then(|workspace| whole.strip_prefix(workspace).ok());
         within.unwrap_or(path).display().to_string()
     }
+}
+
+/// Whether what is said on stderr goes to GitHub's runner: it reads a pipe. A file that stderr goes to is kept, a
+/// terminal is read by people, and others that take its workflows (act, Gitea, Forgejo) are known by variables of their own.
+fn is_read_by_github() -> bool {
+    let is_other = env::OTHER_RUNNERS.iter().any(|name| env::var(name).is_some());
+    let is_pipe = rustix::fs::fstat(std::io::stderr())
+        .is_ok_and(|stat| matches!(FileType::from_raw_mode(stat.st_mode), FileType::Fifo | FileType::Socket));
+    is_pipe && !is_other
 }
 
 fn say(command: &str) {

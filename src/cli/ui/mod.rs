@@ -12,11 +12,11 @@ pub use build::BuildLines;
 pub use progress::Progress;
 pub use record::Record;
 pub use screen::Screen;
-pub use table::table;
+pub use table::{table, words};
 
 use super::args::Global;
 use super::exit::{Exit, Failure};
-use crate::base::env;
+use crate::base::{env, text};
 use crate::manifest::Diagnostic;
 use github::Github;
 use owo_colors::OwoColorize as _;
@@ -47,7 +47,6 @@ pub struct Printer {
     interactive: bool,
     /// Whether progress may move.
     animated: bool,
-    is_server: AtomicBool,
     /// Whether Ctrl-C is how the command is ended.
     is_endless: AtomicBool,
     record: Arc<Record>,
@@ -89,7 +88,6 @@ impl Printer {
             quiet: global.quiet,
             interactive: stdin && stderr && !global.no_input && !ci,
             animated: stderr && !ci && !global.quiet && !terminal::is_dumb(),
-            is_server: AtomicBool::new(false),
             is_endless: AtomicBool::new(false),
             record: Arc::new(record),
             github: Github::here(),
@@ -168,16 +166,6 @@ impl Printer {
         self.interactive
     }
 
-    /// Says that this process is a server: it stops by its own rules.
-    pub fn become_server(&self) {
-        self.is_server.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether this process is a server.
-    pub fn is_server(&self) -> bool {
-        self.is_server.load(Ordering::Relaxed)
-    }
-
     /// Says that the command goes on until somebody ends it: that is no failure to tell.
     pub fn become_endless(&self) {
         self.is_endless.store(true, Ordering::Relaxed);
@@ -188,9 +176,28 @@ impl Printer {
         self.is_endless.load(Ordering::Relaxed)
     }
 
-    /// Data: a line on stdout. A reader that has gone away is no error.
+    /// Waits until nobody reads what an endless command prints.
+    pub async fn reader_gone(&self) {
+        self.record.reader_gone().await;
+        if !self.is_endless() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Data: a line on stdout, or several. What others have put into it moves no cursor. A reader that has gone away
+    /// is no error.
     pub fn line(&self, text: impl AsRef<str>) {
-        let _ = writeln!(anstream::stdout(), "{}", text.as_ref());
+        self.record.on_stdout(&text::escaped_lines(text.as_ref()));
+    }
+
+    /// Data: a line that a program of somebody else's wrote. A terminal obeys nothing in it; a file or a pipe gets it
+    /// as it is, as from `docker logs`.
+    pub fn foreign_line(&self, text: &str) {
+        if self.format == Format::Line {
+            self.record.on_stdout(text);
+        } else {
+            self.record.on_stdout(&text::escaped(text));
+        }
     }
 
     /// Data: one JSON document on stdout, an object with its `schema`.
@@ -207,19 +214,19 @@ impl Printer {
     pub fn note(&self, text: impl AsRef<str>) {
         self.event("note", json!({ "message": text.as_ref() }));
         if !self.quiet {
-            on_stderr(text.as_ref());
+            on_stderr(&text::escaped_lines(text.as_ref()));
         }
     }
 
     /// Something that should be looked at.
     pub fn warn(&self, text: impl AsRef<str>) {
         self.event("warning", json!({ "message": text.as_ref() }));
-        on_stderr(&format!("{} {}", "warning:".yellow().bold(), text.as_ref()));
+        on_stderr(&format!("{} {}", "warning:".yellow().bold(), text::escaped_lines(text.as_ref())));
     }
 
     /// Text as it is, on stderr (diagnostics).
     pub fn text(&self, text: impl AsRef<str>) {
-        on_stderr(text.as_ref().trim_end());
+        on_stderr(&text::escaped_lines(text.as_ref().trim_end()));
     }
 
     /// A moving line for what takes long.
@@ -241,11 +248,12 @@ impl Printer {
         }
         self.record.failure(said);
         let mut lines = Vec::new();
-        lines.extend(failure.evidence.as_ref().map(|evidence| evidence.trim_end().to_owned()));
-        let mut last = failure.error.to_string();
+        lines.extend(failure.evidence.as_ref().map(|evidence| text::escaped_lines(evidence.trim_end()).into_owned()));
+        let safe = |text: String| text::escaped_lines(&text).into_owned();
+        let mut last = safe(failure.error.to_string());
         lines.push(format!("{} {last}", "error:".red().bold()));
         for cause in failure.error.chain().skip(1) {
-            let text = cause.to_string();
+            let text = safe(cause.to_string());
             // A wrapper that says its source's words again adds nothing.
             if text != last {
                 lines.push(format!("{} {text}", "caused by:".red()));
@@ -254,7 +262,9 @@ impl Printer {
         }
         if !failure.hints.is_empty() && !self.quiet {
             lines.push(String::new());
-            lines.extend(failure.hints.iter().map(|hint| format!("{} {hint}", "hint:".cyan().bold())));
+            lines.extend(
+                failure.hints.iter().map(|hint| format!("{} {}", "hint:".cyan().bold(), text::escaped_lines(hint))),
+            );
         }
         on_stderr(&lines.join("\n"));
     }

@@ -1,6 +1,7 @@
 //! A moving line on a terminal, plain lines elsewhere.
 
 use super::record::Record;
+use crate::base::text;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ impl Progress {
     pub fn step(&self, text: impl AsRef<str>) {
         self.record.event("progress", json!({ "message": text.as_ref() }));
         match &self.bar {
-            Some(bar) => bar.set_message(text.as_ref().to_owned()),
+            Some(bar) => bar.set_message(text::escaped(text.as_ref()).into_owned()),
             None => self.show(text),
         }
     }
@@ -37,7 +38,7 @@ impl Progress {
     /// Shows a line that moves and is of no use later.
     pub fn passing(&self, text: impl AsRef<str>) {
         if let Some(bar) = &self.bar {
-            bar.set_message(text.as_ref().to_owned());
+            bar.set_message(text::escaped(text.as_ref()).into_owned());
         }
     }
 
@@ -49,9 +50,10 @@ impl Progress {
 
     /// Writes a line that stays, for people alone.
     pub fn show(&self, text: impl AsRef<str>) {
+        let text = text::escaped_lines(text.as_ref());
         match &self.bar {
-            Some(bar) => bar.println(text.as_ref()),
-            None if !self.quiet => super::on_stderr(text.as_ref()),
+            Some(bar) => bar.println(text),
+            None if !self.quiet => super::on_stderr(&text),
             None => {}
         }
     }

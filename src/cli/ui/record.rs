@@ -1,10 +1,12 @@
 //! What programs read: events as they happen and a result at the end, one JSON object a line, on stdout with
 //! `--json` and in the file of `RAPIDCLAW_OUTPUT_FILE`.
 
+use crate::base::shutdown::CancellationToken;
+use crate::base::text;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -29,6 +31,8 @@ pub struct Record {
     ended: AtomicBool,
     /// The result of a stream: its last line, when the command has ended.
     last: Mutex<Option<Map<String, Value>>>,
+    /// Cancelled when stdout has no reader any more.
+    reader_gone: CancellationToken,
 }
 
 impl Record {
@@ -134,10 +138,22 @@ impl Record {
         if self.stdout {
             let text =
                 if on_one_line { value.to_string() } else { serde_json::to_string_pretty(value).unwrap_or_default() };
-            // A reader that has gone away is no error.
-            let _ = writeln!(anstream::stdout(), "{text}");
+            self.on_stdout(&text::escaped_json(&text));
         }
         self.write_file(value);
+    }
+
+    /// Writes a line, or several, to stdout. A reader that has gone away is no error, but is remembered.
+    pub fn on_stdout(&self, text: &str) {
+        let written = writeln!(anstream::stdout(), "{text}");
+        if written.is_err_and(|error| error.kind() == ErrorKind::BrokenPipe) {
+            self.reader_gone.cancel();
+        }
+    }
+
+    /// Waits until stdout was found to have no reader any more.
+    pub async fn reader_gone(&self) {
+        self.reader_gone.cancelled().await;
     }
 
     fn write_file(&self, value: &Value) {

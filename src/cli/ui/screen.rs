@@ -1,6 +1,7 @@
 //! Text that is shown again and again in the same place.
 
 use super::terminal;
+use crate::base::text;
 use std::io::Write as _;
 
 /// What stands on the terminal now.
@@ -18,14 +19,14 @@ impl Screen {
         if terminal::is_dumb() {
             if self.text != text {
                 text.clone_into(&mut self.text);
-                let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+                let _ = writeln!(out, "{}", text::escaped_lines(text)).and_then(|()| out.flush());
             }
             return;
         }
         if self.lines > 0 {
             let _ = write!(out, "\x1b[{}A\r\x1b[J", self.lines);
         }
-        let shown = cut(text, terminal::size());
+        let shown = cut(&text::escaped_lines(text), terminal::size());
         for line in &shown {
             let _ = writeln!(out, "{line}");
         }

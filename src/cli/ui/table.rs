@@ -1,6 +1,7 @@
 //! Tables for people.
 
 use super::terminal;
+use crate::base::text;
 use comfy_table::{ContentArrangement, Table, presets};
 
 /// Below this width a table's columns are too narrow to be read, whatever is in them,
@@ -11,7 +12,13 @@ const COLUMN: usize = 9;
 /// A table without lines around it, as wide as the terminal allows; where that is too narrow for columns, a line
 /// for each value and an empty line between the rows.
 pub fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
-    arranged(head, rows, terminal::size().map(|(columns, _)| columns))
+    let safe = |row: [String; N]| row.map(|value| text::escaped(&value).into_owned());
+    arranged(head, rows.into_iter().map(safe), terminal::size().map(|(columns, _)| columns))
+}
+
+/// A row as a line of words: as many as there are values, whatever these hold.
+pub fn words<const N: usize>(row: [String; N]) -> String {
+    row.map(|value| text::word(&value).into_owned()).join(" ")
 }
 
 fn arranged<const N: usize>(
@@ -77,6 +84,12 @@ mod tests {
     #[test]
     fn a_terminal_that_does_not_say_its_width_gets_whole_lines() {
         assert_eq!(shown(None), shown(Some(200)));
+    }
+
+    #[test]
+    fn a_row_has_as_many_words_as_values() {
+        let row = ["a thread\nforged v9 running", "", "two\x1b[1A"].map(str::to_owned);
+        assert_eq!(words(row), "a\\x20thread\\nforged\\x20v9\\x20running - two\\x1b[1A");
     }
 
     #[test]
