@@ -15,7 +15,7 @@ pub const ENGINE_AWAY: &str = "engine-away";
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Problem {
-    /// `about:blank#CODE`: what kind of problem, as a URI.
+    /// `urn:rapidclaw:problem:CODE`: what kind of problem, as a URI.
     #[serde(rename = "type")]
     pub kind: String,
     /// The HTTP status.
@@ -59,7 +59,7 @@ impl Problem {
     /// A problem with its status, stable code and title.
     pub fn new(status: u16, code: &str, title: &str) -> Self {
         Self {
-            kind: format!("about:blank#{code}"),
+            kind: format!("urn:rapidclaw:problem:{code}"),
             status,
             code: code.to_owned(),
             title: title.to_owned(),

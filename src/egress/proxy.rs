@@ -1,5 +1,6 @@
 //! The server side of one replica's `egress.sock`.
 
+use crate::base::open_files;
 use crate::base::shutdown::Shutdown;
 use crate::egress::Defaults;
 use crate::egress::denials::Denials;
@@ -50,7 +51,7 @@ pub fn serve(
 }
 
 async fn accept(listener: UnixListener, proxy: Arc<Proxy>, tasks: Shutdown) {
-    let permits = Arc::new(Semaphore::new(Defaults::CONNECTIONS));
+    let permits = Arc::new(Semaphore::new(open_files::of_one_replica(Defaults::CONNECTIONS)));
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -61,8 +62,12 @@ async fn accept(listener: UnixListener, proxy: Arc<Proxy>, tasks: Shutdown) {
                 continue;
             }
         };
-        let Ok(permit) = permits.clone().try_acquire_owned() else {
-            let detail = format!("this replica has {} connections open already", Defaults::CONNECTIONS);
+        let (own, one_of_all) = (permits.clone().try_acquire_owned(), open_files::replica_connection());
+        let (Ok(permit), Some(one_of_all)) = (own, one_of_all) else {
+            let detail = format!(
+                "this replica, or all together, have as many connections as they may ({})",
+                Defaults::CONNECTIONS
+            );
             proxy.log_denial("*", &detail);
             // A fresh socket takes these few bytes at once.
             let _ = stream.try_write(&Problem::new(503, "egress_connections", detail).response());
@@ -71,7 +76,7 @@ async fn accept(listener: UnixListener, proxy: Arc<Proxy>, tasks: Shutdown) {
         let proxy = proxy.clone();
         tasks.spawn_until_cancelled(async move {
             proxy.connection(stream).await;
-            drop(permit);
+            drop((permit, one_of_all));
         });
     }
 }

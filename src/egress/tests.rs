@@ -265,6 +265,7 @@ async fn on_other_ports_a_hello_for_another_host_is_refused_too() {
 
 #[tokio::test]
 async fn connections_beyond_the_limit_are_told_and_free_again_after_one_ends() {
+    crate::base::open_files::raise();
     let server = echo_at_end("127.0.0.1:0").await;
     let scene = Scene::new(Policy::open(), Resolver::for_tests(&[("db.example", server)]));
     let text = connect_to(&format!("db.example:{}", server.port()));

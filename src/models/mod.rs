@@ -41,6 +41,8 @@ impl Defaults {
     pub const POOL_IDLE_TIMEOUT: Duration = Duration::from_mins(1);
     /// Open connections of one replica; more wait.
     pub const CONNECTIONS: usize = 256;
+    /// After the system refused to accept a connection (no file descriptors left).
+    pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
     /// Upstreams whose clients are kept.
     pub const CLIENTS: usize = 128;
 }

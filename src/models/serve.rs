@@ -1,5 +1,7 @@
 //! The server side of one replica's `models.sock`.
 
+use crate::base::open_files;
+use crate::base::serve::{self, Timeouts};
 use crate::base::shutdown::Shutdown;
 use crate::models::Defaults;
 use crate::models::clients::Clients;
@@ -13,16 +15,18 @@ use axum::body::{Body, HttpBody as _};
 use axum::extract::{Request, State};
 use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderMap, Method, Response, StatusCode};
-use axum::serve::Listener;
 use http_body_util::{BodyDataStream, Limited};
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{UnixListener, UnixStream, unix};
+use std::time::Duration;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
+
+/// What a replica's connection may take. Clients keep theirs open between calls; models think for long, and so may
+/// who reads their answer.
+const TIMEOUTS: Timeouts = Timeouts { head: Duration::from_mins(2), write: Duration::from_mins(5) };
 
 #[derive(Clone)]
 struct Gateway {
@@ -32,16 +36,46 @@ struct Gateway {
 
 /// Serves one replica's socket until `shutdown` is cancelled (give it a [`Shutdown::child`] that ends with
 /// the replica); then no request is taken any more, and those under way are answered to their end.
-pub fn serve(
-    listener: UnixListener,
-    route: Arc<Route>,
-    clients: Arc<Clients>,
-    shutdown: &Shutdown,
-) -> JoinHandle<io::Result<()>> {
+pub fn serve(listener: UnixListener, route: Arc<Route>, clients: Arc<Clients>, shutdown: &Shutdown) -> JoinHandle<()> {
     let app = Router::new().fallback(answer).with_state(Gateway { route, clients });
-    let listener = Bounded { listener, permits: Arc::new(Semaphore::new(Defaults::CONNECTIONS)) };
-    let end = shutdown.token().clone().cancelled_owned();
-    shutdown.spawn(async move { axum::serve(listener, app).with_graceful_shutdown(end).await })
+    let end = shutdown.token().clone();
+    let tasks = TaskTracker::new();
+    shutdown.spawn(async move {
+        let places = Arc::new(Semaphore::new(open_files::of_one_replica(Defaults::CONNECTIONS)));
+        loop {
+            // One more than its share waits in the socket's queue.
+            let accepted = tokio::select! {
+                () = end.cancelled() => break,
+                accepted = next(&listener, &places) => accepted,
+            };
+            match accepted {
+                Ok((stream, place)) => {
+                    // All replicas together have as many as they may: the replica's client tries again.
+                    let Some(one_of_all) = open_files::replica_connection() else { continue };
+                    let connection = serve::connection(stream, app.clone(), TIMEOUTS, end.clone(), |_| ());
+                    tasks.spawn(async move {
+                        connection.await;
+                        drop((place, one_of_all));
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a model socket cannot accept");
+                    tokio::time::sleep(Defaults::ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        drop(listener);
+        tasks.close();
+        tasks.wait().await;
+    })
+}
+
+async fn next(
+    listener: &UnixListener,
+    places: &Arc<Semaphore>,
+) -> io::Result<(UnixStream, Option<OwnedSemaphorePermit>)> {
+    let place = Arc::clone(places).acquire_owned().await.ok();
+    listener.accept().await.map(|(stream, _)| (stream, place))
 }
 
 async fn answer(State(gateway): State<Gateway>, request: Request) -> Response<Body> {
@@ -135,63 +169,4 @@ fn incoming(mut answer: reqwest::Response) -> Response<Body> {
     *response.status_mut() = status;
     *response.headers_mut() = fields;
     response
-}
-
-/// A listener that leaves further connections in the backlog while [`Defaults::CONNECTIONS`] are open.
-struct Bounded {
-    listener: UnixListener,
-    permits: Arc<Semaphore>,
-}
-
-impl Listener for Bounded {
-    type Io = Permitted;
-    type Addr = unix::SocketAddr;
-
-    async fn accept(&mut self) -> (Permitted, unix::SocketAddr) {
-        let permit = self.permits.clone().acquire_owned().await.ok();
-        let (stream, address) = Listener::accept(&mut self.listener).await;
-        (Permitted { stream, _permit: permit }, address)
-    }
-
-    fn local_addr(&self) -> io::Result<unix::SocketAddr> {
-        self.listener.local_addr()
-    }
-}
-
-/// A connection and its place among the open ones.
-struct Permitted {
-    stream: UnixStream,
-    _permit: Option<OwnedSemaphorePermit>,
-}
-
-impl AsyncRead for Permitted {
-    fn poll_read(mut self: Pin<&mut Self>, task: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(task, into)
-    }
-}
-
-impl AsyncWrite for Permitted {
-    fn poll_write(mut self: Pin<&mut Self>, task: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(task, from)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(task)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(task)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        task: &mut Context<'_>,
-        from: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(task, from)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
 }

@@ -51,8 +51,10 @@ impl RunDir {
         let base = base_dir();
         let short = server.simple().to_string();
         let path = base.join(&short[short.len() - 8..]);
-        make(&base, 0o711)?;
-        make(&path, 0o700)?;
+        // Below /dev/shm anybody may have been first.
+        for (folder, mode) in [(&base, 0o711), (&path, 0o700)] {
+            paths::ensure_own_dir(folder, mode).map_err(|source| folder_error(folder, source))?;
+        }
         if !paths::in_memory(&path) {
             tracing::warn!(path = %path.display(), "replicas' secrets are written to a disk: set {} to a folder on a tmpfs", env::RUN_DIR);
         }

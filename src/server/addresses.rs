@@ -35,6 +35,12 @@ impl PublicUrl {
         self.0.host_str().unwrap_or_default()
     }
 
+    /// Whether a `Host` header names it, with its port or without.
+    pub fn is_host(&self, host: &str) -> bool {
+        let name = format!("{}://{host}/", self.0.scheme());
+        Url::parse(&name).is_ok_and(|url| url.host_str() == self.0.host_str() && url.port() == self.0.port())
+    }
+
     /// Whether what is sent there can be read on the way.
     fn is_open(&self) -> bool {
         let bare = self.host().trim_start_matches('[').trim_end_matches(']');

@@ -1,18 +1,16 @@
 //! 4121: what applications call. LangGraph's whole API takes its place here.
 
 use super::error::ApiError;
-use super::extract::{Body, authorized_route};
-use super::{App, hosts};
+use super::extract::{Body, Caller};
+use super::{App, hosts, names};
 use crate::api::chat::{ChatRequest, ChatResponse};
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use serde_json::json;
 
-/// The largest body of a call.
-const BODY_BYTES: usize = 16 << 20;
 /// Says which replica answered.
 const REPLICA: HeaderName = HeaderName::from_static("rapidclaw-replica");
 
@@ -22,7 +20,6 @@ pub fn router(app: App) -> Router {
         .route("/agents/{name}/healthz", get(health))
         .route("/agents/{name}/v1/chat", post(chat))
         .fallback(async || ApiError::no_route())
-        .layer(DefaultBodyLimit::max(BODY_BYTES))
         .layer(middleware::from_fn_with_state(app.clone(), hosts::check))
         .with_state(app)
 }
@@ -39,13 +36,12 @@ async fn health(State(app): State<App>, Path(name): Path<String>) -> Response {
 
 async fn chat(
     State(app): State<App>,
-    Path(name): Path<String>,
+    Caller(route): Caller,
     headers: HeaderMap,
-    body: Result<Body<ChatRequest>, ApiError>,
+    Body(request, ..): Body<ChatRequest>,
 ) -> Result<Response, ApiError> {
-    let route = authorized_route(&app, &name, &headers)?;
-    let Body(request) = body?;
     let key = headers.get("idempotency-key").map(|key| String::from_utf8_lossy(key.as_bytes()).into_owned());
+    names::check(&request, key.as_deref())?;
     let turn = app.control.gateway().turn(route, request, key).await?;
     let replica = turn.answer.replica.and_then(|id| HeaderValue::from_str(&id.to_string()).ok());
     let answer = turn.answer;

@@ -5,7 +5,8 @@
 //! the archive reads no secret.
 
 use super::ServerError;
-use super::process::{is_locked, key_file, lock};
+use super::place::{is_locked, lock};
+use super::process::key_file;
 use crate::base::paths;
 use crate::base::secret::{MasterKey, SecretError, hex};
 use crate::store::postgres::{Dump, Managed, Options, PostgresError};

@@ -1,13 +1,14 @@
 //! 4120: the control API.
 
 use super::error::ApiError;
-use super::extract::{Body, Operator};
+use super::extract::{Administrator, Body, Deployer, Operator, Reader};
 use super::{App, hosts, operations_api, registry_api, versions};
 use crate::api::control::{
     AgentStatus, DeployPlan, DeployRequest, DeployResponse, KeyCreated, KeyRequest, KeyView, RollbackRequest,
-    RollbackResponse, RolloutView, ServerInfo, Whoami,
+    RollbackResponse, RolloutView, ServerHealth, ServerInfo, Whoami,
 };
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use crate::base::telemetry;
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::routing::{delete, get, post};
 use axum::{Json, Router, middleware};
@@ -16,8 +17,6 @@ use serde_json::json;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// The largest body of a call.
-const BODY_BYTES: usize = 8 << 20;
 /// The longest that a watch of a rollout waits for news.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
@@ -25,6 +24,7 @@ pub fn router(app: App) -> Router {
     Router::new()
         .route("/healthz", get(async || Json(json!({ "status": "ok" }))))
         .route("/v1/whoami", get(whoami))
+        .route("/v1/server/health", get(server_health))
         .route("/v1/agents", get(list))
         .route("/v1/agents/{name}", get(status).delete(destroy))
         .route("/v1/agents/{name}/deploys", post(deploy))
@@ -36,7 +36,6 @@ pub fn router(app: App) -> Router {
         .route("/v1/rollouts/{id}/cancel", post(cancel_rollout))
         .merge(operations_api::router())
         .fallback(async || ApiError::no_route())
-        .layer(DefaultBodyLimit::max(BODY_BYTES))
         .layer(middleware::from_fn(versions::check))
         .with_state(app.clone())
         .merge(registry_api::router(app.registry.clone()))
@@ -55,44 +54,48 @@ async fn whoami(State(app): State<App>, Operator(owner): Operator) -> Result<Jso
     Ok(Json(Whoami { name: owner.name, role: owner.role, server }))
 }
 
-async fn list(State(app): State<App>, _: Operator) -> Result<Json<Vec<AgentStatus>>, ApiError> {
+async fn server_health(_: Operator) -> Json<ServerHealth> {
+    Json(ServerHealth { dropped_log_lines: telemetry::dropped_lines() })
+}
+
+async fn list(State(app): State<App>, _: Reader) -> Result<Json<Vec<AgentStatus>>, ApiError> {
     Ok(Json(app.control.status(None).await?))
 }
 
 async fn status(
     State(app): State<App>,
-    _: Operator,
+    _: Reader,
     Path(name): Path<String>,
 ) -> Result<Json<Vec<AgentStatus>>, ApiError> {
     Ok(Json(app.control.status(Some(&name)).await?))
 }
 
-async fn destroy(State(app): State<App>, _: Operator, Path(name): Path<String>) -> Result<StatusCode, ApiError> {
+async fn destroy(State(app): State<App>, _: Administrator, Path(name): Path<String>) -> Result<StatusCode, ApiError> {
     app.control.destroy(&name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 async fn deploy(
     State(app): State<App>,
-    _: Operator,
+    _: Deployer,
     Path(name): Path<String>,
-    Body(request): Body<DeployRequest>,
+    Body(request, ..): Body<DeployRequest>,
 ) -> Result<Json<DeployResponse>, ApiError> {
     Ok(Json(app.control.deploy(&name, request).await?))
 }
 
 async fn plan(
     State(app): State<App>,
-    _: Operator,
+    _: Deployer,
     Path(name): Path<String>,
-    Body(request): Body<DeployRequest>,
+    Body(request, ..): Body<DeployRequest>,
 ) -> Result<Json<DeployPlan>, ApiError> {
     Ok(Json(app.control.plan_deploy(&name, &request).await?))
 }
 
 async fn list_keys(
     State(app): State<App>,
-    _: Operator,
+    _: Reader,
     Path(name): Path<String>,
 ) -> Result<Json<Vec<KeyView>>, ApiError> {
     Ok(Json(app.control.list_keys(&name).await?))
@@ -100,16 +103,16 @@ async fn list_keys(
 
 async fn create_key(
     State(app): State<App>,
-    _: Operator,
+    _: Administrator,
     Path(name): Path<String>,
-    Body(request): Body<KeyRequest>,
+    Body(request, ..): Body<KeyRequest>,
 ) -> Result<Json<KeyCreated>, ApiError> {
     Ok(Json(app.control.create_key(&name, &request.name).await?))
 }
 
 async fn revoke_key(
     State(app): State<App>,
-    _: Operator,
+    _: Administrator,
     Path((name, id)): Path<(String, Uuid)>,
 ) -> Result<StatusCode, ApiError> {
     app.control.revoke_key(&name, id).await?;
@@ -118,14 +121,14 @@ async fn revoke_key(
 
 async fn roll_back(
     State(app): State<App>,
-    _: Operator,
+    _: Deployer,
     Path(name): Path<String>,
-    Body(request): Body<RollbackRequest>,
+    Body(request, ..): Body<RollbackRequest>,
 ) -> Result<Json<RollbackResponse>, ApiError> {
     Ok(Json(app.control.roll_back(&name, request).await?))
 }
 
-async fn cancel_rollout(State(app): State<App>, _: Operator, Path(id): Path<Uuid>) -> Result<StatusCode, ApiError> {
+async fn cancel_rollout(State(app): State<App>, _: Deployer, Path(id): Path<Uuid>) -> Result<StatusCode, ApiError> {
     app.control.cancel_rollout(id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -140,7 +143,7 @@ struct Watch {
 
 async fn rollout(
     State(app): State<App>,
-    _: Operator,
+    _: Reader,
     Path(id): Path<Uuid>,
     Query(watch): Query<Watch>,
 ) -> Result<Json<RolloutView>, ApiError> {

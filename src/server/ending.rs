@@ -6,7 +6,6 @@ use crate::control::Control;
 use crate::gateway::Gateway;
 use crate::gateway::committer::chain;
 use crate::store::Store;
-use std::io;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
@@ -37,7 +36,7 @@ pub struct Running {
     pub closing: CancellationToken,
     /// Closes the listeners.
     pub doors: Doors,
-    pub servers: [JoinHandle<io::Result<()>>; 2],
+    pub servers: [JoinHandle<()>; 2],
 }
 
 impl Running {
@@ -62,17 +61,34 @@ impl Running {
     }
 
     /// Another server serves in this one's place: what was taken here ends here, and the replicas live on.
-    pub async fn leave(self) {
+    /// That has less time once `stopped` says that it is being stopped as well.
+    pub async fn leave(self, stopped: impl Future<Output = ()>) {
         tracing::info!("another server has taken over; what was taken here ends here");
         // Postgres is the other one's now: to stop it, too.
         self.keeper.cancel();
         self.doors.close();
-        tokio::time::sleep(LINGER).await;
+        let mut stopped = std::pin::pin!(stopped);
+        let is_stopped = tokio::select! {
+            () = tokio::time::sleep(LINGER) => false,
+            () = &mut stopped => true,
+        };
         self.closing.cancel();
-        for server in self.servers {
-            let _ = tokio::time::timeout(HANDED_OVER_GRACE, server).await;
+        let settled = async {
+            for server in self.servers {
+                let _ = tokio::time::timeout(HANDED_OVER_GRACE, server).await;
+            }
+            self.gateway.settle(HANDED_OVER_GRACE).await;
+        };
+        let hurry = async {
+            if !is_stopped {
+                stopped.await;
+            }
+            tokio::time::sleep(REQUEST_GRACE).await;
+        };
+        tokio::select! {
+            () = settled => {}
+            () = hurry => {}
         }
-        self.gateway.settle(HANDED_OVER_GRACE).await;
         let _ = self.store.drop_lease(self.gateway.id()).await;
         self.shutdown.finish(TASK_GRACE).await;
     }

@@ -10,9 +10,10 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
     recvmsg, sendmsg,
 };
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, IoSlice, IoSliceMut, Write as _};
+use std::io::{self, BufRead as _, BufReader, IoSlice, IoSliceMut, Read as _, Write as _};
 use std::mem::MaybeUninit;
 use std::net::TcpListener;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -25,6 +26,10 @@ use std::time::Duration;
 const DESCRIPTORS: usize = 3;
 /// The longest message.
 const MESSAGE_BYTES: usize = 64 << 10;
+/// The longest word.
+const WORD_BYTES: u64 = 64 << 10;
+/// How long a caller may take to say its first word, and the server to answer one that only asks.
+const FIRST_WORD: Duration = Duration::from_secs(5);
 /// How long either side waits for the other's next word.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -68,6 +73,15 @@ pub fn listen(data_dir: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
+/// Asks the server that runs who it is. Blocks, but not for long.
+pub fn ask<T: DeserializeOwned>(data_dir: &Path) -> io::Result<T> {
+    let mut talk = Talk(UnixStream::connect(socket(data_dir))?);
+    talk.0.set_read_timeout(Some(FIRST_WORD))?;
+    talk.0.set_write_timeout(Some(FIRST_WORD))?;
+    talk.say("who")?;
+    Ok(serde_json::from_str(&talk.hear()?)?)
+}
+
 /// The next server's first word to the one that runs. Blocks.
 pub fn begin(data_dir: &Path) -> io::Result<(Talk, Inheritance)> {
     let stream = UnixStream::connect(socket(data_dir))?;
@@ -103,11 +117,21 @@ impl Talk {
         Ok(Self(stream))
     }
 
-    /// Takes the other side's call, once it has said `begin`. Blocks.
-    pub fn accept(listener: &UnixListener) -> io::Result<Self> {
+    /// Takes the other side's call, once it has said `begin`; one that only asks `who` is told. Blocks.
+    pub fn accept(listener: &UnixListener, who: &impl Serialize) -> io::Result<Option<Self>> {
         let mut talk = Self::new(listener.accept()?.0)?;
-        talk.expect("begin")?;
-        Ok(talk)
+        talk.0.set_read_timeout(Some(FIRST_WORD))?;
+        match talk.hear()?.as_str() {
+            "begin" => {
+                talk.0.set_read_timeout(Some(PATIENCE))?;
+                Ok(Some(talk))
+            }
+            "who" => {
+                talk.say(&serde_json::to_string(who)?)?;
+                Ok(None)
+            }
+            other => Err(unexpected("begin", other)),
+        }
     }
 
     /// Hands everything over. Blocks.
@@ -169,13 +193,19 @@ impl Talk {
 
     /// Waits for a word. Blocks.
     pub fn expect(&mut self, word: &str) -> io::Result<()> {
-        let mut line = String::new();
-        BufReader::with_capacity(1, &self.0).read_line(&mut line)?;
-        if line.trim_end() == word {
-            return Ok(());
-        }
-        Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("waited for {word:?}, heard {:?}", line.trim_end())))
+        let heard = self.hear()?;
+        if heard == word { Ok(()) } else { Err(unexpected(word, &heard)) }
     }
+
+    fn hear(&mut self) -> io::Result<String> {
+        let mut line = String::new();
+        BufReader::with_capacity(1, (&self.0).take(WORD_BYTES)).read_line(&mut line)?;
+        Ok(line.trim_end().to_owned())
+    }
+}
+
+fn unexpected(word: &str, heard: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, format!("waited for {word:?}, heard {heard:?}"))
 }
 
 #[cfg(test)]
@@ -192,11 +222,17 @@ mod tests {
         let listener = listen(folder.path()).unwrap();
         let place = folder.path().to_owned();
         let next = tokio::task::spawn_blocking(move || {
+            assert_eq!(ask::<String>(&place).unwrap(), "it is me");
             let (mut talk, inheritance) = begin(&place).unwrap();
             talk.say("take").unwrap();
             inheritance
         });
-        let mut talk = tokio::task::spawn_blocking(move || Talk::accept(&listener).unwrap()).await.unwrap();
+        let mut talk = tokio::task::spawn_blocking(move || {
+            assert!(Talk::accept(&listener, &"it is me").unwrap().is_none());
+            Talk::accept(&listener, &"it is me").unwrap().unwrap()
+        })
+        .await
+        .unwrap();
         let private = Private { database_url: Some("postgres://u:p@h/d".to_owned()) };
         talk.hand_over(&lock, [&one, &two], &private).unwrap();
         talk.expect("take").unwrap();

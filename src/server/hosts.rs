@@ -4,6 +4,7 @@ use super::App;
 use super::error::ApiError;
 use crate::api::problem::Problem;
 use axum::extract::{Request, State};
+use axum::http::{Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use std::collections::HashSet;
@@ -40,8 +41,14 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-/// Refuses requests to other names.
+/// Refuses requests to other names, and those that name none or several (RFC 9112, 3.2).
 pub async fn check(State(app): State<App>, request: Request, next: Next) -> Response {
+    let named = request.headers().get_all(header::HOST).iter().count();
+    if named > 1 || (named == 0 && request.version() == Version::HTTP_11) {
+        let detail = format!("the request has {named} Host headers");
+        let problem = Problem::new(400, "host-invalid", "a request has one Host header").detail(detail);
+        return ApiError::new(problem).into_response();
+    }
     let host = request.uri().host().or_else(|| request.headers().get("host").and_then(|host| host.to_str().ok()));
     if host.is_some_and(|host| app.hosts.knows(host)) {
         return next.run(request).await;

@@ -1,34 +1,35 @@
 //! Listeners, with TLS or without, that can stop to accept while connections that are open go on.
 
+use super::connections::{ConnectionGuard, Connections, Limits};
 use crate::api::problem::{MEDIA_TYPE, Problem};
+use crate::base::serve::{self, Timeouts};
 use axum::extract::Request;
 use axum::http::{HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::serve::Listener;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// After the system refused to accept (no file descriptors left).
 const PAUSE: Duration = Duration::from_millis(100);
 /// How long a client may take to shake hands.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How many may shake hands at once; who comes then waits in the system's queue.
-const HANDSHAKES: usize = 256;
 /// The most that is read of a request in clear before it is refused.
 const CLEAR_BYTES: usize = 8 << 10;
+/// What a connection may take. What is idle longer than a head may take is closed as well.
+const TIMEOUTS: Timeouts = Timeouts { head: Duration::from_secs(30), write: Duration::from_mins(1) };
 
 /// A connection, with TLS or without.
-pub type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
 /// All listeners of a server; closed together.
 #[derive(Clone, Default)]
@@ -36,13 +37,11 @@ pub struct Doors(CancellationToken);
 
 /// One listener.
 pub struct Door {
-    /// Gone once it is closed: another process may bind the port.
-    listener: Option<Arc<TcpListener>>,
-    address: io::Result<SocketAddr>,
-    closed: CancellationToken,
+    listener: Arc<TcpListener>,
     tls: Option<TlsAcceptor>,
-    /// A client that shakes hands slowly keeps nobody waiting.
-    handshakes: JoinSet<Option<(Stream, SocketAddr)>>,
+    connections: Connections,
+    /// Cancelled when no more are accepted.
+    closed: CancellationToken,
 }
 
 impl Doors {
@@ -51,15 +50,10 @@ impl Doors {
         self.0.cancel();
     }
 
-    /// A listener that closes with all others.
-    pub fn door(&self, listener: Arc<TcpListener>, tls: Option<TlsAcceptor>) -> Door {
-        Door {
-            address: listener.local_addr(),
-            listener: Some(listener),
-            closed: self.0.clone(),
-            tls,
-            handshakes: JoinSet::new(),
-        }
+    /// A listener that closes with all others and has so many connections.
+    pub fn door(&self, listener: Arc<TcpListener>, tls: Option<TlsAcceptor>, connections: usize) -> Door {
+        let connections = Connections::new(Limits::of(connections));
+        Door { listener, tls, connections, closed: self.0.clone() }
     }
 
     /// Routes whose answers tell clients to close once the doors are closed.
@@ -80,52 +74,67 @@ async fn say_close(
     response
 }
 
-impl Listener for Door {
-    type Io = Stream;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Stream, SocketAddr) {
+impl Door {
+    /// Answers requests until `closing` is cancelled and the last connection has ended.
+    pub async fn serve(self, router: axum::Router, closing: CancellationToken) {
+        let tasks = TaskTracker::new();
         loop {
             let accepted = tokio::select! {
                 biased;
-                () = self.closed.cancelled(), if self.listener.is_some() => None,
-                Some(shaken) = self.handshakes.join_next() => match shaken {
-                    Ok(Some(connection)) => return connection,
-                    _ => continue,
-                },
-                accepted = next(self.listener.as_deref()), if self.handshakes.len() < HANDSHAKES => Some(accepted),
+                () = self.closed.cancelled() => break,
+                () = closing.cancelled() => break,
+                accepted = self.listener.accept() => accepted,
             };
-            let Some(accepted) = accepted else {
-                self.listener = None;
-                continue;
-            };
-            match accepted {
-                Ok((stream, address)) => {
-                    let _ = stream.set_nodelay(true);
-                    let Some(tls) = &self.tls else { return (Either::Left(stream), address) };
-                    self.handshakes.spawn(shake_hands(tls.clone(), stream, address));
-                }
+            let (stream, address) = match accepted {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
+                    self.connections.relieve();
                     tokio::time::sleep(PAUSE).await;
+                    continue;
                 }
-            }
+            };
+            let Some(guard) = self.connections.open(address.ip()) else { continue };
+            let _ = stream.set_nodelay(true);
+            let (tls, router, closing) = (self.tls.clone(), router.clone(), closing.clone());
+            tasks.spawn(async move {
+                tokio::select! {
+                    () = connection(stream, address, tls, router, Arc::clone(&guard), closing) => {}
+                    // Others need its place.
+                    () = guard.closed() => {}
+                }
+            });
         }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.address.as_ref().copied().map_err(|error| error.kind().into())
-    }
-}
-
-async fn next(listener: Option<&TcpListener>) -> io::Result<(TcpStream, SocketAddr)> {
-    match listener {
-        Some(listener) => listener.accept().await,
-        None => std::future::pending().await,
+        // Another process may bind the port.
+        drop(self.listener);
+        closing.cancelled().await;
+        tasks.close();
+        tasks.wait().await;
     }
 }
 
-async fn shake_hands(tls: TlsAcceptor, stream: TcpStream, address: SocketAddr) -> Option<(Stream, SocketAddr)> {
+async fn connection(
+    stream: TcpStream,
+    address: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    router: axum::Router,
+    guard: Arc<ConnectionGuard>,
+    closing: CancellationToken,
+) {
+    let stream = match tls {
+        None => Either::Left(stream),
+        Some(tls) => match shake_hands(tls, stream, address).await {
+            Some(stream) => stream,
+            None => return,
+        },
+    };
+    serve::connection(stream, router, TIMEOUTS, closing, |request| {
+        request.extensions_mut().insert(Arc::clone(&guard));
+    })
+    .await;
+}
+
+async fn shake_hands(tls: TlsAcceptor, stream: TcpStream, address: SocketAddr) -> Option<Stream> {
     let shaken = tokio::time::timeout(HANDSHAKE, async {
         let mut first = [0];
         stream.peek(&mut first).await?;
@@ -135,7 +144,7 @@ async fn shake_hands(tls: TlsAcceptor, stream: TcpStream, address: SocketAddr) -
         tls.accept(stream).await.map(Some)
     });
     match shaken.await {
-        Ok(Ok(stream)) => Some((Either::Right(Box::new(stream?)), address)),
+        Ok(Ok(stream)) => Some(Either::Right(Box::new(stream?))),
         Ok(Err(error)) => {
             tracing::debug!(%address, %error, "no TLS with a client");
             None

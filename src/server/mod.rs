@@ -6,6 +6,8 @@
 mod addresses;
 mod agents_api;
 pub mod backup;
+mod bodies;
+mod connections;
 mod control_api;
 mod ending;
 mod error;
@@ -13,7 +15,9 @@ mod extract;
 mod handover;
 mod hosts;
 mod listener;
+mod names;
 mod operations_api;
+pub mod place;
 pub mod process;
 pub mod registry_api;
 mod signals;
@@ -27,6 +31,7 @@ pub use tls::TlsFiles;
 
 use crate::base::shutdown::CancellationToken;
 use crate::control::Control;
+use bodies::Bodies;
 use registry_api::RegistryApp;
 use std::sync::Arc;
 
@@ -36,6 +41,8 @@ struct App {
     control: Control,
     registry: RegistryApp,
     hosts: Arc<KnownHosts>,
+    /// Bodies that are in memory.
+    bodies: Bodies,
     /// Cancelled when the server stops: streams end by it.
     closing: CancellationToken,
 }

@@ -2,7 +2,7 @@
 
 use super::App;
 use super::error::ApiError;
-use super::extract::{Body, Operator};
+use super::extract::{Administrator, Body, Deployer, Reader};
 use crate::api::control::{ScaleRequest, ScaleResponse, SecretView, SecretsRequest, SecretsResponse};
 use crate::api::history::{ReleaseView, RolloutSummary, RunDetail, RunView, ThreadDetail, ThreadView};
 use crate::api::images::{LayersAnswer, LayersRequest};
@@ -39,7 +39,7 @@ pub fn router() -> Router<App> {
 
 async fn list_secrets(
     State(app): State<App>,
-    _: Operator,
+    _: Reader,
     Path(name): Path<String>,
 ) -> Result<Json<Vec<SecretView>>, ApiError> {
     Ok(Json(app.control.list_secrets(&name).await?))
@@ -47,27 +47,27 @@ async fn list_secrets(
 
 async fn change_secrets(
     State(app): State<App>,
-    _: Operator,
+    _: Administrator,
     Path(name): Path<String>,
-    Body(request): Body<SecretsRequest>,
+    Body(request, ..): Body<SecretsRequest>,
 ) -> Result<Json<SecretsResponse>, ApiError> {
     Ok(Json(app.control.change_secrets(&name, request).await?))
 }
 
 async fn layers(
     State(app): State<App>,
-    _: Operator,
+    _: Deployer,
     Path(name): Path<String>,
-    Body(request): Body<LayersRequest>,
+    Body(request, ..): Body<LayersRequest>,
 ) -> Result<Json<LayersAnswer>, ApiError> {
     Ok(Json(app.control.layers(&name, &request).await?))
 }
 
 async fn scale(
     State(app): State<App>,
-    _: Operator,
+    _: Administrator,
     Path(name): Path<String>,
-    Body(request): Body<ScaleRequest>,
+    Body(request, ..): Body<ScaleRequest>,
 ) -> Result<Json<ScaleResponse>, ApiError> {
     Ok(Json(app.control.scale(&name, request).await?))
 }
@@ -88,7 +88,7 @@ impl Narrow {
 
 async fn releases(
     State(app): State<App>,
-    _: Operator,
+    _: Reader,
     Path(name): Path<String>,
     Query(narrow): Query<Narrow>,
 ) -> Result<Json<Vec<ReleaseView>>, ApiError> {
@@ -97,7 +97,7 @@ async fn releases(
 
 async fn rollouts(
     State(app): State<App>,
-    _: Operator,
+    _: Reader,
     Path(name): Path<String>,
     Query(narrow): Query<Narrow>,
 ) -> Result<Json<Vec<RolloutSummary>>, ApiError> {
@@ -106,7 +106,7 @@ async fn rollouts(
 
 async fn runs(
     State(app): State<App>,
-    _: Operator,
+    _: Reader,
     Path(name): Path<String>,
     Query(narrow): Query<Narrow>,
 ) -> Result<Json<Vec<RunView>>, ApiError> {
@@ -114,13 +114,13 @@ async fn runs(
     Ok(Json(app.control.runs(&name, thread, status, narrow.limit()).await?))
 }
 
-async fn run(State(app): State<App>, _: Operator, Path(id): Path<Uuid>) -> Result<Json<RunDetail>, ApiError> {
+async fn run(State(app): State<App>, _: Reader, Path(id): Path<Uuid>) -> Result<Json<RunDetail>, ApiError> {
     Ok(Json(app.control.run(id).await?))
 }
 
 async fn threads(
     State(app): State<App>,
-    _: Operator,
+    _: Reader,
     Path(name): Path<String>,
     Query(narrow): Query<Narrow>,
 ) -> Result<Json<Vec<ThreadView>>, ApiError> {
@@ -129,7 +129,7 @@ async fn threads(
 
 async fn thread(
     State(app): State<App>,
-    _: Operator,
+    _: Reader,
     Path((name, thread)): Path<(String, String)>,
 ) -> Result<Json<ThreadDetail>, ApiError> {
     Ok(Json(app.control.thread(&name, &thread).await?))
@@ -137,7 +137,7 @@ async fn thread(
 
 async fn logs(
     State(app): State<App>,
-    _: Operator,
+    _: Reader,
     Path(name): Path<String>,
     Query(query): Query<LogQuery>,
 ) -> Result<Response, ApiError> {

@@ -1,13 +1,16 @@
 //! The server from start to stop: data folder, Postgres, engine, listeners, signals.
 
 use super::addresses::{self, Called, PublicUrl};
+use super::bodies::Bodies;
 use super::ending::Running;
 use super::handover::{self, Private, Talk};
 use super::listener::Doors;
+use super::place::{self, is_locked, lock, sign};
 use super::registry_api::RegistryApp;
 use super::signals;
 use super::tls::{Certificate, TlsError, TlsFiles};
 use super::{App, agents_api, control_api};
+use crate::base::open_files::{self, Shares};
 use crate::base::secret::{ExposeSecret as _, MasterKey, SecretError, SecretString, token_hash};
 use crate::base::shutdown::{CancellationToken, Shutdown};
 use crate::base::{ids, paths};
@@ -24,13 +27,18 @@ use crate::store::postgres::{self, Managed, PostgresError};
 use crate::store::{Store, StoreError};
 use serde::{Deserialize, Serialize};
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
+/// How often a server that was replaced looks whether the one in its place was stopped.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Of how many releases of an agent the images stay, when nobody says.
 pub const KEEP_IMAGES: u32 = 10;
 
@@ -106,6 +114,11 @@ pub struct ServerFile {
 }
 
 impl ServerFile {
+    fn of(settings: &ServerSettings, url: String, agents_url: String) -> Self {
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        Self { pid: std::process::id(), url, agents_url, version, arguments: settings.arguments.clone() }
+    }
+
     fn write(&self, data_dir: &Path) -> io::Result<()> {
         let text = serde_json::to_vec_pretty(self).unwrap_or_default();
         paths::write_atomically(&server_file(data_dir), &text, 0o644)
@@ -192,20 +205,6 @@ pub fn key_file(data_dir: &Path) -> PathBuf {
     name.into()
 }
 
-/// Whether a server has the data folder.
-pub fn is_locked(data_dir: &Path) -> bool {
-    let Ok(lock) = File::open(data_dir.join("server.lock")) else { return false };
-    matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock))
-}
-
-/// What answers on a data folder, if something does.
-pub fn running(data_dir: &Path) -> Option<ServerFile> {
-    if !is_locked(data_dir) {
-        return None;
-    }
-    serde_json::from_slice(&std::fs::read(server_file(data_dir)).ok()?).ok()
-}
-
 /// Runs the server until SIGTERM or SIGINT; `ready` is called once it answers.
 pub async fn run(settings: ServerSettings, ready: impl FnOnce(&ServerFile)) -> Result<(), ServerError> {
     let data_dir = &settings.data_dir;
@@ -215,7 +214,7 @@ pub async fn run(settings: ServerSettings, ready: impl FnOnce(&ServerFile)) -> R
     let stop = signals::stop().map_err(ServerError::Signals)?;
     let certificate = settings.tls.clone().map(Certificate::load).transpose()?;
     // Postgres' user has to pass through; what is private in it has its own mode.
-    paths::ensure_dir(data_dir, 0o711).map_err(data_error)?;
+    paths::ensure_own_dir(data_dir, 0o711).map_err(data_error)?;
     let Place { lock, listener, agents_listener, private, talk } = until(&stop, take_place(&settings)).await?;
     let docker = until(&stop, async { Ok(engine::connect().await?) }).await?;
     let managed = postgres::Options { image: settings.postgres_image.clone(), ..postgres::Options::new(data_dir) };
@@ -286,10 +285,11 @@ async fn serve(
         began;
     let data_dir = &settings.data_dir;
     let data_error = |source| ServerError::DataDir { path: data_dir.display().to_string(), source };
+    let shares = Shares::of(open_files::raise());
     let passages = Passages::to(&options);
     let store = until(&stop, async { Ok(Store::open(options).await?) }).await?;
     let server = store.server_id().await?;
-    let key = MasterKey::ensure(&key_file(data_dir))?;
+    let key = master_key(&store, &key_file(data_dir)).await?;
     ensure_admin_token(&store, data_dir).await?;
     tokio::task::spawn_blocking(crate::run::cost::load_prices);
 
@@ -302,13 +302,7 @@ async fn serve(
     let bound = |listener: &TcpListener, asked| listener.local_addr().unwrap_or(asked);
     let (bound, agents_bound) = (bound(&listener, settings.listen), bound(&agents_listener, settings.agents_listen));
     let Called { url, agents_url, hosts } = addresses::called(settings, bound, agents_bound);
-    let file = ServerFile {
-        pid: std::process::id(),
-        url,
-        agents_url,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        arguments: settings.arguments.clone(),
-    };
+    let file = ServerFile::of(settings, url, agents_url);
     let registry = Registry::open(RegistrySettings::new(data_dir.join("registry")))?;
     let control = Control::new(Parts {
         server,
@@ -336,26 +330,28 @@ async fn serve(
     if let Some(certificate) = certificate {
         shutdown.spawn_until_cancelled(certificate.keep());
     }
-    let closing = CancellationToken::new();
-    let registry = RegistryApp { registry, store: store.clone(), key, url: file.url.clone(), tls: tls.is_some() };
-    let app = App { control: control.clone(), registry, hosts: Arc::new(hosts), closing: closing.clone() };
-    let doors = Doors::default();
-    let (listener, agents_listener) = (Arc::new(listener), Arc::new(agents_listener));
-    let open = |listener: &Arc<TcpListener>, router: axum::Router| {
-        let (closing, door) = (closing.clone(), doors.door(Arc::clone(listener), tls.clone()));
-        let router = doors.route(router);
-        shutdown.spawn(async move { axum::serve(door, router).with_graceful_shutdown(closing.cancelled_owned()).await })
+    let (doors, closing) = (Doors::default(), CancellationToken::new());
+    let app = App {
+        control: control.clone(),
+        registry: RegistryApp {
+            registry,
+            store: store.clone(),
+            key,
+            url: file.url.clone(),
+            public: settings.public_url.clone(),
+            tls: tls.is_some(),
+        },
+        hosts: Arc::new(hosts),
+        bodies: Bodies::default(),
+        closing: closing.clone(),
     };
-    let servers = [open(&listener, control_api::router(app.clone())), open(&agents_listener, agents_api::router(app))];
+    let (listener, agents_listener) = (Arc::new(listener), Arc::new(agents_listener));
+    let listeners = [(&listener, shares.control), (&agents_listener, shares.agents)];
+    let servers = open(&doors, listeners, tls.as_ref(), app, &shutdown);
     file.write(data_dir).map_err(data_error)?;
+    lock.as_ref().map_or(Ok(()), sign).map_err(data_error)?;
     if let Some(talk) = talk_on(talk, "serving", None).await? {
-        let control = control.clone();
-        shutdown.spawn_until_cancelled(async move {
-            match blocking(move || talk.take_passages()).await {
-                Ok(open) => control.take_passages(open),
-                Err(error) => tracing::warn!(%error, "connections to agents' databases were lost"),
-            }
-        });
+        shutdown.spawn_until_cancelled(take_passages(talk, control.clone()));
     }
     tracing::info!(url = file.url, agents_url = file.agents_url, pid = file.pid, "the server answers");
     ready(&file);
@@ -363,21 +359,63 @@ async fn serve(
     let handed_over = {
         let next = successor(&file, data_dir, lock.as_ref(), [&listener, &agents_listener], &private, &control);
         tokio::select! {
-            () = stop.cancelled() => false,
-            () = next => true,
+            () = stop.cancelled() => None,
+            leaving = next => Some(leaving),
         }
     };
     let running = Running { control, gateway, store, shutdown, reconcilers, keeper, closing, doors, servers };
-    if handed_over {
+    if let Some(_leaving) = handed_over {
         // The next server has the lock as well; this one shall not hold it when that stops.
         *lock = None;
         drop((listener, agents_listener));
-        running.leave().await;
+        running.leave(stopped(&stop, data_dir)).await;
+        place::left(data_dir);
         return Ok(true);
     }
     running.stop().await;
     let _ = std::fs::remove_file(server_file(data_dir));
     Ok(false)
+}
+
+/// Goes on with the connections to agents' databases that the server before has open.
+async fn take_passages(talk: Talk, control: Control) {
+    match blocking(move || talk.take_passages()).await {
+        Ok(open) => control.take_passages(open),
+        Err(error) => tracing::warn!(%error, "connections to agents' databases were lost"),
+    }
+}
+
+/// Answers on both listeners: of the control API, and of the agents. Each has so many connections.
+fn open(
+    doors: &Doors,
+    [(listener, connections), (agents_listener, agents_connections)]: [(&Arc<TcpListener>, usize); 2],
+    tls: Option<&TlsAcceptor>,
+    app: App,
+    shutdown: &Shutdown,
+) -> [JoinHandle<()>; 2] {
+    let closing = app.closing.clone();
+    let serve = |listener: &Arc<TcpListener>, connections, router| {
+        let door = doors.door(Arc::clone(listener), tls.cloned(), connections);
+        shutdown.spawn(door.serve(doors.route(router), closing.clone()))
+    };
+    [
+        serve(listener, connections, control_api::router(app.clone())),
+        serve(agents_listener, agents_connections, agents_api::router(app)),
+    ]
+}
+
+/// Returns when the server in this one's place, or this one, is being stopped. One that was killed changes nothing:
+/// what it was to look after lives on.
+async fn stopped(stop: &CancellationToken, data_dir: &Path) {
+    let others = async {
+        while is_locked(data_dir) || server_file(data_dir).exists() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = others => {}
+    }
 }
 
 /// What a server does before it serves, and not for longer than it may go on.
@@ -445,7 +483,8 @@ async fn talk_on(
     talked.await.map(Some).map_err(ServerError::Handover)
 }
 
-/// Returns when another server serves in this one's place. One that fails on the way changes nothing.
+/// Returns when another server serves in this one's place, with what says that this one is on its way out. One that
+/// fails on the way changes nothing.
 async fn successor(
     file: &ServerFile,
     data_dir: &Path,
@@ -453,7 +492,7 @@ async fn successor(
     listeners: [&TcpListener; 2],
     private: &Private,
     control: &Control,
-) {
+) -> Option<File> {
     let (socket, lock) = match (handover::listen(data_dir), lock) {
         (Ok(socket), Some(lock)) => (Arc::new(socket), lock),
         (socket, _) => {
@@ -463,7 +502,8 @@ async fn successor(
     };
     loop {
         let waiting = Arc::clone(&socket);
-        let Ok(mut talk) = blocking(move || Talk::accept(&waiting)).await else { continue };
+        let who = file.clone();
+        let Ok(Some(mut talk)) = blocking(move || Talk::accept(&waiting, &who)).await else { continue };
         if let Err(error) = talk.hand_over(lock, listeners, private) {
             tracing::warn!(%error, "a restart failed: nothing was handed over");
             continue;
@@ -476,6 +516,8 @@ async fn successor(
                 continue;
             }
         };
+        // Before the next one can be seen to serve: whoever stops it then finds this one as well.
+        let leaving = place::say_leaving(data_dir).ok();
         control.pause(true);
         let serving = blocking(move || {
             talk.say("yours")?;
@@ -487,13 +529,15 @@ async fn successor(
                 if let Err(error) = blocking(move || talk.hand_over_passages(&open)).await {
                     tracing::warn!(%error, "connections to agents' databases were cut");
                 }
-                return;
+                return leaving;
             }
             Err(error) => {
                 tracing::error!(%error, "a restart failed: the next server ended before it served");
+                drop(leaving);
+                place::left(data_dir);
                 control.pause(false);
                 // It may have said already that it is the one.
-                if let Err(error) = file.write(data_dir) {
+                if let Err(error) = file.write(data_dir).and_then(|()| sign(lock)) {
                     tracing::warn!(%error, "nobody finds this server by its data folder");
                 }
             }
@@ -501,30 +545,30 @@ async fn successor(
     }
 }
 
-/// Takes the data folder for this process.
-pub(super) fn lock(data_dir: &Path) -> Result<File, ServerError> {
-    let shown = data_dir.display().to_string();
-    let error = |source| ServerError::DataDir { path: shown.clone(), source };
-    let file =
-        File::options().create(true).truncate(false).write(true).open(data_dir.join("server.lock")).map_err(error)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(ServerError::Locked(shown)),
-        Err(TryLockError::Error(source)) => Err(ServerError::DataDir { path: shown, source }),
-    }
-}
-
 async fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
     TcpListener::bind(address).await.map_err(|source| ServerError::Listen { address, source })
+}
+
+/// The key of before; a new one only where nothing was ever sealed.
+async fn master_key(store: &Store, path: &Path) -> Result<MasterKey, ServerError> {
+    let shown = || path.display().to_string();
+    let (found, known) = (MasterKey::find(path)?, store.key_check().await?);
+    let key = match (found, known) {
+        (Some(key), Some(known)) if key.check() != known => return Err(SecretError::KeyChanged(shown()).into()),
+        (Some(key), _) => key,
+        (None, None) if !store.has_secrets().await? => MasterKey::create(path)?,
+        (None, _) => return Err(SecretError::KeyLost(shown()).into()),
+    };
+    store.set_key_check(&key.check()).await?;
+    Ok(key)
 }
 
 /// The administrator's token: its value in a private file, its hash in the store.
 async fn ensure_admin_token(store: &Store, data_dir: &Path) -> Result<(), ServerError> {
     let path = admin_token_file(data_dir);
     let error = |source| ServerError::DataDir { path: path.display().to_string(), source };
-    let token = match std::fs::read_to_string(&path) {
-        Ok(text) if !text.trim().is_empty() => text.trim().to_owned(),
-        Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(error(source)),
+    let token = match paths::read_private(&path).map_err(error)? {
+        Some(text) if !text.trim().is_empty() => text.trim().to_owned(),
         _ => {
             let token = ids::random_token("rcadmin").map_err(|_| SecretError::Random)?;
             paths::write_private(&path, token.as_bytes()).map_err(error)?;

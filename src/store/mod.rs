@@ -150,6 +150,28 @@ fn is_lock(error: &sqlx::migrate::MigrateError) -> bool {
     code.is_some_and(|code| matches!(code.as_ref(), "40P01" | "55P03"))
 }
 
+impl Store {
+    /// What the key is told by that secrets are sealed with; nothing where no server has said it yet.
+    pub async fn key_check(&self) -> Result<Option<String>, StoreError> {
+        let query = sqlx::query_scalar("SELECT value FROM settings WHERE name = 'key_check'");
+        Ok(query.fetch_optional(&self.pool).await?)
+    }
+
+    /// Whether anything is sealed.
+    pub async fn has_secrets(&self) -> Result<bool, StoreError> {
+        Ok(sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM secrets)").fetch_one(&self.pool).await?)
+    }
+
+    /// Says it, once.
+    pub async fn set_key_check(&self, check: &str) -> Result<(), StoreError> {
+        sqlx::query("INSERT INTO settings (name, value) VALUES ('key_check', $1) ON CONFLICT (name) DO NOTHING")
+            .bind(check)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+}
+
 /// Whether an error is Postgres's refusal of a second row under the unique index `name`.
 fn violates(error: &sqlx::Error, name: &str) -> bool {
     error.as_database_error().is_some_and(|error| error.is_unique_violation() && error.constraint() == Some(name))

@@ -59,3 +59,56 @@ async fn a_password_gets_a_token_that_opens() {
     }
     Answer::of(service.http.post(&realm).basic_auth("ann", Some(TOKEN))).await.refuses(405, "UNSUPPORTED");
 }
+
+#[tokio::test]
+async fn behind_a_proxy_with_tls_the_login_is_there_and_not_in_clear() {
+    let service = Service::new().await;
+    let base = format!("{}/v2/", service.url);
+    // given the public name, with its port or without, the realm is the public URL
+    for host in ["registry.example", "registry.example:443", "Registry.Example"] {
+        let refused = Answer::of(service.http.get(&base).header("host", host)).await.refuses(401, "UNAUTHORIZED");
+        let want = "Bearer realm=\"https://registry.example/v2/token\",service=\"rapidclaw\"";
+        assert_eq!(refused.header("www-authenticate"), want, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_opens_what_it_was_asked_for() {
+    let service = Service::new().await;
+    service.push_image("a", "v1", b"layer").await;
+    service.push_image("b", "v1", b"layer of b").await;
+    let token = async |scopes: &str| {
+        let url = format!("{}/v2/token?service=rapidclaw{scopes}", service.url);
+        let answer = Answer::of(service.http.get(url).basic_auth("ann", Some(TOKEN))).await.is(200);
+        answer.json()["token"].as_str().unwrap().to_owned()
+    };
+    let (none, pull, both) = (
+        token("").await,
+        token("&scope=repository%3Aa%3Apull").await,
+        token("&scope=repository:a:pull,push&scope=repository:b:pull").await,
+    );
+    let every = token("&scope=registry:catalog:*%20repository:b:*").await;
+    for (token, method, path, allowed) in [
+        (&none, "GET", "/v2/", true),
+        (&none, "GET", "/v2/a/manifests/v1", false),
+        (&pull, "GET", "/v2/a/manifests/v1", true),
+        (&pull, "GET", "/v2/b/manifests/v1", false),
+        (&pull, "POST", "/v2/a/blobs/uploads/", false),
+        (&pull, "DELETE", "/v2/a/manifests/v1", false),
+        (&pull, "GET", "/v2/_catalog", false),
+        (&both, "POST", "/v2/a/blobs/uploads/", true),
+        (&both, "POST", "/v2/b/blobs/uploads/", false),
+        (&both, "DELETE", "/v2/a/manifests/v1", false),
+        (&every, "GET", "/v2/_catalog", true),
+        (&every, "DELETE", "/v2/b/manifests/v1", true),
+    ] {
+        let request = service.http.request(method.parse().unwrap(), format!("{}{path}", service.url));
+        let answer = Answer::of(request.bearer_auth(token)).await;
+        if allowed {
+            assert!(answer.status.is_success(), "{method} {path}: {}", answer.status);
+        } else {
+            let refused = answer.refuses(401, "UNAUTHORIZED");
+            assert!(refused.header("www-authenticate").contains("error=\"insufficient_scope\""), "{method} {path}");
+        }
+    }
+}

@@ -1,11 +1,13 @@
 //! Who may: a token of the control API is the password of any user name, or the Bearer token itself. Docker's
 //! login gets a short-lived token for it (docs.docker.com/reference/api/registry/auth).
 
-use super::RegistryApp;
 use super::error::Fault;
+use super::{RegistryApp, parameters};
 use crate::base::secret::token_hash;
+use crate::control::rights::{Right, allows};
 use crate::registry::path::Target;
-use crate::registry::token::{self, LIFETIME, Owner};
+use crate::registry::token::{self, Access, Claims, LIFETIME, Owner};
+use crate::server::connections::{self, ConnectionGuard};
 use crate::server::extract::bearer;
 use axum::Json;
 use axum::extract::State;
@@ -15,49 +17,108 @@ use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 /// Where passwords are changed for tokens.
 pub const TOKEN_PATH: &str = "/v2/token";
 const SERVICE: &str = "rapidclaw";
+/// Of how much a token speaks at most.
+const SCOPES: usize = 32;
 
-/// Sees that the request is allowed; else says where to log in, and for what.
-pub async fn check(app: &RegistryApp, head: &Parts, target: Option<&Target>) -> Result<Owner, Fault> {
-    let owner = match bearer(&head.headers) {
+/// Who asks, and what the login opens.
+pub struct Visitor {
+    owner: Owner,
+    /// Of a token that was made for some scopes; a password opens what its role does.
+    access: Option<Vec<Access>>,
+}
+
+impl Visitor {
+    /// Whether its owner's role allows it, and its token as well.
+    pub fn may(&self, kind: &str, name: &str, action: &str) -> bool {
+        allows(&self.owner.role, right(action))
+            && self.access.as_ref().is_none_or(|access| access.iter().any(|one| one.allows(kind, name, action)))
+    }
+}
+
+/// What a role has to allow for an action of a scope.
+fn right(action: &str) -> Right {
+    match action {
+        "pull" => Right::Read,
+        "push" => Right::Deploy,
+        _ => Right::Administer,
+    }
+}
+
+/// Sees that the request is allowed; else says where to log in, and for what. No byte of its body has been read.
+pub async fn check(app: &RegistryApp, head: &Parts, target: Option<&Target>) -> Result<Visitor, Fault> {
+    let known = match bearer(&head.headers) {
         Some(given) => match token::read(&app.key, given, SystemTime::now()) {
-            Some(owner) => Some(owner),
+            Some(Claims { owner, access, .. }) => Some(Visitor { owner, access: Some(access) }),
             None => by_password(app, given).await?,
         },
         None => by_basic(app, &head.headers).await?,
     };
-    owner.ok_or_else(|| {
-        let scope = match target {
-            Some(Target::Catalog) => ",scope=\"registry:catalog:*\"".to_owned(),
-            Some(
-                Target::Tags(name)
-                | Target::Manifest(name, _)
-                | Target::Blob(name, _)
-                | Target::Uploads(name)
-                | Target::Upload(name, _)
-                | Target::Referrers(name, _),
-            ) => format!(",scope=\"repository:{name}:{}\"", actions(&head.method)),
-            None => String::new(),
-        };
+    let wanted = target.map(|target| wanted(target, &head.method));
+    let challenge = || {
+        let scope =
+            wanted.map_or_else(String::new, |(kind, name, actions)| format!(",scope=\"{kind}:{name}:{actions}\""));
         let realm = realm(app, &head.headers);
-        unauthorized(format!("Bearer realm=\"{realm}\",service=\"{SERVICE}\"{scope}"))
-    })
+        format!("Bearer realm=\"{realm}\",service=\"{SERVICE}\"{scope}")
+    };
+    let Some(visitor) = known else { return Err(unauthorized(challenge())) };
+    if let Some(connection) = head.extensions.get::<Arc<ConnectionGuard>>() {
+        let own = connection.belongs_to(&connections::Owner::Token(visitor.owner.name.clone()));
+        own.map_err(|_| {
+            let why = "there are too many connections at once";
+            Fault::new(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", why).header(header::RETRY_AFTER, "5")
+        })?;
+    }
+    let Some((kind, name, actions)) = wanted else { return Ok(visitor) };
+    // Of `*` one is enough.
+    let actions = if actions == "*" { "pull" } else { actions };
+    let refused = actions.split(',').find(|action| !visitor.may(kind, name, action));
+    match refused {
+        None => Ok(visitor),
+        Some(action) if !allows(&visitor.owner.role, right(action)) => {
+            let why = format!("the token {:?} has the role {:?}", visitor.owner.name, visitor.owner.role);
+            Err(Fault::new(StatusCode::FORBIDDEN, "DENIED", why))
+        }
+        // Another token would do.
+        Some(_) => Err(unauthorized(format!("{},error=\"insufficient_scope\"", challenge()))),
+    }
 }
 
-/// `GET /v2/token` with Basic: a token for the password.
+/// What a request wants of what, as scopes say it.
+fn wanted<'a>(target: &'a Target, method: &Method) -> (&'static str, &'a str, &'static str) {
+    match target {
+        Target::Catalog => ("registry", "catalog", "*"),
+        Target::Tags(name)
+        | Target::Manifest(name, _)
+        | Target::Blob(name, _)
+        | Target::Uploads(name)
+        | Target::Upload(name, _)
+        | Target::Referrers(name, _) => ("repository", name.as_str(), actions(method)),
+    }
+}
+
+/// `GET /v2/token` with Basic: a token for the password, and for what was asked of what its role allows.
 pub async fn token(State(app): State<RegistryApp>, head: Parts) -> Result<Response, Fault> {
     if head.method != Method::GET {
         return Err(Fault::method("GET"));
     }
-    let Some(owner) = by_basic(&app, &head.headers).await? else {
+    let Some(Visitor { owner, .. }) = by_basic(&app, &head.headers).await? else {
         return Err(unauthorized(format!("Basic realm=\"{SERVICE}\"")));
     };
     let now = SystemTime::now();
-    let token = token::issue(&app.key, owner, now);
+    let mut access: Vec<Access> = parameters(&head, "scope").iter().flat_map(|scopes| Access::parse(scopes)).collect();
+    for one in &mut access {
+        let every = one.actions.iter().any(|action| action == "*");
+        let asked = if every { ["pull", "push", "delete"].map(str::to_owned).to_vec() } else { one.actions.clone() };
+        one.actions = asked.into_iter().filter(|action| allows(&owner.role, right(action))).collect();
+    }
+    access.truncate(SCOPES);
+    let token = token::issue(&app.key, owner, access, now);
     let issued_at = jiff::Timestamp::try_from(now).unwrap_or_default().to_string();
     let answer =
         json!({"token": token, "access_token": token, "expires_in": LIFETIME.as_secs(), "issued_at": issued_at});
@@ -69,16 +130,16 @@ fn unauthorized(challenge: String) -> Fault {
     Fault::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", how).header(header::WWW_AUTHENTICATE, challenge)
 }
 
-async fn by_basic(app: &RegistryApp, headers: &HeaderMap) -> Result<Option<Owner>, Fault> {
+async fn by_basic(app: &RegistryApp, headers: &HeaderMap) -> Result<Option<Visitor>, Fault> {
     match basic(headers) {
         Some(password) => by_password(app, &password).await,
         None => Ok(None),
     }
 }
 
-async fn by_password(app: &RegistryApp, password: &str) -> Result<Option<Owner>, Fault> {
+async fn by_password(app: &RegistryApp, password: &str) -> Result<Option<Visitor>, Fault> {
     let owner = app.store.find_token(&token_hash(password)).await?;
-    Ok(owner.map(|owner| Owner { name: owner.name, role: owner.role }))
+    Ok(owner.map(|owner| Visitor { owner: Owner { name: owner.name, role: owner.role }, access: None }))
 }
 
 /// The password of a Basic login.
@@ -101,9 +162,12 @@ fn actions(method: &Method) -> &'static str {
 /// (`server/hosts.rs`): what stands in `Host` is ours.
 fn realm(app: &RegistryApp, headers: &HeaderMap) -> String {
     let called = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    // Behind a proxy with TLS the public name is the proxy's, and so is the scheme: a password goes nowhere in clear.
+    if let Some(public) = app.public.as_ref().filter(|public| public.is_host(called)) {
+        return format!("{}{TOKEN_PATH}", public.as_str());
+    }
     let (_, own) = app.url.split_once("://").unwrap_or(("", &app.url));
     let own = own.trim_end_matches('/');
-    // Behind a proxy with TLS the public name is the proxy's.
     if called.is_empty() || own.eq_ignore_ascii_case(called) {
         return format!("{}{TOKEN_PATH}", app.url.trim_end_matches('/'));
     }

@@ -10,6 +10,7 @@ mod uploads;
 use crate::base::secret::MasterKey;
 use crate::registry::Registry;
 use crate::registry::path::Target;
+use crate::server::PublicUrl;
 use crate::store::Store;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::request::Parts;
@@ -36,6 +37,8 @@ pub struct RegistryApp {
     pub key: MasterKey,
     /// How the server is called from elsewhere.
     pub url: String,
+    /// The name that it has for others, where it was given one: a proxy with TLS may stand there.
+    pub public: Option<PublicUrl>,
     /// Whether this listener speaks TLS.
     pub tls: bool,
 }
@@ -63,7 +66,7 @@ async fn base(State(app): State<RegistryApp>, head: Parts) -> Result<Response, F
 async fn target(State(app): State<RegistryApp>, Path(path): Path<String>, request: Request) -> Result<Response, Fault> {
     let target = Target::parse(&path);
     let (head, body) = request.into_parts();
-    auth::check(&app, &head, target.as_ref().ok()).await?;
+    let visitor = auth::check(&app, &head, target.as_ref().ok()).await?;
     match (target?, head.method.clone()) {
         (Target::Catalog, Method::GET) => manifests::catalog(&app, &head).await,
         (Target::Tags(name), Method::GET) => manifests::tags(&app, name, &head).await,
@@ -74,7 +77,7 @@ async fn target(State(app): State<RegistryApp>, Path(path): Path<String>, reques
         (Target::Manifest(name, reference), Method::DELETE) => manifests::delete(&app, name, reference).await,
         (Target::Blob(name, digest), Method::GET | Method::HEAD) => blobs::get(&app, name, digest, &head).await,
         (Target::Blob(name, digest), Method::DELETE) => blobs::delete(&app, name, digest).await,
-        (Target::Uploads(name), Method::POST) => uploads::begin(&app, name, &head, body).await,
+        (Target::Uploads(name), Method::POST) => uploads::begin(&app, &visitor, name, &head, body).await,
         (Target::Upload(name, id), Method::GET) => uploads::progress(&app, &name, id).await,
         (Target::Upload(name, id), Method::PATCH) => uploads::append(&app, &name, id, &head, body).await,
         (Target::Upload(name, id), Method::PUT) => uploads::finish(&app, &name, id, &head, body).await,
@@ -90,8 +93,13 @@ async fn target(State(app): State<RegistryApp>, Path(path): Path<String>, reques
 
 /// A parameter of the query.
 fn parameter(head: &Parts, name: &str) -> Option<String> {
-    let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(&head.uri).ok()?;
-    pairs.into_iter().find(|(found, _)| found == name).map(|(_, value)| value)
+    parameters(head, name).into_iter().next()
+}
+
+/// All of that name.
+fn parameters(head: &Parts, name: &str) -> Vec<String> {
+    let pairs = Query::<Vec<(String, String)>>::try_from_uri(&head.uri).map(|Query(pairs)| pairs).unwrap_or_default();
+    pairs.into_iter().filter(|(found, _)| found == name).map(|(_, value)| value).collect()
 }
 
 /// An answer without a body.

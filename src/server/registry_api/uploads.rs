@@ -1,5 +1,6 @@
 //! `NAME/blobs/uploads/`: whole, in chunks, and on from where it broke off.
 
+use super::auth::Visitor;
 use super::error::Fault;
 use super::{CONTENT_DIGEST, RegistryApp, empty, parameter};
 use crate::registry::names::{Digest, Repository};
@@ -19,11 +20,19 @@ pub fn range(received: u64) -> String {
 }
 
 /// An upload; one that is whole at once, and one of content that another repository has.
-pub async fn begin(app: &RegistryApp, name: Repository, head: &Parts, body: Body) -> Result<Response, Fault> {
+pub async fn begin(
+    app: &RegistryApp,
+    visitor: &Visitor,
+    name: Repository,
+    head: &Parts,
+    body: Body,
+) -> Result<Response, Fault> {
     if let Some(text) = parameter(head, "mount") {
         let digest = Digest::parse(&text).ok_or_else(|| Fault::digest(&text))?;
         // Without `from` a registry may look by itself (end-11); ours need not.
-        if let Some(from) = parameter(head, "from").and_then(|from| Repository::parse(&from)) {
+        let from = parameter(head, "from").and_then(|from| Repository::parse(&from));
+        // One that the login does not open is none.
+        if let Some(from) = from.filter(|from| visitor.may("repository", from.as_str(), "pull")) {
             let (to, wanted) = (name.clone(), digest.clone());
             if app.registry.on_disk(move |disk| disk.mount(&to, &from, &wanted)).await? {
                 return Ok(created(&name, &digest));

@@ -4,6 +4,7 @@
 
 use super::startup::{self, First};
 use super::{ConnectOptions, limits};
+use crate::base::open_files;
 use crate::base::shutdown::Shutdown;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -87,7 +88,7 @@ impl Passages {
     pub fn serve(&self, listener: UnixListener, name: String, shutdown: &Shutdown) {
         let (passages, tasks) = (self.clone(), shutdown.clone());
         shutdown.spawn_until_cancelled(async move {
-            let permits = Arc::new(Semaphore::new(CONNECTIONS));
+            let permits = Arc::new(Semaphore::new(open_files::of_one_replica(CONNECTIONS)));
             let name = Arc::new(name);
             loop {
                 let stream = match listener.accept().await {
@@ -98,7 +99,8 @@ impl Passages {
                         continue;
                     }
                 };
-                let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
+                let (own, one_of_all) = (Arc::clone(&permits).try_acquire_owned(), open_files::replica_connection());
+                let (Ok(permit), Some(one_of_all)) = (own, one_of_all) else {
                     // 53300: too_many_connections. A fresh socket takes these few bytes at once.
                     let message = format!("this replica has {CONNECTIONS} connections to its database already");
                     let _ = stream.try_write(&startup::refusal("53300", &message));
@@ -107,7 +109,7 @@ impl Passages {
                 let (passages, name) = (passages.clone(), Arc::clone(&name));
                 tasks.spawn_until_cancelled(passages.0.clone().open.track_future(async move {
                     passages.connection(stream, &name).await;
-                    drop(permit);
+                    drop((permit, one_of_all));
                 }));
             }
         });
