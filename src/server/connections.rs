@@ -145,6 +145,11 @@ impl ConnectionGuard {
         self.closed.cancelled().await;
     }
 
+    /// Whether a request on it has shown a key.
+    pub fn is_owned(&self) -> bool {
+        self.owner.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     /// A request on it has shown a key of this owner's.
     pub fn belongs_to(&self, owner: &Owner) -> Result<(), TooMany> {
         let mut now = self.owner.lock().unwrap_or_else(PoisonError::into_inner);

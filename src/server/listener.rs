@@ -23,6 +23,8 @@ use tokio_util::task::TaskTracker;
 const PAUSE: Duration = Duration::from_millis(100);
 /// How long a client may take to shake hands.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long one that has shown no key may take to show it when the server ends.
+const STRANGERS: Duration = Duration::from_secs(1);
 /// The most that is read of a request in clear before it is refused.
 const CLEAR_BYTES: usize = 8 << 10;
 /// What a connection may take. What is idle longer than a head may take is closed as well.
@@ -97,11 +99,14 @@ impl Door {
             let Some(guard) = self.connections.open(address.ip()) else { continue };
             let _ = stream.set_nodelay(true);
             let (tls, router, closing) = (self.tls.clone(), router.clone(), closing.clone());
+            let ending = closing.clone();
             tasks.spawn(async move {
                 tokio::select! {
                     () = connection(stream, address, tls, router, Arc::clone(&guard), closing) => {}
                     // Others need its place.
                     () = guard.closed() => {}
+                    // Nobody waits for one that has shown no key.
+                    () = still_strange(&guard, &ending) => {}
                 }
             });
         }
@@ -110,6 +115,15 @@ impl Door {
         closing.cancelled().await;
         tasks.close();
         tasks.wait().await;
+    }
+}
+
+/// Returns when the server ends and the connection is still a stranger's.
+async fn still_strange(guard: &ConnectionGuard, ending: &CancellationToken) {
+    ending.cancelled().await;
+    tokio::time::sleep(STRANGERS).await;
+    if guard.is_owned() {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -179,14 +179,8 @@ async fn serve(settings: &RegistrySettings, store: &Store) -> (String, Registry,
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let public: Option<rapidclaw::server::PublicUrl> = Some("https://registry.example".parse().unwrap());
-    let app = RegistryApp {
-        registry: registry.clone(),
-        store: store.clone(),
-        key,
-        url: url.clone(),
-        public: None,
-        tls: false,
-    };
+    let app =
+        RegistryApp { registry: registry.clone(), store: store.clone(), key, url: url.clone(), public, tls: false };
     let listener = listener.tap_io(|stream| stream.set_nodelay(true).unwrap());
     let serving = tokio::spawn(async move { axum::serve(listener, router(app)).await.unwrap() });
     (url, registry, serving)

@@ -34,7 +34,7 @@ fn a_server_is_found_without_its_file_and_a_stop_after_a_restart_leaves_none() {
          content-length: 1000\r\n\r\nbegun"
     );
     upload.write_all(head.as_bytes()).unwrap();
-    let uploads = server.machine.data_dir().join("registry/_uploads");
+    let uploads = server.machine.data_dir().join("registry/repositories/any/_uploads");
     until("the upload", || {
         let count = std::fs::read_dir(&uploads).map_err(|error| error.to_string())?.count();
         if count > 0 { Ok(()) } else { Err("none".to_owned()) }

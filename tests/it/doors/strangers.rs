@@ -64,7 +64,7 @@ fn idle_slow_and_greedy_strangers_leave_the_server_to_those_with_a_key() {
     let machine = Machine::new();
     let mut command = machine.program("sh");
     command
-        .args(["-c", "ulimit -Hn 1024; ulimit -Sn 300; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_rapidclaw")])
+        .args(["-c", "ulimit -Sn 300; ulimit -Hn 1024; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_rapidclaw")])
         .args(RUN);
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut server = Foreground::start(machine, &mut command);
@@ -84,6 +84,11 @@ fn idle_slow_and_greedy_strangers_leave_the_server_to_those_with_a_key() {
     // When strangers open 1,200 connections to each port and say nothing, or half a head,
     let mut strangers: Vec<TcpStream> = Vec::new();
     for n in 0..1_200 {
+        if n % 200 == 0 {
+            // It has something to say now and then: an idle one is closed.
+            known.write_all(whoami.as_bytes()).unwrap();
+            assert_eq!(answer(&mut known).0, 200);
+        }
         for url in [&server.url, &server.agents_url] {
             let mut stream = connect(url);
             if n % 6 == 0 {

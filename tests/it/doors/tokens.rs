@@ -98,7 +98,7 @@ async fn what_callers_named_forges_no_row_and_moves_no_cursor() {
     for sql in [
         "INSERT INTO rapidclaw.agents (id, name, schema_name) VALUES (gen_random_uuid(), 'a', 'agent_a')",
         "INSERT INTO rapidclaw.threads (agent_id, id, given)
-         SELECT a.id, gen_random_uuid(), name FROM rapidclaw.agents a, unnest($1::text[]) name",
+         SELECT a.id, gen_random_uuid(), one FROM rapidclaw.agents a, unnest($1::text[]) one",
         "INSERT INTO rapidclaw.runs (id, agent_id, thread_id, graph, turn, status, request, fault, ended_at)
          SELECT gen_random_uuid(), agent_id, id, 'g', true, 'error', json_build_object('message', given),
            json_build_object('type', given), now() FROM rapidclaw.threads",
