@@ -414,7 +414,7 @@ async fn hand_over(replica: &Replica, drain: Duration) {
     if tokio::time::timeout(drain, replica.idle()).await.is_ok() {
         return;
     }
-    replica.hand_over("the release is being replaced").await;
+    replica.hand_over("the release is being replaced");
     if tokio::time::timeout(HAND_OVER, replica.idle()).await.is_err() {
         replica.hand_over_now().await;
     }

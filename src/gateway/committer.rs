@@ -8,8 +8,8 @@ use crate::api::problem::RunFault;
 use crate::base::shutdown::Shutdown;
 pub use crate::base::telemetry::chain;
 use crate::run::loss::Loss;
-use crate::runner::connection::FrameSender;
 use crate::runner::protocol::{Read, Reply, ToReplica};
+use crate::runner::session::{FrameSender, Held};
 use crate::store::checkpoints::{self, Change, Op, Schema};
 use crate::store::runs::{self, Ending, Requeued, RunStatus};
 use crate::store::{Store, StoreError};
@@ -40,8 +40,8 @@ pub type Key = (Uuid, i32);
 
 /// What can be committed, in the order in which it happened.
 pub enum Item {
-    /// A checkpoint or a task's writes.
-    Save { schema: Arc<Schema>, key: Key, op: Op, sender: FrameSender },
+    /// A checkpoint or a task's writes. Its bytes count as held until it is committed.
+    Save { schema: Arc<Schema>, key: Key, op: Op, sender: FrameSender, held: Held },
     /// A question, answered when what came before it is committed.
     Read { schema: Arc<Schema>, key: Key, read: Box<Read>, sender: FrameSender },
     /// A change of threads as a whole.
@@ -168,7 +168,7 @@ async fn commit(store: &Store, batch: Vec<Item>, rejected: &mut Rejected) {
         return;
     }
     match persist(store, &batch).await {
-        Ok(done) => tell(batch, &done).await,
+        Ok(done) => tell(batch, &done),
         Err(error) => {
             let mut by_run: BTreeMap<Uuid, Vec<Item>> = BTreeMap::new();
             for item in batch {
@@ -178,7 +178,7 @@ async fn commit(store: &Store, batch: Vec<Item>, rejected: &mut Rejected) {
             for (run, items) in by_run {
                 let done = if alone { Err(None) } else { persist(store, &items).await.map_err(Some) };
                 match done {
-                    Ok(done) => tell(items, &done).await,
+                    Ok(done) => tell(items, &done),
                     Err(own) => {
                         let error: &dyn std::error::Error = own.as_ref().map_or(&error, |own| own);
                         tracing::error!(run_id = %run, error = %chain(error), "the database does not take what the run sent");
@@ -241,13 +241,13 @@ async fn transaction(store: &Store, batch: &[Item]) -> Result<Done, StoreError> 
     Ok(Done { live, ended: ended.into_iter().collect() })
 }
 
-async fn tell(batch: Vec<Item>, done: &Done) {
+fn tell(batch: Vec<Item>, done: &Done) {
     for item in batch {
         let live = done.live.contains(&item.key());
         match item {
             Item::Save { op, sender, .. } => {
                 let error = (!live).then(|| TAKEN_OVER.to_owned());
-                acknowledge(&sender, op.id(), error).await;
+                acknowledge(&sender, op.id(), error);
             }
             Item::End { ending, done: tell, .. } => {
                 let ended = if done.ended.contains(&ending.run) { Ended::Committed } else { Ended::Fenced };
@@ -270,7 +270,7 @@ async fn reject(store: &Store, items: Vec<Item>, rejected: &mut Rejected) {
         };
         match item {
             Item::Save { op, sender, .. } => {
-                acknowledge(&sender, op.id(), Some("the database does not take it".to_owned())).await;
+                acknowledge(&sender, op.id(), Some("the database does not take it".to_owned()));
             }
             Item::End { ending, done, .. } => {
                 let fault = RunFault { kind: "CheckpointRejected".to_owned(), message: None };
@@ -286,9 +286,9 @@ async fn reject(store: &Store, items: Vec<Item>, rejected: &mut Rejected) {
     }
 }
 
-async fn acknowledge(sender: &FrameSender, id: u64, error: Option<String>) {
+fn acknowledge(sender: &FrameSender, id: u64, error: Option<String>) {
     if id != 0 {
-        let _ = sender.send(ToReplica::Reply(Reply { id, tuples: vec![], error })).await;
+        let _ = sender.send(ToReplica::Reply(Reply { id, tuples: vec![], error }));
     }
 }
 
@@ -317,7 +317,7 @@ async fn answer(store: &Store, question: Item) {
             Reply { id, tuples: vec![], error: Some("the database could not answer".to_owned()) }
         }
     };
-    let _ = sender.send(ToReplica::Reply(reply)).await;
+    let _ = sender.send(ToReplica::Reply(reply));
 }
 
 /// Tried again while the database is away: a run that is not put back waits for nobody.

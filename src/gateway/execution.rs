@@ -87,9 +87,9 @@ impl Execution {
         let replica = self.slot.replica();
         let grant = Grant::Thread(self.thread.to_string());
         let Some(mut end) = replica.start(self.run, grant, start).await else {
+            // The replica went before it had the run: no fault of the run.
             let (done, requeued) = oneshot::channel();
             let key = (self.run, self.attempt);
-            // It never began there.
             gateway.committer().submit(Item::Requeue { key, loss: Loss::NONE, done }).await;
             return self.after_requeue(gateway, route, requeued).await;
         };

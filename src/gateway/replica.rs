@@ -1,31 +1,26 @@
 //! A connected replica: its runs in flight, and what is done with each frame it sends.
 
+mod conversation;
+
+pub use conversation::faults;
+
 use super::committer::{Committer, Ended, Item};
 use super::outcome::{self, Outcome};
 use crate::run::loss::{Death, Loss};
-use crate::runner::connection::{Connection, Endpoint, FrameSender, frames};
-use crate::runner::protocol::{Cancel, Drain, EndStatus, FromReplica, Ping, Reply, Start, ToReplica};
+use crate::runner::connection::{Connection, Endpoint};
+use crate::runner::protocol::{Cancel, Drain, EndStatus, FromReplica, Reply, Start, ToReplica};
+use crate::runner::session::{FrameSender, Held, SendError, Session};
 use crate::store::checkpoints::{Change, Schema};
 use crate::store::runs::{Ending, Requeued};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// How often a replica is asked whether it lives.
-const PING_EVERY: Duration = Duration::from_secs(1);
-/// A replica that has not answered for so long gets no new runs while another does.
-const UNRESPONSIVE: Duration = Duration::from_secs(2);
-
 /// Numbers the runs that begin, so that replicas take turns.
 static BEGUN: AtomicU64 = AtomicU64::new(0);
-
-/// How long a replica may be silent, though pinged, before its supervisor is asked whether it lives; and how
-/// long one whose connection broke may take to give its runs up (DESIGN.md 3).
-const SILENCE: Duration = Duration::from_secs(10);
 
 /// One connected replica.
 pub struct Replica {
@@ -44,6 +39,7 @@ pub struct Replica {
     /// Whether runs were lost with it.
     lost_runs: AtomicBool,
     sender: FrameSender,
+    session: Arc<Session>,
     runs: Mutex<HashMap<Uuid, Active>>,
     committer: Committer,
     schema: Arc<Schema>,
@@ -134,12 +130,12 @@ impl Slot {
 }
 
 impl Replica {
-    /// Takes a connection over. The future runs it until it breaks; what was in flight then goes on
-    /// elsewhere: at once when `dead` says that the replica has ended, else after [`SILENCE`], when its
-    /// runner has given it up.
+    /// Takes a connection over. The future runs it until it is over for good, however it ends; what was in
+    /// flight then goes on elsewhere: at once when `dead` says that the replica has ended, else when its runner
+    /// has given it up.
     pub fn attach(attachment: Attachment) -> (Arc<Self>, impl Future<Output = ()> + Send + 'static) {
         let Attachment { id, capacity, schema, committer, endpoint, connection, ready, dead } = attachment;
-        let (sender, outgoing) = frames();
+        let session = Arc::clone(connection.session());
         let replica = Arc::new(Self {
             id,
             capacity: capacity as usize,
@@ -151,77 +147,14 @@ impl Replica {
             apart: AtomicBool::new(false),
             ended_by_itself: AtomicBool::new(false),
             lost_runs: AtomicBool::new(false),
-            sender,
+            sender: FrameSender::new(Arc::clone(&session)),
+            session,
             runs: Mutex::default(),
             committer,
             schema,
             idle: watch::Sender::new(0),
         });
-        (Arc::clone(&replica), replica.run(endpoint, connection, outgoing, ready, dead))
-    }
-
-    async fn run(
-        self: Arc<Self>,
-        endpoint: Endpoint,
-        connection: Connection,
-        outgoing: mpsc::Receiver<ToReplica>,
-        ready: oneshot::Sender<Vec<u8>>,
-        dead: CancellationToken,
-    ) {
-        let mut ready = Some(ready);
-        let (mut reader, write) = connection.split(outgoing);
-        let pings = async {
-            let mut n = 0;
-            loop {
-                tokio::time::sleep(PING_EVERY).await;
-                n += 1;
-                if self.sender.send(ToReplica::Ping(Ping { n })).await.is_err() {
-                    return;
-                }
-            }
-        };
-        let frames = async {
-            let mut heard = Instant::now();
-            loop {
-                let frame = match tokio::time::timeout(UNRESPONSIVE, reader.next()).await {
-                    Ok(Some(frame)) => frame,
-                    Ok(None) => return false,
-                    Err(_) => {
-                        self.responsive.store(false, Ordering::Release);
-                        if heard.elapsed() < SILENCE {
-                            continue;
-                        }
-                        // A node that holds the interpreter (a long C call) answers no ping, and lives.
-                        if !endpoint.supervisor_answers().await {
-                            tracing::warn!(replica = %self.id, "the replica is silent: it counts as lost");
-                            return true;
-                        }
-                        heard = Instant::now();
-                        continue;
-                    }
-                };
-                heard = Instant::now();
-                self.responsive.store(true, Ordering::Release);
-                match frame {
-                    FromReplica::Ready(body) => {
-                        if let Some(ready) = ready.take() {
-                            let _ = ready.send(body.describe.into_vec());
-                        }
-                    }
-                    frame => self.take(frame).await,
-                }
-            }
-        };
-        let was_silent = tokio::select! {
-            () = write => false,
-            () = pings => false,
-            silent = frames => silent,
-        };
-        self.alive.store(false, Ordering::Release);
-        if self.in_flight() > 0 && !was_silent {
-            let _ = tokio::time::timeout(SILENCE, dead.cancelled()).await;
-        }
-        self.lose_all().await;
+        (Arc::clone(&replica), replica.serve(endpoint, connection, ready, dead))
     }
 
     /// Whether runs can be given to it.
@@ -293,11 +226,31 @@ impl Replica {
         let (finish, receiver) = oneshot::channel();
         let attempt = i32::try_from(start.attempt).unwrap_or(i32::MAX);
         self.active().insert(run, Active { attempt, begun, grant, handed_over: false, finish });
-        if !self.is_alive() || self.sender.send(ToReplica::Start(Box::new(start))).await.is_err() {
-            self.active().remove(&run);
-            return None;
+        // A retired one still takes what was reserved on it before.
+        let sent = if self.alive.load(Ordering::Acquire) {
+            self.sender.send_when_there_is_room(ToReplica::Start(Box::new(start))).await
+        } else {
+            Err(SendError::Gone)
+        };
+        match sent {
+            Ok(()) => Some(receiver),
+            Err(SendError::Gone) => {
+                // Whoever has taken the run meanwhile tells the receiver.
+                let is_ours = self.active().remove(&run).is_some();
+                (!is_ours).then_some(receiver)
+            }
+            Err(SendError::TooLarge { bytes, limit }) => {
+                let active = self.active().remove(&run);
+                if let Some(active) = active {
+                    tracing::warn!(run_id = %run, bytes, limit, "a thread's state is too large for its replica");
+                    let message = format!(
+                        "the run's input and the thread's state have {bytes} bytes, and at most {limit} reach a replica"
+                    );
+                    self.finish(run, active, Outcome::fault("StateTooLarge", message)).await;
+                }
+                Some(receiver)
+            }
         }
-        Some(receiver)
     }
 
     /// Takes a run away from the replica with an outcome of ours: what it still sends for it is dropped.
@@ -306,12 +259,12 @@ impl Replica {
         let Some(active) = self.active().remove(&run) else { return false };
         let attempt = active.attempt;
         self.finish(run, active, outcome).await;
-        self.cancel(run, attempt).await;
+        self.cancel(run, attempt);
         true
     }
 
     /// Asks for all runs in flight to stop at their next super-step: they go on elsewhere.
-    pub async fn hand_over(&self, reason: &str) {
+    pub fn hand_over(&self, reason: &str) {
         let runs: Vec<(Uuid, i32)> = self
             .active()
             .iter_mut()
@@ -322,7 +275,7 @@ impl Replica {
             .collect();
         for (run, _) in runs {
             let drain = Drain { run: Some(run.to_string()), reason: reason.to_owned() };
-            let _ = self.sender.send(ToReplica::Drain(drain)).await;
+            let _ = self.sender.send(ToReplica::Drain(drain));
         }
     }
 
@@ -330,7 +283,7 @@ impl Replica {
     pub async fn hand_over_now(&self) {
         let taken: Vec<(Uuid, Active)> = self.active().drain().collect();
         for (run, active) in taken {
-            self.cancel(run, active.attempt).await;
+            self.cancel(run, active.attempt);
             self.requeue(run, active, Loss::NONE).await;
         }
     }
@@ -353,10 +306,10 @@ impl Replica {
         let _ = active.finish.send(Finish::Requeued(requeued));
     }
 
-    async fn cancel(&self, run: Uuid, attempt: i32) {
+    fn cancel(&self, run: Uuid, attempt: i32) {
         let attempt = u32::try_from(attempt).unwrap_or_default();
         let cancel = Cancel { run: run.to_string(), attempt, action: "interrupt".into(), reason: "taken away".into() };
-        let _ = self.sender.send(ToReplica::Cancel(cancel)).await;
+        let _ = self.sender.send(ToReplica::Cancel(cancel));
     }
 
     async fn lose_all(&self) {
@@ -408,22 +361,22 @@ impl Replica {
         }
     }
 
-    async fn take(&self, frame: FromReplica) {
+    async fn take(&self, frame: FromReplica, held: Held) {
         let schema = Arc::clone(&self.schema);
         let sender = self.sender.clone();
         match frame {
             FromReplica::Ready(_) | FromReplica::Pong(_) | FromReplica::Event(_) => {}
             FromReplica::Checkpoint(body) => match self.granted(&body.run, body.attempt, Some(&body.thread_id)) {
-                Some(key) => self.committer.submit(Item::Save { schema, key, op: (*body).into(), sender }).await,
-                None => self.refuse(body.id).await,
+                Some(key) => self.committer.submit(Item::Save { schema, key, op: (*body).into(), sender, held }).await,
+                None => self.refuse(body.id),
             },
             FromReplica::Writes(body) => match self.granted(&body.run, body.attempt, Some(&body.thread_id)) {
-                Some(key) => self.committer.submit(Item::Save { schema, key, op: body.into(), sender }).await,
-                None => self.refuse(body.id).await,
+                Some(key) => self.committer.submit(Item::Save { schema, key, op: body.into(), sender, held }).await,
+                None => self.refuse(body.id),
             },
             FromReplica::Read(body) => match self.granted(&body.run, body.attempt, body.thread_id.as_deref()) {
                 Some(key) => self.committer.submit(Item::Read { schema, key, read: Box::new(body), sender }).await,
-                None => self.refuse(body.id).await,
+                None => self.refuse(body.id),
             },
             FromReplica::Manage(body) => {
                 let change = Change::parse(&body);
@@ -432,7 +385,7 @@ impl Replica {
                         let item = Item::Change { schema, key, id: body.id, change, only, sender };
                         self.committer.submit(item).await;
                     }
-                    None => self.refuse(body.id).await,
+                    None => self.refuse(body.id),
                 }
             }
             FromReplica::End(end) => {
@@ -459,10 +412,14 @@ impl Replica {
         if same { runs.remove(&run) } else { None }
     }
 
-    async fn refuse(&self, id: u64) {
+    fn refuse(&self, id: u64) {
+        self.fail(id, "this run may not touch that thread, or is not this replica's any more");
+    }
+
+    /// Answers a frame that wanted a reply with an error.
+    fn fail(&self, id: u64, why: &str) {
         if id != 0 {
-            let error = Some("this run may not touch that thread, or is not this replica's any more".to_owned());
-            let _ = self.sender.send(ToReplica::Reply(Reply { id, tuples: vec![], error })).await;
+            let _ = self.sender.send(ToReplica::Reply(Reply { id, tuples: vec![], error: Some(why.to_owned()) }));
         }
     }
 }

@@ -5,19 +5,24 @@
 //! links, must be a socket, and the peer must run under the replica's uid: a replica that plants a link
 //! there gains nothing.
 
-use super::protocol::{self, FromReplica, ToReplica};
+use super::codec::{self, Content};
+use super::protocol::{self, FromReplica, Hello, Link, Refused};
+use super::session::{Arrived, Held, Offence, Session, Version};
 use crate::base::secret::{ExposeSecret as _, SecretString};
-use futures_util::stream::SplitStream;
+use bytes::Bytes;
+use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
 use rustix::fs::{FileType, Mode, OFlags};
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
-use tokio::sync::mpsc;
+use tokio::sync::Semaphore;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Message};
 
@@ -29,8 +34,19 @@ const SUPERVISOR_SOCKET: &str = "alive.sock";
 const SUPERVISOR: Duration = Duration::from_secs(2);
 /// How long the handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Frames on their way to a replica; a sender waits when there are more.
-const OUTGOING: usize = 1024;
+/// How long a replica that sends may leave unread what is sent to it, or grant nothing.
+const STALLED: Duration = Duration::from_secs(10);
+/// Frames that are larger are decoded on threads of their own.
+const DECODED_HERE: usize = 16 << 10;
+/// After so many bytes of small frames other tasks have their turn.
+const YIELD_AFTER: usize = 64 << 10;
+
+/// Large frames are decoded so many at a time, in the order in which they came: half of the machine stays with
+/// the others.
+static DECODERS: LazyLock<Semaphore> = LazyLock::new(|| {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Semaphore::new((cores / 2).max(1))
+});
 
 /// Where a replica answers, and as whom.
 #[derive(Debug, Clone)]
@@ -77,22 +93,7 @@ pub enum ConnectError {
 /// A connection to a replica.
 pub struct Connection {
     socket: WebSocketStream<UnixStream>,
-}
-
-/// Sends frames to a replica. Clones send to the same one.
-#[derive(Debug, Clone)]
-pub struct FrameSender(mpsc::Sender<ToReplica>);
-
-/// The connection is gone.
-#[derive(Debug, thiserror::Error)]
-#[error("the connection to the replica is gone")]
-pub struct Gone;
-
-impl FrameSender {
-    /// Sends a frame; waits while the replica takes no more.
-    pub async fn send(&self, frame: ToReplica) -> Result<(), Gone> {
-        self.0.send(frame).await.map_err(|_| Gone)
-    }
+    session: Arc<Session>,
 }
 
 impl Endpoint {
@@ -116,9 +117,39 @@ impl Endpoint {
         Ok(stream)
     }
 
-    /// Opens the socket and shakes hands.
+    /// Opens the socket, shakes hands and begins a session.
     pub async fn connect(&self) -> Result<Connection, ConnectError> {
+        let begun = async {
+            let (mut socket, version) = self.shake_hands(&[Version::Two, Version::One]).await?;
+            let session = match version {
+                Version::One => Session::plain(),
+                Version::Two => {
+                    let hello = greet(&mut socket, Session::hello(None)).await?;
+                    if hello.session.as_deref().is_none_or(str::is_empty) {
+                        return Err(ConnectError::Refused("its hello names no session".to_owned()));
+                    }
+                    Session::begin(&hello)
+                }
+            };
+            Ok(Connection { socket, session })
+        };
+        tokio::time::timeout(HANDSHAKE, begun).await.unwrap_or(Err(ConnectError::TimedOut))
+    }
+
+    /// Opens the socket again for a session whose connection broke; nothing when the replica does not know it
+    /// any more.
+    pub async fn resume(&self, session: &Arc<Session>) -> Result<Option<Connection>, ConnectError> {
+        let resumed = async {
+            let (mut socket, _) = self.shake_hands(&[Version::Two]).await?;
+            let hello = greet(&mut socket, Session::hello(Some(session))).await?;
+            Ok(session.resume(&hello).then(|| Connection { socket, session: Arc::clone(session) }))
+        };
+        tokio::time::timeout(HANDSHAKE, resumed).await.unwrap_or(Err(ConnectError::TimedOut))
+    }
+
+    async fn shake_hands(&self, offered: &[Version]) -> Result<(WebSocketStream<UnixStream>, Version), ConnectError> {
         let stream = self.open(SOCKET).await?;
+        let offered: Vec<&str> = offered.iter().map(|version| subprotocol(*version)).collect();
         let request = tungstenite::http::Request::builder()
             .uri("ws://replica/connect")
             .header("Host", "replica")
@@ -126,78 +157,194 @@ impl Endpoint {
             .header("Upgrade", "websocket")
             .header("Sec-WebSocket-Version", "13")
             .header("Sec-WebSocket-Key", generate_key())
-            .header("Sec-WebSocket-Protocol", protocol::SUBPROTOCOL)
+            .header("Sec-WebSocket-Protocol", offered.join(", "))
             .header("Authorization", format!("Bearer {}", self.secret.expose_secret()))
             .body(())
             .map_err(|error| ConnectError::Refused(error.to_string()))?;
         let config = WebSocketConfig::default()
             .max_message_size(Some(protocol::MAX_MESSAGE_BYTES))
             .max_frame_size(Some(protocol::MAX_MESSAGE_BYTES));
-        let shaken = tokio_tungstenite::client_async_with_config(request, stream, Some(config));
-        match tokio::time::timeout(HANDSHAKE, shaken).await {
-            Err(_) => Err(ConnectError::TimedOut),
-            Ok(Ok((socket, _))) => Ok(Connection { socket }),
-            Ok(Err(tungstenite::Error::Http(response))) => {
+        match tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await {
+            Ok((socket, response)) => {
+                let chosen = response.headers().get("Sec-WebSocket-Protocol").map(HeaderValue::as_bytes);
+                let is_new = chosen == Some(protocol::SUBPROTOCOL_V2.as_bytes());
+                Ok((socket, if is_new { Version::Two } else { Version::One }))
+            }
+            Err(tungstenite::Error::Http(response)) => {
                 let body = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
                 Err(ConnectError::Refused(format!("{} {}", response.status(), body.trim())))
             }
-            Ok(Err(error)) => Err(ConnectError::Handshake(Box::new(error))),
+            Err(error) => Err(ConnectError::Handshake(Box::new(error))),
         }
     }
 }
 
+fn subprotocol(version: Version) -> &'static str {
+    match version {
+        Version::One => protocol::SUBPROTOCOL_V1,
+        Version::Two => protocol::SUBPROTOCOL_V2,
+    }
+}
+
+/// The first frame each way.
+async fn greet(socket: &mut WebSocketStream<UnixStream>, ours: Hello) -> Result<Hello, ConnectError> {
+    let mut message = codec::encode(&Link::Hello(ours)).map_err(|error| ConnectError::Refused(error.to_string()))?;
+    codec::number(&mut message, 0);
+    let failed = |error| ConnectError::Handshake(Box::new(error));
+    socket.send(Message::binary(message)).await.map_err(failed)?;
+    let refused = |why: &str| Err(ConnectError::Refused(why.to_owned()));
+    loop {
+        return match socket.next().await.transpose().map_err(failed)? {
+            Some(Message::Binary(bytes)) => match bytes.get(codec::HEAD..).map(codec::read) {
+                Some(Content::Link(Link::Hello(hello))) => Ok(hello),
+                _ => refused("its first frame is no hello"),
+            },
+            Some(Message::Close(_)) | None => refused("it closed the connection instead of a hello"),
+            Some(_) => continue,
+        };
+    }
+}
+
 impl Connection {
-    /// The reading end, and a future that writes `outgoing` frames in the order they were sent until either
-    /// side ends.
-    pub fn split(self, mut outgoing: mpsc::Receiver<ToReplica>) -> (FrameReader, impl Future<Output = ()> + Send) {
-        let (mut sink, stream) = self.socket.split();
-        let write = async move {
-            while let Some(frame) = outgoing.recv().await {
-                let mut next = Some(frame);
-                // What is there goes out in one write.
-                while let Some(frame) = next {
-                    let Ok(bytes) = protocol::encode(&frame) else { return };
-                    if sink.feed(Message::binary(bytes)).await.is_err() {
-                        return;
-                    }
-                    next = outgoing.try_recv().ok();
-                }
-                if sink.flush().await.is_err() {
+    /// Its session.
+    pub fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    /// The reading end, and a future that writes what the session sends until either side ends.
+    pub fn split(self) -> (FrameReader, impl Future<Output = ()> + Send) {
+        let (sink, stream) = self.socket.split();
+        let write = write(Arc::clone(&self.session), sink);
+        (FrameReader { stream, session: self.session, read_bytes: 0 }, write)
+    }
+}
+
+async fn write(session: Arc<Session>, mut sink: SplitSink<WebSocketStream<UnixStream>, Message>) {
+    let mut starved = None;
+    while !session.is_over() {
+        let batch = session.take();
+        if !session.is_starved() {
+            starved = None;
+        } else if starved.get_or_insert_with(Instant::now).elapsed() > STALLED && session.silence() < STALLED {
+            session.offend(Offence::Unread);
+            return;
+        }
+        if batch.is_empty() {
+            session.woken().await;
+            continue;
+        }
+        let mut written = std::pin::pin!(async {
+            for message in batch {
+                sink.feed(Message::Binary(message)).await?;
+            }
+            sink.flush().await
+        });
+        loop {
+            let written = tokio::select! {
+                written = tokio::time::timeout(STALLED, &mut written) => written,
+                () = session.over() => return,
+            };
+            match written {
+                Ok(Ok(())) => break,
+                Ok(Err(_)) => return,
+                // One that is heard lives, and does not read. One that is silent may be in a long C call: whoever
+                // waits for its answers decides.
+                Err(_) if session.silence() < STALLED => {
+                    session.offend(Offence::Unread);
                     return;
                 }
+                Err(_) => {}
             }
-            let _ = sink.close().await;
-        };
-        (FrameReader(stream), write)
+        }
     }
 }
 
 /// The reading end of a connection.
-pub struct FrameReader(SplitStream<WebSocketStream<UnixStream>>);
+pub struct FrameReader {
+    stream: SplitStream<WebSocketStream<UnixStream>>,
+    session: Arc<Session>,
+    /// Read without leaving the thread to others.
+    read_bytes: usize,
+}
+
+/// What a replica said.
+pub enum Said {
+    /// A frame of a run or of the replica; its bytes count as held with it.
+    Frame(FromReplica, Held),
+    /// What it sent is not understood, and it has been told so.
+    Unknown(Refused),
+    /// It did not understand a frame of ours.
+    Refused(Refused),
+    /// Something about the connection itself.
+    Nothing,
+}
 
 impl FrameReader {
-    /// The replica's next frame; nothing when the connection is over.
-    pub async fn next(&mut self) -> Option<FromReplica> {
+    /// The replica's next message; nothing when the connection is over. May be dropped before it is ready.
+    pub async fn message(&mut self) -> Option<Bytes> {
+        self.session.may_read().await;
         loop {
-            match self.0.next().await? {
-                Ok(Message::Binary(bytes)) => match protocol::decode(&bytes) {
-                    Ok(frame) => return Some(frame),
-                    Err(error) => {
-                        tracing::warn!(%error, "a replica sent a frame that this version does not know");
-                        return None;
-                    }
-                },
+            let message = self.stream.next().await?;
+            self.session.hear();
+            match message {
+                Ok(Message::Binary(bytes)) => return Some(bytes),
                 Ok(Message::Close(_)) | Err(_) => return None,
                 Ok(_) => {}
             }
         }
     }
-}
 
-/// The two ends of a replica's outgoing frames.
-pub fn frames() -> (FrameSender, mpsc::Receiver<ToReplica>) {
-    let (sender, receiver) = mpsc::channel(OUTGOING);
-    (FrameSender(sender), receiver)
+    /// What a message says. Its number counts from the beginning of this on: it must not be dropped.
+    pub async fn read(&mut self, message: Bytes) -> Said {
+        let mut arrived = self.session.arrived(&message);
+        loop {
+            let (content, bytes) = match arrived {
+                Ok(Arrived::Frame(frame)) => (self.decode(frame.clone()).await, frame.len()),
+                Ok(Arrived::Whole(frame)) => {
+                    let bytes = frame.len();
+                    (self.decode(Bytes::from(frame)).await, bytes)
+                }
+                Ok(Arrived::Nothing) => return Said::Nothing,
+                Err(offence) => {
+                    self.session.offend(offence);
+                    return Said::Nothing;
+                }
+            };
+            match content {
+                Content::Frame(frame) => return Said::Frame(frame, self.session.hold(bytes)),
+                Content::Link(Link::Chunk(chunk)) => arrived = self.session.chunk(&chunk),
+                Content::Link(Link::Ack(ack)) => {
+                    self.session.acknowledged(ack);
+                    return Said::Nothing;
+                }
+                Content::Link(Link::Refused(refused)) => return Said::Refused(refused),
+                Content::Link(Link::Hello(_)) => return Said::Nothing,
+                Content::Refused(refused) => {
+                    self.session.refuse(&refused);
+                    return Said::Unknown(refused);
+                }
+            }
+        }
+    }
+
+    /// Large frames on a thread of their own, one of each replica at a time; the threads that serve others are
+    /// left to them after some of the small ones.
+    async fn decode(&mut self, frame: Bytes) -> Content {
+        if frame.len() <= DECODED_HERE {
+            self.read_bytes += frame.len();
+            if self.read_bytes > YIELD_AFTER {
+                self.read_bytes = 0;
+                tokio::task::yield_now().await;
+            }
+            return codec::read(&frame);
+        }
+        let place = DECODERS.acquire().await;
+        let decoded = tokio::task::spawn_blocking(move || codec::read(&frame)).await;
+        drop(place);
+        decoded.unwrap_or_else(|error| {
+            Content::Refused(Refused { reason: format!("reading it failed: {error}"), ..Refused::default() })
+        })
+    }
 }
 
 async fn open_socket(folder: &Path, name: &str) -> Result<UnixStream, ConnectError> {

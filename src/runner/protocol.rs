@@ -1,17 +1,27 @@
-//! The frames of the runner's contract, version 1, as `PROTOCOL.md` beside this file describes them.
+//! The frames of the runner's contract, versions 1 and 2, as `PROTOCOL.md` beside this file describes them.
 //!
-//! One MessagePack map a message, with one key: the kind of frame. JSON travels as bytes that the
-//! gateway hands on without reading them.
+//! One MessagePack map a frame, with one key: its kind. JSON travels as bytes that the gateway hands on
+//! without reading them.
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-/// The version that this gateway speaks.
-pub const VERSION: u32 = 1;
-/// The WebSocket subprotocol of [`VERSION`].
-pub const SUBPROTOCOL: &str = "rapidclaw.runner.v1";
-/// The largest message either side takes, in bytes.
+/// The WebSocket subprotocol of version 1.
+pub const SUBPROTOCOL_V1: &str = "rapidclaw.runner.v1";
+/// The WebSocket subprotocol of version 2.
+pub const SUBPROTOCOL_V2: &str = "rapidclaw.runner.v2";
+/// The largest message of version 1, in bytes.
 pub const MAX_MESSAGE_BYTES: usize = 64 << 20;
+/// The largest frame of version 2, whatever it is cut into.
+pub const MAX_FRAME_BYTES: usize = 128 << 20;
+/// Frames of version 2 that are larger travel in chunks.
+pub const LARGE_BYTES: usize = 1 << 20;
+/// The data of one chunk.
+pub const CHUNK_BYTES: usize = 256 << 10;
+/// What either side may send before it is granted more.
+pub const WINDOW_BYTES: u64 = 16 << 20;
+/// What this gateway can do, in its `hello`.
+pub const CAPABILITIES: [&str; 4] = ["resume", "credit", "chunks", "refused"];
 
 /// UTF-8 JSON text, unread.
 pub type Json = ByteBuf;
@@ -52,6 +62,74 @@ pub enum FromReplica {
     End(Box<End>),
     /// Answers a ping.
     Pong(Pong),
+}
+
+/// What either side says of the connection itself, in version 2.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Link {
+    /// The first frame each way.
+    Hello(Hello),
+    /// What has come, and what more may.
+    Ack(Ack),
+    /// A part of a frame.
+    Chunk(Chunk),
+    /// A frame that the other side does not know or cannot read.
+    Refused(Refused),
+}
+
+/// Body of [`Link::Hello`].
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Hello {
+    /// The gateway's: the session to go on with. The replica's: the one that goes on or begins.
+    pub session: Option<String>,
+    /// The replica's: whether the session goes on.
+    pub resumed: bool,
+    /// The number of the last message that has come in this session.
+    pub received: u64,
+    /// See [`Ack::credit`].
+    pub credit: u64,
+    /// The largest frame that is taken.
+    pub max_bytes: u64,
+    /// What this side can do.
+    pub capabilities: Vec<String>,
+}
+
+/// Body of [`Link::Ack`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ack {
+    /// All numbered messages up to this one have come.
+    pub seq: u64,
+    /// Bytes of numbered messages that may be sent, counted from the session's beginning.
+    pub credit: u64,
+}
+
+/// Body of [`Link::Chunk`].
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Chunk {
+    /// Bytes of the frame that come after this chunk.
+    pub left: u64,
+    /// Its next bytes.
+    pub data: ByteBuf,
+}
+
+/// Body of [`Link::Refused`].
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Refused {
+    /// The refused frame's kind.
+    pub kind: String,
+    /// Why.
+    pub reason: String,
+    /// The run that it named.
+    pub run: Option<String>,
+    /// The attempt that it named.
+    pub attempt: u32,
+    /// Its id, where it wanted a reply.
+    pub id: u64,
 }
 
 /// Body of [`ToReplica::Start`].
@@ -300,6 +378,56 @@ pub struct Usage {
     pub cache_read: u64,
     pub cache_write: u64,
     pub reasoning: u64,
+}
+
+impl Tuple {
+    /// About how many bytes it takes in a frame, at least.
+    fn bytes(&self) -> usize {
+        let blobs = self.blobs.iter().map(|(_, _, value)| value.as_ref().map_or(0, |value| value.len()));
+        let writes = self.writes.iter().map(|(_, _, _, value, _, _)| value.len());
+        self.checkpoint.len() + self.metadata.len() + blobs.chain(writes).sum::<usize>()
+    }
+}
+
+impl ToReplica {
+    /// About how many bytes it takes, at least: known without encoding it.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Start(start) => {
+                let tuple = start.state.as_ref().and_then(|state| state.tuple.as_ref());
+                let parts = [&start.input, &start.command, &start.configurable, &start.context, &start.metadata];
+                let json = parts.into_iter().map(|part| part.as_ref().map_or(0, |json| json.len()));
+                tuple.map_or(0, Tuple::bytes) + json.sum::<usize>()
+            }
+            Self::Reply(reply) => reply.tuples.iter().map(Tuple::bytes).sum(),
+            Self::Cancel(_) | Self::Drain(_) | Self::Ping(_) => 0,
+        }
+    }
+
+    /// The run whose frames it may not overtake.
+    pub fn run(&self) -> Option<&str> {
+        match self {
+            Self::Start(start) => Some(&start.run),
+            Self::Cancel(cancel) => Some(&cancel.run),
+            Self::Drain(drain) => drain.run.as_deref(),
+            Self::Reply(_) | Self::Ping(_) => None,
+        }
+    }
+}
+
+impl FromReplica {
+    /// The attempt that it names.
+    pub fn attempt(&self) -> Option<(&str, u32)> {
+        match self {
+            Self::Ready(_) | Self::Pong(_) => None,
+            Self::Event(body) => Some((&body.run, body.attempt)),
+            Self::Checkpoint(body) => Some((&body.run, body.attempt)),
+            Self::Writes(body) => Some((&body.run, body.attempt)),
+            Self::Read(body) => Some((&body.run, body.attempt)),
+            Self::Manage(body) => Some((&body.run, body.attempt)),
+            Self::End(body) => Some((&body.run, body.attempt)),
+        }
+    }
 }
 
 /// A frame as MessagePack.
