@@ -92,7 +92,7 @@ def started_run(started: queue.Queue[Run], wanted: str) -> Run:
 
 def run_of_our_own(server: Server) -> Run:
     deadline = time.monotonic() + WAIT_SECONDS
-    while not (gateways := [c for c in server.connections.copy() if c.is_gateway]):
+    while not (gateways := list(server.sessions.values())):
         if time.monotonic() > deadline:
             sys.exit("no gateway has connected")
         time.sleep(0.02)

@@ -28,7 +28,7 @@ async def test_http_endpoints_want_the_secret(replica, gateway):
         assert (await http(replica.path, target, None))[0] == 401
         assert (await http(replica.path, target, "wrong"))[0] == 401
     assert (await http(replica.path, "/readyz"))[0] == 200
-    assert json.loads((await http(replica.path, "/describe"))[1])["protocol"] == 1
+    assert json.loads((await http(replica.path, "/describe"))[1])["protocol"] == 2
     await gateway.run(HELLO)
     counted, deadline = 'rapidclaw_runner_runs_total{status="success"}', time.monotonic() + 5
     status, metrics = await http(replica.path, "/metrics")

@@ -288,7 +288,7 @@ async def test_a_newer_attempt_fences_the_older(gateway):
 
 async def test_describe(gateway):
     graph = gateway.describe["graphs"]["agent"]
-    assert gateway.describe["protocol"] == 1
+    assert gateway.describe["protocol"] == 2
     assert graph["nodes"] == ["model", "tools"]
     assert graph["channels"]["messages"] == {"type": "BinaryOperatorAggregate", "reducer": "add_messages"}
     assert set(graph["state"]["properties"]) == {"messages", "model_calls", "tool_calls"}

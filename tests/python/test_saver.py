@@ -25,9 +25,9 @@ from rapidclaw_runner.saver import ForeignThread, NoRun, RemoteSaver
 
 
 class Local:
-    """A connection whose gateway is this process."""
+    """A session whose gateway is this process."""
 
-    closed = broken = congested = has_pinged = False
+    is_away = is_congested = has_pinged = False
 
     def __init__(self) -> None:
         self.store = MemoryStore()

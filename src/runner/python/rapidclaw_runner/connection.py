@@ -1,20 +1,17 @@
 """One connection of a gateway (or of a probe) to this replica's socket.
 
-Frames are written by whichever thread made them, straight to the socket: what the socket does not
+Messages are written by whichever thread made them, straight to the socket: what the socket does not
 take at once is left to the connection thread. So frames of a run keep their order, a busy graph
 wakes no other thread, and no thread waits for another one's writing.
 """
 
 from __future__ import annotations
 
-import itertools
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future
-from time import monotonic
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from .own.websockets.frames import CloseCode, Frame, Opcode
 from .own.websockets.http11 import Request
@@ -23,67 +20,35 @@ from .own.websockets.server import ServerProtocol
 
 from . import wire
 
+if TYPE_CHECKING:
+    from .session import Session
+
 READ_BYTES = 256 << 10
 CONGESTED_BYTES = 32 << 20
 """Above this many unsent bytes the connection's runs pause until the gateway has read."""
 
-_reply_ids = itertools.count(1)
-
-
-class Disconnected(ConnectionError):
-    """The gateway that this run belongs to is gone."""
-
-
-class Refused(RuntimeError):
-    """The gateway answered a request of the saver with an error."""
-
-
-class Rows(list[dict[str, Any]]):
-    """A reply's tuples; `more` says that it was cut to what one message may hold."""
-
-    def __init__(self, rows: Iterable[dict[str, Any]], more: bool) -> None:
-        super().__init__(rows)
-        self.more = more
-
-
 class Connection:
     """State of one socket. `receive`, `flush` and `close` belong to the connection thread."""
 
-    def __init__(self, sock: socket.socket, wake: Callable[[], None]) -> None:
+    def __init__(self, sock: socket.socket, wake: Callable[[], None], subprotocols: Sequence[str]) -> None:
         self.sock = sock
         self.protocol = ServerProtocol(
-            subprotocols=[wire.SUBPROTOCOL], extensions=None, max_size=wire.MAX_MESSAGE_BYTES
+            subprotocols=list(subprotocols), extensions=None, max_size=wire.MAX_MESSAGE_BYTES
         )
-        self.is_gateway = False
+        self.session: Session | None = None
+        """The gateway's, once it has begun or gone on with one."""
+        self.greets = False
+        """Whether the gateway's `hello` is waited for."""
         self.closed = False
         self.broken = False
-        self.last_heard = monotonic()
-        self.has_pinged = False
         self.unsent_bytes = 0
         self._unsent: deque[memoryview] = deque()
         self._wake = wake
         self._write_lock = threading.Lock()
         self._end_after_flush = False
         self._pieces: list[bytes] = []
-        self._pending: dict[int, Future[list[dict[str, Any]]]] = {}
 
     # Any thread
-
-    def send(self, kind: str, fields: dict[str, Any]) -> bool:
-        """Sends one frame; false when the gateway is gone. Raises `wire.TooLarge`."""
-        return self.write(wire.pack(kind, fields))
-
-    def request(self, kind: str, fields: dict[str, Any]) -> Future[list[dict[str, Any]]]:
-        """Sends a frame that wants a `reply`; the future yields the reply's tuples."""
-        number = next(_reply_ids)
-        future: Future[list[dict[str, Any]]] = Future()
-        self._pending[number] = future
-        fields["id"] = number
-        if not self.send(kind, fields):
-            self._pending.pop(number, None)
-            if not future.done():
-                future.set_exception(Disconnected("the gateway is gone"))
-        return future
 
     def write(self, data: bytes) -> bool:
         with self._write_lock:
@@ -144,7 +109,6 @@ class Connection:
         except OSError:
             self.broken = True
             return []
-        self.last_heard = monotonic()
         if data:
             self.protocol.receive_data(data)
         else:
@@ -191,24 +155,10 @@ class Connection:
             self.protocol.send_close(code, reason[:120])
             self.pump()
 
-    def resolve(self, fields: dict[str, Any]) -> None:
-        """Hands a `reply` to who waits for it."""
-        future = self._pending.pop(fields.get("id"), None)
-        if future is None or not future.set_running_or_notify_cancel():
-            return
-        if error := fields.get("error"):
-            future.set_exception(Refused(str(error)))
-        else:
-            future.set_result(Rows(fields.get("tuples") or (), bool(fields.get("more"))))
-
     def close(self) -> None:
         with self._write_lock:
             self.closed = True
             self.sock.close()
-        while self._pending:
-            _, future = self._pending.popitem()
-            if future.set_running_or_notify_cancel():
-                future.set_exception(Disconnected("the gateway is gone"))
 
     def forget_after_fork(self) -> None:
         """In a forked child: the parent's bytes are not ours to send, nor its lock to wait for."""

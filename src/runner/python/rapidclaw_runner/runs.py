@@ -16,7 +16,7 @@ from time import monotonic
 from typing import Any
 
 from . import failures, wire
-from .connection import Connection, Disconnected
+from .session import Disconnected, Session
 from .state_size import DEFAULT_BYTES, StateSize, StateTooLarge
 
 log = logging.getLogger("rapidclaw")
@@ -34,8 +34,8 @@ class RunEnded(RuntimeError):
 class Run:
     """One attempt at one run."""
 
-    def __init__(self, connection: Connection, fields: dict[str, Any], now: float) -> None:
-        self.connection = connection
+    def __init__(self, session: Session, fields: dict[str, Any], now: float) -> None:
+        self.session = session
         self.fields = fields
         self.id: str = fields["run"]
         self.attempt: int = int(fields.get("attempt") or 0)
@@ -83,13 +83,13 @@ class Run:
             if self.ended:
                 raise RunEnded(f"the run has ended: {self.label}")
             fields["run"], fields["attempt"] = self.id, self.attempt
-            return self.connection.send(kind, fields)
+            return self.session.send(kind, fields)
 
     def request(self, kind: str, fields: dict[str, Any]) -> Future[list[dict[str, Any]]]:
         if self.ended:
             raise RunEnded(f"the run has ended: {self.label}")
         fields["run"], fields["attempt"] = self.id, self.attempt
-        return self.connection.request(kind, fields)
+        return self.session.request(kind, fields)
 
     def check_size(self, kind: str, frame: dict[str, Any], versions: dict[str, Any] | None = None) -> None:
         try:
@@ -100,12 +100,11 @@ class Run:
 
     @property
     def paused(self) -> bool:
-        connection = self.connection
+        session = self.session
         return (
-            connection.closed
-            or connection.broken
-            or connection.congested
-            or (connection.has_pinged and monotonic() - connection.last_heard > SILENT_SECONDS)
+            session.is_away
+            or session.is_congested
+            or (session.has_pinged and monotonic() - session.last_heard > SILENT_SECONDS)
         )
 
     async def while_paused(self) -> None:
@@ -132,7 +131,7 @@ class Run:
             try:
                 if self.usage is not None:
                     frame["usage"], frame["unmetered"] = self.usage.summary()
-                self.connection.send("end", frame | (fields or {}))
+                self.session.send("end", frame | (fields or {}))
             except Exception as error:  # noqa: BLE001 - too large, or a value that MessagePack cannot hold
                 frame["status"] = "error"
                 frame["error"] = (fields or {}).get("error") or failures.error_map(error)
@@ -141,11 +140,11 @@ class Run:
 
     def _send_small_end(self, frame: dict[str, Any]) -> None:
         try:
-            self.connection.send("end", frame)
+            self.session.send("end", frame)
         except Exception as error:  # noqa: BLE001
             log.error("the end of a run had to be cut: %s %s", failures.one_line(error), self.label)
             frame |= {"usage": [], "unmetered": True, "error": failures.error_map(error)}
-            self.connection.send("end", frame)
+            self.session.send("end", frame)
 
     # Beginning and stopping, on any thread
 
@@ -226,10 +225,10 @@ class Runs:
     def find(self, run: str, attempt: int) -> Run | None:
         return self._runs.get((run, attempt))
 
-    def of(self, connection: Connection | None = None) -> list[Run]:
+    def of(self, session: Session | None = None) -> list[Run]:
         with self._lock:
             runs = list(self._runs.values())
-        return [run for run in runs if connection is None or run.connection is connection]
+        return [run for run in runs if session is None or run.session is session]
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -253,14 +252,15 @@ class Runs:
         return following
 
     def _watch_gateway(self, run: Run, now: float) -> None:
-        connection = run.connection
-        if connection.closed:
-            run.orphaned_at = run.orphaned_at or now
-        elif connection.has_pinged and now - connection.last_heard > SILENT_SECONDS:
-            run.orphaned_at = run.orphaned_at or connection.last_heard
+        session = run.session
+        if session.closed or session.detached_at is not None:
+            run.orphaned_at = run.orphaned_at or session.detached_at or now
+        elif session.has_pinged and now - session.last_heard > SILENT_SECONDS:
+            run.orphaned_at = run.orphaned_at or session.last_heard
         else:
             run.orphaned_at = None
         if run.orphaned_at is not None and now - run.orphaned_at >= self.orphan_seconds:
             if run.stop_status is None:
                 log.warning("run cancelled, its gateway is gone: %s", run.label)
+            session.abandoned = session.abandoned or session.is_away
             run.stop("cancelled", "the gateway is gone")

@@ -24,7 +24,8 @@ from . import children, wire
 from .connection import Connection
 from .left_behind import LeftBehind
 from .loop_watch import LoopWatch
-from .runs import Run, Runs
+from .runs import STOP_SECONDS, Run, Runs
+from .session import Session
 
 log = logging.getLogger("rapidclaw")
 
@@ -56,6 +57,10 @@ class Server(threading.Thread):
         self.connections: set[Connection] = set()
         self.watch = LoopWatch()
         self.left_behind = LeftBehind()
+        self.sessions: dict[str, Session] = {}
+        self._subprotocols = (wire.SUBPROTOCOL_V2, wire.SUBPROTOCOL_V1)
+        if os.environ.get("RAPIDCLAW_CONTRACT") == "1":  # for tests
+            self._subprotocols = (wire.SUBPROTOCOL_V1,)
         self._authorization = f"Bearer {secret}".encode()
         self._on_drained = on_drained
         self._on_abandoned = on_abandoned
@@ -83,9 +88,8 @@ class Server(threading.Thread):
     def loaded(self, describe: bytes, begin: Callable[[Run], None]) -> None:
         with self._lock:
             self._describe, self._begin = describe, begin
-            for connection in list(self.connections):
-                if connection.is_gateway:
-                    connection.send("ready", {"describe": describe})
+            for session in list(self.sessions.values()):
+                session.send("ready", {"describe": describe})
             for run in self._waiting:
                 begin(run)
             self._waiting.clear()
@@ -116,7 +120,7 @@ class Server(threading.Thread):
     def run(self) -> None:
         while True:
             wait = 60.0
-            if len(self.runs) or self._drain_by is not None:
+            if len(self.runs) or self._drain_by is not None or self._is_anybody_away():
                 wait = max(0.0, self._next_tick - monotonic())
             self._serve_what_came(wait)
             now = monotonic()
@@ -125,9 +129,21 @@ class Server(threading.Thread):
                     # Something held the interpreter: what came meanwhile is no silence.
                     self._serve_what_came(0)
                 self._next_tick = self.runs.tick(now)
+                self._forget_sessions(now)
                 if self._drain_by is not None:
                     self._drain(now)
                     self._next_tick = min(self._next_tick, now + 0.05)
+
+    def _is_anybody_away(self) -> bool:
+        return any(session.detached_at is not None for session in self.sessions.values())
+
+    def _forget_sessions(self, now: float) -> None:
+        """A gateway that does not come back while its runs are kept does not come back."""
+        for session in list(self.sessions.values()):
+            patience = self.runs.orphan_seconds + STOP_SECONDS
+            if session.closed or (session.detached_at is not None and now - session.detached_at > patience):
+                del self.sessions[session.id]
+                session.close()
 
     def _serve_what_came(self, wait: float) -> None:
         for key, mask in self._selector.select(wait):
@@ -153,7 +169,7 @@ class Server(threading.Thread):
         sock.setblocking(False)
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
             sock.setsockopt(socket.SOL_SOCKET, option, 1 << 20)
-        connection = Connection(sock, self.wake)
+        connection = Connection(sock, self.wake, self._subprotocols)
         self.connections.add(connection)
         self._selector.register(sock, selectors.EVENT_READ, lambda mask: self._on_ready(connection, mask))
 
@@ -162,12 +178,17 @@ class Server(threading.Thread):
             return
         if mask & selectors.EVENT_WRITE:
             connection.flush()
+            if connection.session is not None:
+                connection.session.pump()
         if mask & selectors.EVENT_READ:
             for received in connection.receive():
                 if isinstance(received, Request):
                     self._on_request(connection, received)
                 else:
                     self._on_message(connection, received)
+            if connection.session is not None:
+                connection.session.last_heard = monotonic()
+                connection.session.acknowledge(only_if_due=True)
         self._settle(connection)
 
     def _settle(self, connection: Connection) -> None:
@@ -176,6 +197,8 @@ class Server(threading.Thread):
             self.connections.discard(connection)
             self._selector.unregister(connection.sock)
             connection.close()
+            if connection.session is not None:
+                connection.session.detach(connection)
             self._next_tick = 0.0
             return
         wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if connection.wants_write else 0)
@@ -190,10 +213,17 @@ class Server(threading.Thread):
         connection.protocol.send_response(response)
         connection.pump()
         if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
-            connection.is_gateway = True
-            with self._lock:
-                if self._describe is not None:
-                    connection.send("ready", {"describe": self._describe})
+            if connection.protocol.subprotocol == wire.SUBPROTOCOL_V1:
+                self._begin_session(connection, Session(connection, version=1))
+            else:
+                connection.greets = True
+
+    def _begin_session(self, connection: Connection, session: Session) -> None:
+        connection.session = session
+        with self._lock:
+            self.sessions[session.id] = session
+            if self._describe is not None:
+                session.send("ready", {"describe": self._describe})
 
     def _answer(self, connection: Connection, request: Request) -> Response:
         path = request.path.partition("?")[0]
@@ -222,9 +252,9 @@ class Server(threading.Thread):
             for value in request.headers.get_all("Sec-WebSocket-Protocol")
             for name in value.split(",")
         ]
-        if wire.SUBPROTOCOL not in offered:
-            theirs = ", ".join(offered) or "none"
-            body = f"this replica speaks {wire.SUBPROTOCOL}, the gateway offered {theirs}\n"
+        if not any(version in offered for version in self._subprotocols):
+            ours, theirs = ", ".join(self._subprotocols), ", ".join(offered) or "none"
+            body = f"this replica speaks {ours}, the gateway offered {theirs}\n"
             return _response(HTTPStatus.BAD_REQUEST, body.encode("utf-8", "replace"))
         return connection.protocol.accept(request)
 
@@ -243,19 +273,52 @@ class Server(threading.Thread):
     # Frames
 
     def _on_message(self, connection: Connection, message: bytes) -> None:
+        kind, fields = "", {}
         try:
-            kind, fields = wire.unpack(message)
+            session = connection.session
+            if session is None:
+                self._on_hello(connection, message)
+                return
+            received = session.receive(message)
+            if received is None:
+                return
+            kind, fields = received
             handler = getattr(self, f"_frame_{kind}", None)
             if handler is None:
-                raise wire.FrameError(f"unknown frame {kind}")
-            handler(connection, fields)
+                raise wire.FrameError(f"unknown kind {kind}")
+            handler(session, fields)
         except (wire.FrameError, KeyError, TypeError, ValueError) as error:
             reason = str(error) if isinstance(error, wire.FrameError) else f"a field is wrong: {error}"
-            log.error("a gateway's frame was refused: %s", reason)
-            connection.refuse(wire.text(reason)[:100])
+            log.error("a gateway's frame was refused: %s", wire.text(reason)[:300])
+            if kind and connection.session is not None and connection.session.version > 1:
+                connection.session.control("refused", wire.refusal(kind, fields, reason))
+            else:
+                connection.refuse(wire.text(reason)[:100])
 
-    def _frame_start(self, connection: Connection, fields: dict[str, Any]) -> None:
-        run = Run(connection, fields, monotonic())
+    def _on_hello(self, connection: Connection, message: bytes) -> None:
+        """A gateway begins a session, or goes on with the one whose socket broke."""
+        _, packed = wire.split(message)
+        kind, fields = wire.unpack(packed)
+        if kind != "hello" or not connection.greets:
+            raise wire.FrameError("the first frame is no hello")
+        session = self.sessions.get(str(fields.get("session")))
+        if session is not None and session.can_resume(fields):
+            former, connection.session = session.connection, session
+            session.hello(fields, connection, resumed=True)
+            if former is not None:
+                former.session = None
+                former.broken = True
+                self._settle(former)
+            self._next_tick = 0.0
+            return
+        session = Session(connection)
+        session.hello(fields, connection, resumed=False)
+        if fields.get("session") is None:
+            self._begin_session(connection, session)
+        # Else the gateway knows now that its runs are lost, and closes the connection.
+
+    def _frame_start(self, session: Session, fields: dict[str, Any]) -> None:
+        run = Run(session, fields, monotonic())
         if self._drain_by is not None:
             run.end("drained")
             return
@@ -269,27 +332,34 @@ class Server(threading.Thread):
             else:
                 self._begin(run)
 
-    def _frame_cancel(self, _connection: Connection, fields: dict[str, Any]) -> None:
+    def _frame_cancel(self, _session: Session, fields: dict[str, Any]) -> None:
         if run := self.runs.find(fields["run"], int(fields.get("attempt") or 0)):
             run.stop("cancelled", str(fields.get("reason") or "cancelled"))
             self._next_tick = 0.0
 
-    def _frame_drain(self, connection: Connection, fields: dict[str, Any]) -> None:
+    def _frame_drain(self, session: Session, fields: dict[str, Any]) -> None:
         reason = str(fields.get("reason") or "drain")
-        for run in self.runs.of(connection):
+        for run in self.runs.of(session):
             if fields.get("run") in (None, run.id):
                 run.drain(reason)
 
-    def _frame_reply(self, connection: Connection, fields: dict[str, Any]) -> None:
-        connection.resolve(fields)
+    def _frame_reply(self, session: Session, fields: dict[str, Any]) -> None:
+        session.resolve(fields)
 
-    def _frame_ping(self, connection: Connection, fields: dict[str, Any]) -> None:
-        connection.has_pinged = True
+    def _frame_ping(self, session: Session, fields: dict[str, Any]) -> None:
+        session.has_pinged = True
         pong = {"n": fields.get("n"), "runs": len(self.runs)}
         if stalled := self.watch.look(monotonic()):
             pong["stalled"] = stalled
-        connection.send("pong", pong)
+        session.control("pong", pong)
         self.left_behind.look(self.runs)
+        session.acknowledge()
+
+    def _frame_refused(self, session: Session, fields: dict[str, Any]) -> None:
+        reason = wire.text(fields.get("reason"))
+        log.warning("the gateway did not understand a frame %s: %s", wire.text(fields.get("kind")), reason)
+        if fields.get("id"):
+            session.resolve({"id": fields["id"], "error": reason})
 
     # Shutting down
 
@@ -299,7 +369,7 @@ class Server(threading.Thread):
             run.drain(DRAIN_REASON)
             if now >= (self._drain_by or now):
                 run.stop("drained", DRAIN_REASON)
-        if not runs and not any(connection.wants_write for connection in self.connections):
+        if not runs and not any(session.wants_write for session in self.sessions.values()):
             for connection in self.connections:
                 connection.hang_up(reason=DRAIN_REASON)
             self._on_drained()
