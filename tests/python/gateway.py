@@ -75,7 +75,7 @@ class Gateway:
             await self.send("ping", n=0)
             await asyncio.sleep(1)
 
-    async def send(self, kind: str, **fields: Any) -> None:
+    async def send(self, kind: str, /, **fields: Any) -> None:
         await self.ws.send(ormsgpack.packb({kind: fields}))
 
     async def _read(self, ready: asyncio.Future[None]) -> None:

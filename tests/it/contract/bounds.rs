@@ -51,11 +51,9 @@ async fn a_replica_that_asks_and_does_not_read_is_lost_and_delays_nobody() {
     let open = gate.path().join("open");
     let env = [("STORY_GATE", open.to_str().unwrap())];
     let world = World::new().await;
-    let (old, new, good) = tokio::join!(
-        world.start(&GRAPHS, 4, &[VERSION_1, env[0]]),
-        world.start(&GRAPHS, 4, &env),
-        world.start(&GRAPHS, 4, &env)
-    );
+    let old_env = [VERSION_1, env[0]];
+    let (old, new, good) =
+        tokio::join!(world.start(&GRAPHS, 4, &old_env), world.start(&GRAPHS, 4, &env), world.start(&GRAPHS, 4, &env));
     // One after the other, so that each gets one of them.
     let mut deaf = Vec::new();
     for (replica, thread) in [(&old, "old"), (&new, "new")] {

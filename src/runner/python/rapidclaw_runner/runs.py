@@ -103,7 +103,7 @@ class Run:
         session = self.session
         return (
             session.is_away
-            or session.is_congested
+            or session.is_congested(self.id)
             or (session.has_pinged and monotonic() - session.last_heard > SILENT_SECONDS)
         )
 

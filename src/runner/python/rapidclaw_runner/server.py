@@ -112,6 +112,8 @@ class Server(threading.Thread):
         self._listener.close()
         for connection in list(self.connections):
             connection.forget_after_fork()
+        for session in list(self.sessions.values()):
+            session.forget_after_fork()
         own = (self._wake_read, self._wake_write, self._lifeline)
         children.swallow(*(descriptor for descriptor in own if descriptor is not None))
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import secrets
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable
 from concurrent.futures import Future
 from time import monotonic
@@ -23,7 +23,8 @@ from . import wire
 from .connection import Connection
 
 WAITING_BYTES = 8 << 20
-"""Above so many bytes that may not be sent yet the session's runs pause."""
+"""Above so many bytes of small frames that may not be sent yet the session's runs pause. A run whose own
+large frame waits pauses in any case."""
 PIPE_BYTES = 1 << 20
 """Above so many unsent bytes in the connection no more of a large frame is put behind them."""
 ACKNOWLEDGE_BYTES = wire.WINDOW_BYTES // 4
@@ -66,8 +67,9 @@ class Session:
         # Out
         self._small: deque[bytes] = deque()
         self._large: deque[_Large] = deque()
+        self._large_of: Counter[str | None] = Counter()
         self._chunk_is_next = False
-        self._waiting_bytes = 0
+        self._small_bytes = 0
         self._sent = self._sent_bytes = self._credit = 0
         self._unacknowledged: deque[tuple[int, bytes]] = deque()
         # In, of the connection thread
@@ -89,15 +91,16 @@ class Session:
             if self.closed:
                 return False
             is_large = len(packed) > wire.LARGE_BYTES
-            is_behind = bool(self._large) and any(large.run == run for large in self._large)
+            is_behind = run in self._large_of
             if not is_large and not is_behind and not self._small and self._sent_bytes < self._credit:
                 self._number(packed)
                 return True
-            self._waiting_bytes += len(packed)
             if is_large or is_behind:
                 self._large.append(_Large(run, packed))
+                self._large_of[run] += 1
             else:
                 self._small.append(packed)
+                self._small_bytes += len(packed)
             self._pump()
         return True
 
@@ -124,15 +127,20 @@ class Session:
         connection = self.connection
         return self.closed or connection is None or connection.closed or connection.broken
 
-    @property
-    def is_congested(self) -> bool:
+    def is_congested(self, run: str) -> bool:
+        """Whether so much waits that the run should send no more."""
         connection = self.connection
-        return self._waiting_bytes > WAITING_BYTES or (connection is not None and connection.congested)
+        congested = connection is not None and connection.congested
+        return congested or self._small_bytes > WAITING_BYTES or run in self._large_of
 
     @property
     def wants_write(self) -> bool:
         connection = self.connection
-        return connection is not None and (self._waiting_bytes > 0 or connection.wants_write)
+        return connection is not None and (self._waits or connection.wants_write)
+
+    @property
+    def _waits(self) -> bool:
+        return bool(self._small or self._large)
 
     def _number(self, packed: bytes) -> None:
         self._sent += 1
@@ -152,7 +160,7 @@ class Session:
             if self._small and not is_chunks_turn:
                 self._chunk_is_next = True
                 packed = self._small.popleft()
-                self._waiting_bytes -= len(packed)
+                self._small_bytes -= len(packed)
                 self._number(packed)
             elif self._large:
                 large = self._large[0]
@@ -163,9 +171,11 @@ class Session:
                     left = len(large.packed) - large.at - len(data)
                     packed = wire.payload("chunk", {"left": left, "data": data})
                 large.at += len(data)
-                self._waiting_bytes -= len(data)
                 if large.at == len(large.packed):
                     self._large.popleft()
+                    self._large_of[large.run] -= 1
+                    if not self._large_of[large.run]:
+                        del self._large_of[large.run]
                 self._number(packed)
             else:
                 return
@@ -239,7 +249,7 @@ class Session:
 
     def pump(self) -> None:
         """Goes on sending, now that the connection has room."""
-        if self._waiting_bytes:
+        if self._waits:
             with self._lock:
                 self._pump()
 
@@ -270,13 +280,19 @@ class Session:
     def close(self) -> None:
         with self._lock:
             self.closed = True
-            for waiting in (self._small, self._large, self._unacknowledged):
+            for waiting in (self._small, self._large, self._large_of, self._unacknowledged):
                 waiting.clear()
-            self._waiting_bytes = 0
+            self._small_bytes = 0
         while self._pending:
             _, future = self._pending.popitem()
             if future.set_running_or_notify_cancel():
                 future.set_exception(Disconnected("the gateway is gone"))
+
+    def forget_after_fork(self) -> None:
+        """In a forked child: the parent's frames are not ours to send, nor its lock to wait for."""
+        self._lock = threading.Lock()
+        self.closed = True
+        self.connection = None
 
     def _grant(self) -> int:
         """What comes is dealt with at once: all of it is granted anew."""
