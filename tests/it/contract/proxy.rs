@@ -20,7 +20,6 @@ struct Shared {
     is_closed: AtomicBool,
     /// A connection is cut when so many bytes have come through from the replica. 0: never.
     cut_after: AtomicU64,
-    cuts: AtomicUsize,
     cut: std::sync::Mutex<CancellationToken>,
 }
 
