@@ -63,7 +63,7 @@ class Gateway:
             reader = asyncio.create_task(self._read(ready))
             self.pinger = asyncio.create_task(self._ping())
             if wait:
-                await asyncio.wait_for(ready, 30)
+                await asyncio.wait_for(ready, 75)
             try:
                 yield self
             finally:

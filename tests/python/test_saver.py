@@ -19,7 +19,7 @@ from langgraph.checkpoint.base import id as ids
 from langgraph.types import Send
 
 from rapidclaw_runner import current_run, jsonable, wire
-from rapidclaw_runner.connection import Rows
+from rapidclaw_runner.session import Rows
 from rapidclaw_runner.runs import Run, RunEnded, Runs
 from rapidclaw_runner.saver import ForeignThread, NoRun, RemoteSaver
 
