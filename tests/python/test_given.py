@@ -8,7 +8,7 @@ import pytest
 from gateway import PROJECTS
 
 NAMES = (
-    "with_dataclass with_model with_keys needs_field needs_model without_context asks_who"
+    "with_dataclass with_model with_keys needs_field needs_model without_context asks_who wants_store"
     " added replaced dicts elsewhere modelled"
 ).split()
 GRAPHS = {name: f"{PROJECTS}/given.py:{name}" for name in NAMES}
@@ -57,6 +57,12 @@ async def test_who_asks_and_the_ids(own_gateway):
     assert end["values"]["log"][:3] == ["bob", "ada", "ada"]
     end = await own_gateway.run(HELLO, graph="asks_who")
     assert end["values"]["log"][0] == "None" and end["values"]["log"][-1] is None
+
+
+async def test_a_missing_store_is_named(own_gateway):
+    end = await own_gateway.run(HELLO, graph="wants_store")
+    assert end["error"]["type"] == "AttributeError"
+    assert "has no attribute 'put' (rapidclaw gives graphs no long-term store" in end["error"]["message"]
 
 
 @pytest.mark.parametrize("graph", ["added", "replaced", "modelled"])

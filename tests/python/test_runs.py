@@ -276,14 +276,14 @@ async def test_subgraph_events_only_where_asked(gateway):
     assert any(f["ns"] for k, f in end["frames"].frames if k == "event")
 
 
-async def test_a_newer_attempt_fences_the_older(gateway):
-    run = await gateway.start(HELLO, graph="sleeping", attempt=1)
+async def test_a_newer_attempt_fences_the_older(gateway, replica):
+    older = await gateway.start(HELLO, graph="sleeping", attempt=1)
     await asyncio.sleep(0.2)
-    newer = await gateway.start(HELLO, graph="memory", run=run.id, attempt=2, thread_id=run.thread_id)
-    await gateway.send("ping", n=1)
-    await gateway.pongs.get()
-    ends = [f for kind, f in [*run.frames, *newer.frames] if kind == "end"]
-    assert {end["attempt"] for end in ends} <= {1, 2}
+    async with Gateway().connected(replica.path) as other:
+        newer = await other.run(HELLO, graph="memory", run=older.id, attempt=2, thread_id=older.thread_id)
+    assert (newer["status"], newer["attempt"]) == ("success", 2)
+    end = await older.end()
+    assert (end["status"], end["attempt"]) == ("cancelled", 1)
 
 
 async def test_describe(gateway):

@@ -79,6 +79,13 @@ def who(state, config):
 asks_who = chain(State, who)
 
 
+def keep(state, runtime: Runtime):
+    runtime.store.put(("notes",), "k", {"v": 1})
+
+
+wants_store = chain(State, keep)
+
+
 # Messages
 
 

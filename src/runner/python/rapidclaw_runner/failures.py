@@ -23,6 +23,12 @@ PUBLIC_TYPES = frozenset(
 
 DATABASE_HINT = 'rapidclaw: DATABASE_URL is not set; "database": true in the rapidclaw section of langgraph.json gives the agent one'
 
+STORE_HINT = "rapidclaw gives graphs no long-term store yet; a graph that is compiled with one keeps it"
+STORE_METHODS = frozenset(
+    ("put", "aput", "aget", "search", "asearch", "adelete", "abatch", "list_namespaces", "alist_namespaces")
+)
+"""What is asked of a store, and of nothing else that is often None."""
+
 BLOT = "***"
 SHORTEST_SECRET = 8
 TRACE_CHARS = 32 << 10
@@ -81,6 +87,8 @@ def message(error: BaseException) -> str:
     if isinstance(error, BaseExceptionGroup):
         leaves = [f"{foreign.type_name(leaf)}: {foreign.text(leaf, 1000)}" for leaf in _leaves(error)]
         said = "; ".join((said, *leaves))
+    if isinstance(error, AttributeError) and error.obj is None and error.name in STORE_METHODS:
+        said = f"{said} ({STORE_HINT})"
     return blotted(said)
 
 
