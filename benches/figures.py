@@ -2,8 +2,8 @@
 
     python3 benches/figures.py FOLDER VERSION [--write README.md]
 
-FOLDER holds the last line of each benchmark: `status.json`, `push.json`, `run.json`, `validate.json` (may be
-missing). With `--write` the text between the two marks of the file is replaced.
+FOLDER holds the last line of each benchmark: `status.json`, `queue.json`, `push.json`, `run.json`,
+`validate.json` (may be missing). With `--write` the text between the two marks of the file is replaced.
 """
 
 import json
@@ -24,7 +24,7 @@ def told(name):
     return json.loads(path.read_text()) if path.exists() else None
 
 
-run, status, push, validate = told("run"), told("status"), told("push"), told("validate")
+run, status, push, validate, queue = told("run"), told("status"), told("push"), told("validate"), told("queue")
 
 
 def of(what, **fields):
@@ -43,6 +43,22 @@ if validate:
 many, ask = status["status, 50 agents"], status["whoami"]
 what = "`status`, 50 agents with 20 releases and 1000 runs an hour each, median"
 rows.append((what, f"{many['median_ms']} ms", f"`whoami`: {ask['median_ms']} ms", "50 ms"))
+if queue:
+    longest = max(row["waiting"] for row in queue["queue"])
+    for threads, on in ((1, "on one thread"), (None, "each on its own thread")):
+
+        def claim(waiting):
+            return max(
+                row["claim_ms"]
+                for row in queue["queue"]
+                if row["waiting"] == waiting and row["threads"] == (threads or waiting)
+            )
+
+        what = f"a claim of up to four of {longest:,} waiting runs {on}, median"
+        rows.append((what, f"{claim(longest):.1f} ms", f"of 100: {claim(100):.1f} ms", "2 ×"))
+    accepts = {row["turns"]: row["accept_ms"] for row in queue["accept"]}
+    beside = f"on a new one: {accepts[0]:.1f} ms"
+    rows.append(("an accept on a thread of 10,000 turns, median", f"{accepts[10000]:.1f} ms", beside, "as on a new one"))
 first = f"first push of the image: {push['push']['first']:.1f} s"
 rows.append(("push of a changed code layer to another engine, median", f"{push['push']['median']:.2f} s", first, "0.3 s"))
 rows.append(("deploy, nothing changed", f"{deploy('no change')} s", "-", "1 s"))
@@ -56,7 +72,7 @@ what = f"longest request over a `server restart`, 8 clients, {restart['runs_per_
 rows.append((what, f"{restart['longest']:.0f} ms", f"p99 without: {steady['p99']:.0f} ms", "1 s"))
 rest = of("server memory with one replica, at rest")[0]["mib"]
 rows.append(("server at rest, with one agent", f"{rest} MiB", "-", "60 MB"))
-aims = {1: "1 ×", 8: "1.5 ×", 32: "1.5 ×"}
+aims = {1: "1.25 ×", 8: "2 ×", 32: "2.5 ×"}
 for row in of("floor"):
     base = row["measured"]
     clients = base["clients"]

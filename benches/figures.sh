@@ -30,7 +30,7 @@ export RAPIDCLAW_BIN=$rapidclaw
 results=$(mktemp -d)
 at_end rm -rf "$results"
 
-for bench in status push run; do
+for bench in status queue push run; do
     "$here/$bench.sh" "${smoke[@]}" | tee "$results/$bench.out"
     tail -n 1 "$results/$bench.out" >"$results/$bench.json"
 done

@@ -109,6 +109,7 @@ impl AgentSettings {
                 run_timeout: section.limits.run_timeout,
                 tokens_per_run: section.limits.tokens_per_run,
                 queue: Some(section.limits.queue),
+                state_bytes: Some(section.limits.state_bytes),
             },
             ready_timeout: section.rollout.ready_timeout,
             drain_timeout: section.rollout.drain_timeout,

@@ -1,8 +1,13 @@
-//! Commits what replicas send: many runs' checkpoints, writes and ends in one transaction each time.
+//! Commits what replicas send: many runs' checkpoints, writes and ends in one statement each time.
 //!
 //! The frames of one run go through one worker in the order they came, so that a run's end is committed
-//! with or after its last checkpoint. In each transaction the attempts are checked first: what an attempt
-//! sends that is no longer live is dropped.
+//! with or after its last checkpoint. In each statement the attempts are checked first: what an attempt
+//! sends that is no longer live is dropped. Workers do nothing but commit: questions are answered by tasks of
+//! their own (`questions.rs`), once what came before them is committed, and nobody waits for a replica to
+//! read its answers.
+
+mod batch;
+mod questions;
 
 use crate::api::problem::RunFault;
 use crate::base::shutdown::Shutdown;
@@ -10,22 +15,30 @@ pub use crate::base::telemetry::chain;
 use crate::run::loss::Loss;
 use crate::runner::protocol::{Read, Reply, ToReplica};
 use crate::runner::session::{FrameSender, Held};
-use crate::store::checkpoints::{self, Change, Op, Schema};
-use crate::store::runs::{self, Ending, Requeued, RunStatus};
+use crate::store::checkpoints::{Change, Op, Schema};
+use crate::store::runs::{Ending, Requeued};
 use crate::store::{Store, StoreError};
-use std::collections::{BTreeMap, HashSet};
+use batch::Rejected;
+use futures_util::FutureExt as _;
+use questions::Questions;
+use std::collections::{HashMap, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 /// Workers; each holds one database connection while it commits.
 const WORKERS: usize = 4;
-/// Items that wait for a worker; senders wait when there are more.
+/// Items that wait for a worker; senders wait when there are more,
 const QUEUE: usize = 1024;
-/// Items of one transaction.
+/// or more kilobytes. One item that is larger takes all of it.
+const QUEUE_KB: u32 = 64 << 10;
+/// Items of one statement,
 const BATCH: usize = 256;
+/// and their bytes, unless it is one item alone.
+const BATCH_BYTES: usize = 12 << 20;
 /// How long checkpoints that nobody waits for may wait for what comes after them: most runs' next step, or
 /// their end, comes sooner, and is committed with them. LangGraph's durability `async` promises no more.
 const LINGER: Duration = Duration::from_millis(5);
@@ -59,41 +72,50 @@ pub enum Ended {
     Committed,
     /// The attempt was not live any more: somebody else ends the run.
     Fenced,
-    /// The database did not take what the run sent.
-    Rejected,
+    /// The database did not take what the run sent: it ended with this instead.
+    Rejected(RunFault),
 }
 
 /// Hands items to the workers. Clones share them.
 #[derive(Clone)]
-pub struct Committer(Arc<Vec<mpsc::Sender<Item>>>);
+pub struct Committer(Arc<Vec<Inbox>>);
+
+struct Inbox {
+    items: mpsc::Sender<Queued>,
+    room: Arc<Semaphore>,
+}
+
+/// An item and the room that it takes in its worker's queue.
+struct Queued {
+    item: Item,
+    _room: Option<OwnedSemaphorePermit>,
+}
 
 impl Committer {
     /// Starts the workers; they end when all senders are gone, after what was sent is committed.
     pub fn start(store: &Store, shutdown: &Shutdown) -> Self {
+        let questions = Arc::new(Questions::new(store.clone(), shutdown.clone()));
         let workers = (0..WORKERS).map(|_| {
-            let (sender, receiver) = mpsc::channel(QUEUE);
-            shutdown.spawn_until_cancelled(work(store.clone(), receiver));
-            sender
+            let (items, inbox) = mpsc::channel(QUEUE);
+            let worker = Worker::new(store.clone(), Arc::clone(&questions), inbox);
+            shutdown.spawn_until_cancelled(worker.work());
+            Inbox { items, room: Arc::new(Semaphore::new(QUEUE_KB as usize)) }
         });
         Self(Arc::new(workers.collect()))
     }
 
     /// Queues an item behind all earlier ones of its run.
     pub async fn submit(&self, item: Item) {
-        let run = item.run();
-        let worker = usize::from(run.as_bytes()[15]) % self.0.len();
-        let _ = self.0[worker].send(item).await;
+        let worker = &self.0[usize::from(item.run().as_bytes()[15]) % self.0.len()];
+        let room = u32::try_from(item.bytes() >> 10).unwrap_or(QUEUE_KB).clamp(1, QUEUE_KB);
+        let room = Arc::clone(&worker.room).acquire_many_owned(room).await.ok();
+        let _ = worker.items.send(Queued { item, _room: room }).await;
     }
 }
 
 impl Item {
     fn run(&self) -> Uuid {
-        match self {
-            Self::Save { key, .. } | Self::Read { key, .. } | Self::Change { key, .. } | Self::Requeue { key, .. } => {
-                key.0
-            }
-            Self::End { ending, .. } => ending.run,
-        }
+        self.key().0
     }
 
     fn key(&self) -> Key {
@@ -105,8 +127,14 @@ impl Item {
         }
     }
 
-    fn waits_for_what_came_before(&self) -> bool {
-        matches!(self, Self::Read { .. } | Self::Change { .. } | Self::Requeue { .. })
+    /// Roughly the bytes that it holds.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Save { op, .. } => op.bytes(),
+            Self::End { ending, .. } => ending.bytes(),
+            Self::Read { read, .. } => read.filter.as_ref().map_or(0, |filter| filter.len()),
+            Self::Change { .. } | Self::Requeue { .. } => 0,
+        }
     }
 
     /// Whether nobody waits for it to be committed.
@@ -115,100 +143,171 @@ impl Item {
     }
 }
 
-async fn work(store: Store, mut inbox: mpsc::Receiver<Item>) {
-    let mut rejected = Rejected::new();
-    while let Some(first) = inbox.recv().await {
-        let (batch, question) = collect(first, &mut inbox).await;
-        if !batch.is_empty() {
-            commit(&store, batch, &mut rejected).await;
-        }
-        if let Some(question) = question {
-            if matches!(question, Item::Requeue { .. }) {
-                // The next attempt goes on from what is there.
-                rejected.remove(&question.key());
-            }
-            answer(&store, question).await;
-        }
-    }
+struct Worker {
+    store: Store,
+    questions: Arc<Questions>,
+    inbox: mpsc::Receiver<Queued>,
+    /// What is next before the inbox.
+    next: VecDeque<Queued>,
+    /// Items of runs of which a change or a requeue is under way: they wait for it.
+    parked: HashMap<Uuid, VecDeque<Queued>>,
+    /// Runs whose change or requeue is done.
+    done: (mpsc::UnboundedSender<Uuid>, mpsc::UnboundedReceiver<Uuid>),
+    rejected: Rejected,
+    /// Attempts whose items are being committed.
+    in_hand: Vec<Key>,
 }
 
-/// What is committed together, and the question behind it. As long as nobody waits for any of it, more is
-/// waited for, [`LINGER`] at most.
-async fn collect(first: Item, inbox: &mut mpsc::Receiver<Item>) -> (Vec<Item>, Option<Item>) {
-    let deadline = Instant::now() + LINGER;
-    let (mut batch, mut may_linger) = (Vec::new(), true);
-    let mut next = Some(first);
-    while let Some(item) = next.take() {
-        if item.waits_for_what_came_before() {
-            return (batch, Some(item));
+impl Worker {
+    fn new(store: Store, questions: Arc<Questions>, inbox: mpsc::Receiver<Queued>) -> Self {
+        Self {
+            store,
+            questions,
+            inbox,
+            next: VecDeque::new(),
+            parked: HashMap::new(),
+            done: mpsc::unbounded_channel(),
+            rejected: Rejected::new(),
+            in_hand: Vec::new(),
         }
-        may_linger &= item.may_linger();
-        batch.push(item);
-        if batch.len() == BATCH {
-            break;
-        }
-        next = match inbox.try_recv() {
-            Ok(item) => Some(item),
-            Err(_) if may_linger => timeout_at(deadline, inbox.recv()).await.ok().flatten(),
-            Err(_) => None,
-        };
     }
-    (batch, None)
-}
 
-/// Attempts that sent what could not be committed, until they end: their later checkpoints would leave a
-/// hole, and their end may not be a success.
-type Rejected = HashSet<Key>;
-
-/// Commits all of a batch; when that fails for what a run sent, each run for itself.
-async fn commit(store: &Store, batch: Vec<Item>, rejected: &mut Rejected) {
-    let (refused, batch): (Vec<Item>, Vec<Item>) = batch.into_iter().partition(|item| rejected.contains(&item.key()));
-    reject(store, refused, rejected).await;
-    if batch.is_empty() {
-        return;
-    }
-    match persist(store, &batch).await {
-        Ok(done) => tell(batch, &done),
-        Err(error) => {
-            let mut by_run: BTreeMap<Uuid, Vec<Item>> = BTreeMap::new();
-            for item in batch {
-                by_run.entry(item.run()).or_default().push(item);
-            }
-            let alone = by_run.len() == 1;
-            for (run, items) in by_run {
-                let done = if alone { Err(None) } else { persist(store, &items).await.map_err(Some) };
-                match done {
-                    Ok(done) => tell(items, &done),
-                    Err(own) => {
-                        let error: &dyn std::error::Error = own.as_ref().map_or(&error, |own| own);
-                        tracing::error!(run_id = %run, error = %chain(error), "the database does not take what the run sent");
-                        reject(store, items, rejected).await;
-                    }
+    async fn work(mut self) {
+        loop {
+            match AssertUnwindSafe(self.round()).catch_unwind().await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(_) => {
+                    // What was in hand is gone: a later checkpoint of those runs would leave a hole.
+                    tracing::error!(attempts = self.in_hand.len(), "a commit panicked; its runs end, the others go on");
+                    let lost = std::mem::take(&mut self.in_hand);
+                    self.rejected.extend(lost.into_iter().map(|key| (key, batch::fault("the run's state was lost"))));
                 }
             }
         }
     }
-}
 
-struct Done {
-    live: HashSet<Key>,
-    ended: HashSet<Uuid>,
-}
+    /// Commits what there is; says whether more may come.
+    async fn round(&mut self) -> bool {
+        let Some(first) = self.receive().await else { return false };
+        let (batch, questions) = self.collect(first).await;
+        self.in_hand = batch.iter().map(Item::key).collect();
+        if !batch.is_empty() {
+            batch::commit(&self.store, batch, &mut self.rejected).await;
+        }
+        self.in_hand.clear();
+        for question in questions {
+            if matches!(question, Item::Requeue { .. }) {
+                // The next attempt goes on from what is there.
+                self.rejected.remove(&question.key());
+            }
+            self.questions.ask(question, self.done.0.clone());
+        }
+        true
+    }
 
-/// One transaction; tried again while the database is away.
-async fn persist(store: &Store, batch: &[Item]) -> Result<Done, StoreError> {
-    patiently(|| transaction(store, batch)).await
+    /// The next item that may be committed.
+    async fn receive(&mut self) -> Option<Queued> {
+        loop {
+            if let Some(next) = self.next.pop_front() {
+                return Some(next);
+            }
+            tokio::select! {
+                biased;
+                Some(run) = self.done.1.recv() => self.unpark(run),
+                queued = self.inbox.recv(), if !self.inbox.is_closed() || !self.inbox.is_empty() => match queued {
+                    Some(queued) => if let Some(queued) = self.park(queued) { return Some(queued) },
+                    None if self.parked.is_empty() => return None,
+                    None => {}
+                },
+                else => return None,
+            }
+        }
+    }
+
+    /// The same, where there is one already.
+    fn try_receive(&mut self) -> Option<Queued> {
+        while let Ok(run) = self.done.1.try_recv() {
+            self.unpark(run);
+        }
+        if let Some(next) = self.next.pop_front() {
+            return Some(next);
+        }
+        loop {
+            let queued = self.inbox.try_recv().ok()?;
+            if let Some(queued) = self.park(queued) {
+                return Some(queued);
+            }
+        }
+    }
+
+    /// Keeps it where its run waits; else gives it back.
+    fn park(&mut self, queued: Queued) -> Option<Queued> {
+        match self.parked.get_mut(&queued.item.run()) {
+            // Its room is for those that do not wait.
+            Some(behind) => {
+                behind.push_back(Queued { item: queued.item, _room: None });
+                None
+            }
+            None => Some(queued),
+        }
+    }
+
+    fn unpark(&mut self, run: Uuid) {
+        for queued in self.parked.remove(&run).into_iter().flatten().rev() {
+            self.next.push_front(queued);
+        }
+    }
+
+    /// What is committed together, and the questions behind it. As long as nobody waits for any of it, more is
+    /// waited for, [`LINGER`] at most.
+    async fn collect(&mut self, first: Queued) -> (Vec<Item>, Vec<Item>) {
+        let deadline = Instant::now() + LINGER;
+        let (mut batch, mut questions, mut may_linger, mut bytes) = (Vec::new(), Vec::new(), true, 0);
+        let mut next = Some(first);
+        while let Some(queued) = next.take() {
+            // What was taken from behind a change may have another one before it.
+            let Some(queued) = self.park(queued) else {
+                next = self.try_receive();
+                continue;
+            };
+            bytes += queued.item.bytes();
+            if bytes > BATCH_BYTES && !batch.is_empty() {
+                self.next.push_front(queued);
+                break;
+            }
+            may_linger &= queued.item.may_linger();
+            match queued.item {
+                item @ (Item::Save { .. } | Item::End { .. }) => batch.push(item),
+                item @ Item::Read { .. } => questions.push(item),
+                item @ (Item::Change { .. } | Item::Requeue { .. }) => {
+                    // What comes after it in its run must not be committed before it.
+                    self.parked.insert(item.run(), VecDeque::new());
+                    questions.push(item);
+                }
+            }
+            if batch.len() + questions.len() >= BATCH {
+                break;
+            }
+            next = match self.try_receive() {
+                Some(queued) => Some(queued),
+                None if may_linger => timeout_at(deadline, self.receive()).await.ok().flatten(),
+                None => None,
+            };
+        }
+        (batch, questions)
+    }
 }
 
 /// Does what may be repeated, and again while the database is away, for as long as the gateway lives: a run
-/// does not fail for that.
+/// does not fail for that. What is of the statement itself is not repeated: it would be the same again.
 pub(super) async fn patiently<T, F>(mut work: impl FnMut() -> F) -> Result<T, StoreError>
 where
     F: Future<Output = Result<T, StoreError>>,
 {
     loop {
         match work().await {
-            Err(error) if error.is_passing() => {
+            Err(error) if error.is_away() => {
                 tracing::warn!(error = %chain(&error), "the database is away; it is tried again");
                 tokio::time::sleep(RETRY_EVERY).await;
             }
@@ -217,131 +316,9 @@ where
     }
 }
 
-async fn transaction(store: &Store, batch: &[Item]) -> Result<Done, StoreError> {
-    let keys: HashSet<Key> = batch.iter().map(Item::key).collect();
-    let keys: Vec<Key> = keys.into_iter().collect();
-    let mut transaction = store.pool().begin().await?;
-    let live: HashSet<Key> = runs::live_attempts(&mut transaction, &keys).await?.into_iter().collect();
-    let mut by_schema: BTreeMap<&str, (&Schema, Vec<&Op>)> = BTreeMap::new();
-    let mut endings = Vec::new();
-    for item in batch.iter().filter(|item| live.contains(&item.key())) {
-        match item {
-            Item::Save { schema, op, .. } => {
-                by_schema.entry(schema.name()).or_insert_with(|| (schema, Vec::new())).1.push(op);
-            }
-            Item::End { ending, .. } => endings.push((**ending).clone()),
-            Item::Read { .. } | Item::Change { .. } | Item::Requeue { .. } => {}
-        }
+/// Answers a frame that wanted a reply.
+fn reply(sender: &FrameSender, reply: Reply) {
+    if reply.id != 0 {
+        let _ = sender.send(ToReplica::Reply(reply));
     }
-    for (schema, ops) in by_schema.into_values() {
-        checkpoints::apply(&mut transaction, schema, ops).await?;
-    }
-    let ended = if endings.is_empty() { Vec::new() } else { runs::end(&mut transaction, &endings).await? };
-    transaction.commit().await?;
-    Ok(Done { live, ended: ended.into_iter().collect() })
-}
-
-fn tell(batch: Vec<Item>, done: &Done) {
-    for item in batch {
-        let live = done.live.contains(&item.key());
-        match item {
-            Item::Save { op, sender, .. } => {
-                let error = (!live).then(|| TAKEN_OVER.to_owned());
-                acknowledge(&sender, op.id(), error);
-            }
-            Item::End { ending, done: tell, .. } => {
-                let ended = if done.ended.contains(&ending.run) { Ended::Committed } else { Ended::Fenced };
-                let _ = tell.send(ended);
-            }
-            Item::Read { .. } | Item::Change { .. } | Item::Requeue { .. } => {}
-        }
-    }
-}
-
-/// Refuses what runs sent. A run whose end is or comes among it ends as an error.
-async fn reject(store: &Store, items: Vec<Item>, rejected: &mut Rejected) {
-    for item in items {
-        match &item {
-            Item::Save { .. } => rejected.insert(item.key()),
-            // Questions are never among a batch.
-            Item::End { .. } | Item::Requeue { .. } | Item::Read { .. } | Item::Change { .. } => {
-                rejected.remove(&item.key())
-            }
-        };
-        match item {
-            Item::Save { op, sender, .. } => {
-                acknowledge(&sender, op.id(), Some("the database does not take it".to_owned()));
-            }
-            Item::End { ending, done, .. } => {
-                let fault = RunFault { kind: "CheckpointRejected".to_owned(), message: None };
-                let failed = Ending { status: RunStatus::Error, answer: None, fault: Some(fault), ..*ending };
-                let ended = patiently(|| store.end_runs(std::slice::from_ref(&failed))).await;
-                if let Err(error) = ended {
-                    tracing::error!(error = %chain(&error), "a run could not be ended");
-                }
-                let _ = done.send(Ended::Rejected);
-            }
-            Item::Read { .. } | Item::Change { .. } | Item::Requeue { .. } => {}
-        }
-    }
-}
-
-fn acknowledge(sender: &FrameSender, id: u64, error: Option<String>) {
-    if id != 0 {
-        let _ = sender.send(ToReplica::Reply(Reply { id, tuples: vec![], error }));
-    }
-}
-
-async fn answer(store: &Store, question: Item) {
-    let (id, sender, result) = match question {
-        Item::Read { schema, read, sender, .. } => {
-            let ask = async || Ok(checkpoints::read(store.pool(), &schema, &read).await?);
-            let result = patiently(ask).await;
-            (read.id, sender, result.map(|tuples| (tuples, None)))
-        }
-        Item::Change { schema, key, id, change, only, sender } => {
-            let changed = patiently(|| carry_out(store, &schema, key, &change, only.as_deref())).await;
-            let refusal = |live: bool| (!live).then(|| TAKEN_OVER.to_owned());
-            (id, sender, changed.map(|live| (vec![], refusal(live))))
-        }
-        Item::Requeue { key: (run, attempt), loss, done } => {
-            let _ = done.send(requeue(store, run, attempt, loss).await);
-            return;
-        }
-        Item::Save { .. } | Item::End { .. } => return,
-    };
-    let reply = match result {
-        Ok((tuples, error)) => Reply { id, tuples, error },
-        Err(error) => {
-            tracing::error!(error = %chain(&error), "a replica's question could not be answered");
-            Reply { id, tuples: vec![], error: Some("the database could not answer".to_owned()) }
-        }
-    };
-    let _ = sender.send(ToReplica::Reply(reply));
-}
-
-/// Tried again while the database is away: a run that is not put back waits for nobody.
-async fn requeue(store: &Store, run: Uuid, attempt: i32, loss: Loss) -> Requeued {
-    let requeued = patiently(|| store.requeue_run(run, attempt, loss)).await;
-    requeued.unwrap_or_else(|error| {
-        tracing::error!(run_id = %run, error = %chain(&error), "a run could not be put back");
-        Requeued::Fenced
-    })
-}
-
-/// Changes threads, if the attempt is live; says whether it was.
-async fn carry_out(
-    store: &Store,
-    schema: &Schema,
-    key: Key,
-    change: &Change,
-    only: Option<&str>,
-) -> Result<bool, StoreError> {
-    let mut transaction = store.pool().begin().await?;
-    let live = !runs::live_attempts(&mut transaction, &[key]).await?.is_empty();
-    if live {
-        checkpoints::change(&mut transaction, schema, change, only).await?;
-        transaction.commit().await?;
-    }
-    Ok(live)
 }

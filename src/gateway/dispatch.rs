@@ -6,6 +6,8 @@ use super::execution::Execution;
 use super::replica::Slot;
 use super::route::{Route, Serving};
 use crate::store::runs::Claimed;
+use futures_util::FutureExt as _;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -25,8 +27,12 @@ pub async fn run(gateway: Gateway, route: Arc<Route>) {
             route.kick.notified().await;
         }
         // Else each run's end would take a place for a moment, and ask the database, for nothing.
-        if route.may_hold_waiting_runs() {
-            begin_all(&gateway, &route).await;
+        if route.may_hold_waiting_runs() && AssertUnwindSafe(begin_all(&gateway, &route)).catch_unwind().await.is_err()
+        {
+            // What was claimed and has not begun is found by the sweep for strays.
+            tracing::error!(agent = route.name, "the dispatch of waiting runs panicked; it begins anew");
+            route.orphans.store(true, Ordering::Release);
+            tokio::time::sleep(POLL).await;
         }
     }
 }

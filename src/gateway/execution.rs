@@ -109,9 +109,7 @@ impl Execution {
                 Ok(Ended::Committed) => Attempt::Ended(outcome),
                 // An error: this gateway ends before the database has taken it. The run is the next one's.
                 Ok(Ended::Fenced) | Err(_) => Attempt::Elsewhere,
-                Ok(Ended::Rejected) => {
-                    Attempt::Ended(Outcome::fault("CheckpointRejected", "the run's state could not be stored"))
-                }
+                Ok(Ended::Rejected(fault)) => Attempt::Ended(Outcome::Fault(fault)),
             },
             Ok(Finish::Requeued(requeued)) => self.after_requeue(gateway, route, requeued).await,
             Err(_) => Attempt::Elsewhere,
@@ -144,7 +142,7 @@ impl Execution {
         let (done, committed) = tokio::sync::oneshot::channel();
         gateway.committer().submit(Item::End { schema: Arc::clone(&route.schema), ending, done }).await;
         match committed.await {
-            Ok(Ended::Committed | Ended::Rejected) => Attempt::Ended(outcome),
+            Ok(Ended::Committed | Ended::Rejected(_)) => Attempt::Ended(outcome),
             Ok(Ended::Fenced) | Err(_) => Attempt::Elsewhere,
         }
     }
@@ -191,6 +189,7 @@ impl Execution {
             state: Some(State { tuple }),
             recursion_limit: graph.and_then(|graph| graph.recursion_limit),
             metadata: Some(bytes(&metadata)),
+            state_bytes: self.serving.limits.state_bytes,
             timeout_ms: self.time_left().map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
             answer,
             full,

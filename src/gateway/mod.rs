@@ -11,6 +11,7 @@ pub mod lease;
 pub mod outcome;
 pub mod replica;
 pub mod route;
+pub mod state_size;
 pub mod suspects;
 pub mod turn;
 

@@ -6,9 +6,10 @@ pub use conversation::faults;
 
 use super::committer::{Committer, Ended, Item};
 use super::outcome::{self, Outcome};
+use super::state_size::{StateSize, TooLarge};
 use crate::run::loss::{Death, Loss};
 use crate::runner::connection::{Connection, Endpoint};
-use crate::runner::protocol::{Cancel, Drain, EndStatus, FromReplica, Reply, Start, ToReplica};
+use crate::runner::protocol::{Cancel, Checkpoint, Drain, EndStatus, FromReplica, Reply, Start, ToReplica};
 use crate::runner::session::{FrameSender, Held, SendError, Session};
 use crate::store::checkpoints::{Change, Schema};
 use crate::store::runs::{Ending, Requeued};
@@ -80,6 +81,8 @@ struct Active {
     /// Which of all runs it was to begin.
     begun: u64,
     grant: Grant,
+    /// Of its thread's state.
+    state: StateSize,
     /// Whether the replica was asked to stop it at its next super-step, so that it goes on elsewhere.
     handed_over: bool,
     finish: oneshot::Sender<Finish>,
@@ -225,7 +228,9 @@ impl Replica {
         self.last_begun.store(begun, Ordering::Relaxed);
         let (finish, receiver) = oneshot::channel();
         let attempt = i32::try_from(start.attempt).unwrap_or(i32::MAX);
-        self.active().insert(run, Active { attempt, begun, grant, handed_over: false, finish });
+        let stored = start.state.as_ref().and_then(|state| state.tuple.as_ref());
+        let state = StateSize::new(stored, start.state_bytes);
+        self.active().insert(run, Active { attempt, begun, grant, state, handed_over: false, finish });
         // A retired one still takes what was reserved on it before.
         let sent = if self.alive.load(Ordering::Acquire) {
             self.sender.send_when_there_is_room(ToReplica::Start(Box::new(start))).await
@@ -246,7 +251,7 @@ impl Replica {
                     let message = format!(
                         "the run's input and the thread's state have {bytes} bytes, and at most {limit} reach a replica"
                     );
-                    self.finish(run, active, Outcome::fault("StateTooLarge", message)).await;
+                    self.finish(run, active, Outcome::fault(StateSize::FAULT, message)).await;
                 }
                 Some(receiver)
             }
@@ -367,7 +372,13 @@ impl Replica {
         match frame {
             FromReplica::Ready(_) | FromReplica::Pong(_) | FromReplica::Event(_) => {}
             FromReplica::Checkpoint(body) => match self.granted(&body.run, body.attempt, Some(&body.thread_id)) {
-                Some(key) => self.committer.submit(Item::Save { schema, key, op: (*body).into(), sender, held }).await,
+                Some(key) => match self.grow(key.0, &body) {
+                    Ok(()) => self.committer.submit(Item::Save { schema, key, op: (*body).into(), sender, held }).await,
+                    Err(too_large) => {
+                        let outcome = Outcome::fault(StateSize::FAULT, too_large.to_string());
+                        self.take_away(key.0, outcome).await;
+                    }
+                },
                 None => self.refuse(body.id),
             },
             FromReplica::Writes(body) => match self.granted(&body.run, body.attempt, Some(&body.thread_id)) {
@@ -406,6 +417,11 @@ impl Replica {
         }
     }
 
+    /// Counts a checkpoint to its thread's state.
+    fn grow(&self, run: Uuid, checkpoint: &Checkpoint) -> Result<(), TooLarge> {
+        self.active().get_mut(&run).map_or(Ok(()), |active| active.state.take(checkpoint))
+    }
+
     fn take_active(&self, run: Uuid, attempt: u32) -> Option<Active> {
         let mut runs = self.active();
         let same = runs.get(&run).is_some_and(|active| u32::try_from(active.attempt) == Ok(attempt));
@@ -419,7 +435,8 @@ impl Replica {
     /// Answers a frame that wanted a reply with an error.
     fn fail(&self, id: u64, why: &str) {
         if id != 0 {
-            let _ = self.sender.send(ToReplica::Reply(Reply { id, tuples: vec![], error: Some(why.to_owned()) }));
+            let reply = Reply { id, error: Some(why.to_owned()), ..Reply::default() };
+            let _ = self.sender.send(ToReplica::Reply(reply));
         }
     }
 }

@@ -66,6 +66,8 @@ pub struct RunLimits {
     pub tokens_per_run: Option<u64>,
     /// Runs of the agent that may wait.
     pub queue: Option<u32>,
+    /// Encoded channel values of a thread's newest root checkpoint.
+    pub state_bytes: Option<u64>,
 }
 
 impl Route {

@@ -190,7 +190,7 @@ impl Default for Section {
                 tokens_per_run: None,
                 cost_per_run: None,
                 cost_per_day: None,
-                state_bytes: 4 << 20,
+                state_bytes: 32 << 20,
                 messages: None,
                 queue: 1000,
                 rate: Map::new(),
@@ -213,7 +213,7 @@ impl Default for Section {
 const MAX_REPLICAS: u32 = 10;
 
 /// What this version carries out; everything else that is asked for is named by [`Section::unenforced`].
-const ENFORCED: [&str; 16] = [
+const ENFORCED: [&str; 17] = [
     "name",
     "checkpointer",
     "database",
@@ -222,6 +222,7 @@ const ENFORCED: [&str; 16] = [
     "limits.recursion_limit",
     "limits.run_timeout",
     "limits.queue",
+    "limits.state_bytes",
     "resources.cpu",
     "resources.memory",
     "security.egress",

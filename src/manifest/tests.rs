@@ -30,7 +30,7 @@ fn the_section_of_the_design_is_read_whole() {
       "observability": { "otel": true, "log_level": "info", "otlp_endpoint": null },
       "security": { "egress": "allowlist", "allowed_hosts": ["api.anthropic.com", "db.example.com:5432"], "public": false },
       "limits": { "recursion_limit": null, "run_timeout": null, "tokens_per_run": null, "cost_per_run": null, "cost_per_day": null,
-                  "state_bytes": "4MiB", "messages": null, "queue": 1000, "rate": {}, "tools": {} },
+                  "state_bytes": "32MiB", "messages": null, "queue": 1000, "rate": {}, "tools": {} },
       "models": { "gateway": true, "prices": {} },
       "checkpoints": { "ttl": null, "keep_last": null },
       "resources": { "cpu": 1, "memory": "1GiB" },
@@ -46,14 +46,7 @@ fn the_section_of_the_design_is_read_whole() {
     assert_eq!(given.security.allowed_hosts.len(), 2);
     assert_eq!(
         given.unenforced(),
-        [
-            "limits.state_bytes",
-            "max_replicas",
-            "observability.otel",
-            "rollout.rehearse_threads",
-            "scaling_metric",
-            "target_value",
-        ]
+        ["max_replicas", "observability.otel", "rollout.rehearse_threads", "scaling_metric", "target_value",]
     );
 }
 

@@ -150,6 +150,8 @@ pub struct Start {
     pub metadata: Option<Json>,
     pub durability: Option<String>,
     pub timeout_ms: Option<u64>,
+    /// Encoded channel values that the thread's newest root checkpoint may have, in bytes.
+    pub state_bytes: Option<u64>,
     pub stream_modes: Vec<String>,
     pub subgraphs: bool,
     pub answer: Answer,
@@ -201,6 +203,8 @@ pub struct Reply {
     pub id: u64,
     pub tuples: Vec<Tuple>,
     pub error: Option<String>,
+    /// There is more than fits one reply: it is to be asked for from the last tuple on.
+    pub more: bool,
 }
 
 /// Body of [`ToReplica::Ping`].
@@ -303,6 +307,8 @@ pub struct Read {
     /// A JSON object that the metadata must contain.
     pub filter: Option<Json>,
     pub limit: Option<u64>,
+    /// Whether the replica knows [`Reply::more`].
+    pub pages: bool,
 }
 
 /// Body of [`FromReplica::Manage`].
@@ -382,7 +388,7 @@ pub struct Usage {
 
 impl Tuple {
     /// About how many bytes it takes in a frame, at least.
-    fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         let blobs = self.blobs.iter().map(|(_, _, value)| value.as_ref().map_or(0, |value| value.len()));
         let writes = self.writes.iter().map(|(_, _, _, value, _, _)| value.len());
         self.checkpoint.len() + self.metadata.len() + blobs.chain(writes).sum::<usize>()

@@ -156,7 +156,7 @@ impl FrameSender {
                 let error = format!(
                     "the answer has {bytes} bytes, and at most {limit} can be sent: ask for fewer checkpoints at once"
                 );
-                self.try_send(&ToReplica::Reply(Reply { id: reply.id, tuples: vec![], error: Some(error) }))
+                self.try_send(&ToReplica::Reply(Reply { id: reply.id, error: Some(error), ..Reply::default() }))
             }
             (sent, _) => sent,
         }

@@ -57,7 +57,7 @@ impl Running {
         self.gateway.settle(TASK_GRACE).await;
         let _ = self.store.drop_lease(self.gateway.id()).await;
         self.shutdown.finish(TASK_GRACE).await;
-        self.store.pool().close().await;
+        self.store.close().await;
     }
 
     /// Another server serves in this one's place: what was taken here ends here, and the replicas live on.

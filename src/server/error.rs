@@ -5,6 +5,7 @@ use crate::base::{disk, ids};
 use crate::control::{ControlError, SettingsError};
 use crate::gateway::committer::chain;
 use crate::gateway::outcome::Outcome;
+use crate::gateway::state_size::StateSize;
 use crate::gateway::turn::TurnError;
 use crate::registry::RegistryError;
 use crate::runtime::RuntimeError;
@@ -209,7 +210,12 @@ impl From<TurnError> for ApiError {
                 let mut problem = match outcome.as_ref() {
                     Outcome::TimedOut => Problem::new(504, "run-timeout", "the run took longer than its run_timeout"),
                     Outcome::Fault(fault) => {
-                        let mut problem = Problem::new(500, "run-failed", "the run failed");
+                        let mut problem = if fault.kind == StateSize::FAULT {
+                            Problem::new(422, "state-too-large", "the thread's state is larger than the agent may keep")
+                                .hint("keep less in the graph's state; or raise limits.state_bytes")
+                        } else {
+                            Problem::new(500, "run-failed", "the run failed")
+                        };
                         problem.detail = fault.message.clone().unwrap_or_default();
                         problem.error = Some(fault.clone());
                         problem
@@ -221,5 +227,17 @@ impl From<TurnError> for ApiError {
                 problem
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_queue_says_when_to_come_again() {
+        let response = ApiError::from(TurnError::Store(StoreError::QueueFull(1000))).into_response();
+        assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(response.headers()[header::RETRY_AFTER], "5");
     }
 }

@@ -3,6 +3,7 @@
 
 mod absence;
 pub mod agents;
+pub mod batches;
 pub mod checkpoints;
 pub mod databases;
 pub mod history;
@@ -30,17 +31,20 @@ const SCHEMA: &str = "rapidclaw";
 /// Settings of the server's connections. All of ours is found by the `search_path`. Every query finds its rows by
 /// keys, few at a time: loops over indexes, whatever the statistics say, which know nothing of a burst. A plan
 /// that was made when a table was small would be kept when it is not.
-const SETTINGS: [(&str, &str); 6] = [
+const SETTINGS: [(&str, &str); 7] = [
     ("search_path", SCHEMA),
     ("enable_seqscan", "off"),
     ("enable_bitmapscan", "off"),
     ("enable_hashjoin", "off"),
     ("enable_mergejoin", "off"),
+    ("enable_material", "off"),
     // What must be read whole all the same counts as dear, which would have it compiled.
     ("jit", "off"),
 ];
-/// Connections of a server: its whole use of Postgres, however many replicas there are.
-const CONNECTIONS: u32 = 16;
+/// Connections of a server, its whole use of Postgres, however many replicas there are: those that commit what
+/// replicas send, so that they never wait behind others, and those for all else.
+const COMMITS: u32 = 4;
+const CONNECTIONS: u32 = 12;
 
 /// How often a migration is begun again that could not have a lock.
 const MIGRATION_TRIES: u32 = 5;
@@ -99,12 +103,15 @@ impl StoreError {
 #[derive(Clone, Debug)]
 pub struct Store {
     pool: PgPool,
+    commits: PgPool,
 }
 
 impl Store {
     /// Connects and brings the tables to this version.
     pub async fn open(options: sqlx::postgres::PgConnectOptions) -> Result<Self, StoreError> {
-        let pool = postgres::pool(options.options(SETTINGS), CONNECTIONS);
+        let options = options.options(SETTINGS);
+        let commits = postgres::pool(options.clone(), COMMITS);
+        let pool = postgres::pool(options, CONNECTIONS);
         let mut connection = pool.acquire().await?;
         sqlx::query("SELECT pg_advisory_lock(hashtext('rapidclaw.migrate'))").execute(&mut *connection).await?;
         let migrated = async {
@@ -121,12 +128,26 @@ impl Store {
         .await;
         sqlx::query("SELECT pg_advisory_unlock(hashtext('rapidclaw.migrate'))").execute(&mut *connection).await?;
         drop(connection);
-        migrated.map(|()| Self { pool })
+        migrated.map(|()| Self { pool, commits })
     }
 
     /// The pool, for the other files of this room.
     pub fn pool(&self) -> &PgPool {
         &self.pool
+    }
+
+    /// A transaction whose statements may take minutes: changes of whole threads.
+    pub async fn begin_slow(&self) -> Result<sqlx::Transaction<'static, sqlx::Postgres>, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        let limit = postgres::limits::SLOW_STATEMENT.as_millis();
+        let sql = format!("SET LOCAL statement_timeout = {limit}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut *transaction).await?;
+        Ok(transaction)
+    }
+
+    /// Closes all connections, each when it is done with what it does.
+    pub async fn close(&self) {
+        tokio::join!(self.pool.close(), self.commits.close());
     }
 
     /// A random id made at the first start; labels of containers bear it.

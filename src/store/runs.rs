@@ -5,8 +5,11 @@ use super::{Store, StoreError, violates};
 use crate::api::problem::RunFault;
 use crate::run::loss::{Loss, MOST_DEATHS, MOST_LOSSES};
 use serde::{Deserialize, Serialize};
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
 use sqlx::types::Json;
-use sqlx::{FromRow, PgConnection};
+use sqlx::{AssertSqlSafe, FromRow, PgConnection, Postgres, Row as _};
+use std::sync::{Arc, LazyLock};
 use uuid::Uuid;
 
 /// How often a run that others got in the way of is offered to the table again.
@@ -236,6 +239,21 @@ WITH next AS (
  SELECT run.*, (SELECT t.status FROM threads t WHERE t.agent_id = $1 AND t.id = run.thread_id) AS thread_status
  FROM run ORDER BY place";
 
+impl Ending {
+    /// Roughly the bytes that it holds.
+    pub fn bytes(&self) -> usize {
+        fn of(value: &serde_json::Value) -> usize {
+            match value {
+                serde_json::Value::String(text) => text.len(),
+                serde_json::Value::Array(all) => all.iter().map(of).sum::<usize>() + 16 * all.len(),
+                serde_json::Value::Object(all) => all.iter().map(|(key, value)| key.len() + of(value) + 16).sum(),
+                _ => 8,
+            }
+        }
+        self.answer.as_ref().map_or(0, of) + 512
+    }
+}
+
 impl Store {
     /// Accepts a run: its thread is ensured, and it begins at once at `place` when nothing else runs or
     /// waits on the thread. Without a place it waits.
@@ -363,7 +381,11 @@ impl Store {
 
     /// Ends attempts outside of a batch: a replica was lost, a time-out passed. Says which runs ended by it.
     pub async fn end_runs(&self, endings: &[Ending]) -> Result<Vec<Uuid>, StoreError> {
-        end(&mut *self.pool().acquire().await?, endings).await
+        static SQL: LazyLock<Arc<str>> =
+            LazyLock::new(|| format!("WITH {}, {ENDS} SELECT id FROM run", ending_sql(1, "true")).into());
+        let query = EndingColumns::of(endings).bind(sqlx::query(AssertSqlSafe(Arc::clone(&SQL))));
+        let rows = query.fetch_all(self.pool()).await?;
+        Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
     }
 
     /// Renews the gateway's lease.
@@ -467,45 +489,66 @@ pub async fn live_attempts(
     .await?)
 }
 
-/// Ends attempts inside the transaction that commits their last checkpoints. Says which runs ended.
-pub async fn end(connection: &mut PgConnection, endings: &[Ending]) -> Result<Vec<Uuid>, StoreError> {
-    // As text: JSON with NUL characters is fine in a json column, and in a jsonb parameter it is not.
-    let answers: Vec<Option<String>> = endings.iter().map(|end| end.answer.as_ref().map(ToString::to_string)).collect();
-    let faults: Vec<Option<String>> =
-        endings.iter().map(|end| end.fault.as_ref().and_then(|fault| serde_json::to_string(fault).ok())).collect();
-    Ok(sqlx::query_scalar(
-        "WITH ending AS (
-           SELECT * FROM UNNEST($1::uuid[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[], $9::float8[])
-             AS e (run, number, status, thread_status, answer, fault, input_tokens, output_tokens, cost)
-         ), locked AS (
-           -- Threads before runs, as they are accepted: else the two wait for each other.
-           SELECT t.id FROM ending e JOIN runs r ON r.id = e.run
-             JOIN threads t ON t.agent_id = r.agent_id AND t.id = r.thread_id
-           ORDER BY t.agent_id, t.id FOR NO KEY UPDATE OF t
-         ), attempt AS (
-           UPDATE attempts SET state = 'ended', ended_at = clock_timestamp() FROM ending
-           WHERE run_id = run AND attempts.number = ending.number AND state = 'live'
-         ), run AS (
-           UPDATE runs SET status = e.status, ended_at = clock_timestamp(), answer = e.answer::json, fault = e.fault::json,
-             input_tokens = e.input_tokens, output_tokens = e.output_tokens, cost = e.cost
-           FROM ending e, (SELECT count(*) FROM locked) AS after_locking
-           WHERE runs.id = e.run AND runs.attempt = e.number AND runs.status = 'running'
-           RETURNING runs.id, agent_id, thread_id, e.thread_status
-         ), thread AS (
-           UPDATE threads SET status = run.thread_status, updated_at = now() FROM run
-           WHERE threads.agent_id = run.agent_id AND threads.id = run.thread_id
-         )
-         SELECT id FROM run",
+/// The rows `ending` of a statement whose parameters from `first` on are [`EndingColumns`]; those that `filter`
+/// lets pass.
+pub(super) fn ending_sql(first: usize, filter: &str) -> String {
+    let types = ["uuid", "int4", "text", "text", "text", "text", "int8", "int8", "float8"];
+    let columns: Vec<String> = types.iter().zip(first..).map(|(kind, n)| format!("${n}::{kind}[]")).collect();
+    format!(
+        "ending AS (
+  SELECT * FROM unnest({})
+    AS e (run, number, status, thread_status, answer, fault, input_tokens, output_tokens, cost)
+  WHERE {filter}
+)",
+        columns.join(", ")
     )
-    .bind(endings.iter().map(|end| end.run).collect::<Vec<_>>())
-    .bind(endings.iter().map(|end| end.attempt).collect::<Vec<_>>())
-    .bind(endings.iter().map(|end| end.status.run()).collect::<Vec<_>>())
-    .bind(endings.iter().map(|end| end.status.thread()).collect::<Vec<_>>())
-    .bind(answers)
-    .bind(faults)
-    .bind(endings.iter().map(|end| end.input_tokens).collect::<Vec<_>>())
-    .bind(endings.iter().map(|end| end.output_tokens).collect::<Vec<_>>())
-    .bind(endings.iter().map(|end| end.cost).collect::<Vec<_>>())
-    .fetch_all(connection)
-    .await?)
+}
+
+/// The parts of a statement that end what is in `ending`; `run` holds the runs that ended.
+pub(super) const ENDS: &str = "free AS (
+  -- Threads before runs, as they are accepted: else the two wait for each other.
+  SELECT t.id FROM ending e JOIN runs r ON r.id = e.run
+    JOIN threads t ON t.agent_id = r.agent_id AND t.id = r.thread_id
+  ORDER BY t.agent_id, t.id FOR NO KEY UPDATE OF t
+), attempt AS (
+  UPDATE attempts SET state = 'ended', ended_at = clock_timestamp() FROM ending
+  WHERE run_id = run AND attempts.number = ending.number AND state = 'live'
+), run AS (
+  UPDATE runs SET status = e.status, ended_at = clock_timestamp(), answer = e.answer::json, fault = e.fault::json,
+    input_tokens = e.input_tokens, output_tokens = e.output_tokens, cost = e.cost
+  FROM ending e, (SELECT count(*) FROM free) AS after_locking
+  WHERE runs.id = e.run AND runs.attempt = e.number AND runs.status = 'running'
+  RETURNING runs.id, agent_id, thread_id, e.thread_status
+), thread AS (
+  UPDATE threads SET status = run.thread_status, updated_at = now() FROM run
+  WHERE threads.agent_id = run.agent_id AND threads.id = run.thread_id
+)";
+
+/// Endings as parameters: each column an array.
+pub(super) struct EndingColumns<'a> {
+    endings: Vec<&'a Ending>,
+}
+
+impl<'a> EndingColumns<'a> {
+    pub(super) fn of(endings: impl IntoIterator<Item = &'a Ending>) -> Self {
+        Self { endings: endings.into_iter().collect() }
+    }
+
+    fn column<T>(&self, value: impl Fn(&Ending) -> T) -> Vec<T> {
+        self.endings.iter().map(|end| value(end)).collect()
+    }
+
+    pub(super) fn bind<'q>(&self, query: Query<'q, Postgres, PgArguments>) -> Query<'q, Postgres, PgArguments> {
+        query
+            .bind(self.column(|end| end.run))
+            .bind(self.column(|end| end.attempt))
+            .bind(self.column(|end| end.status.run()))
+            .bind(self.column(|end| end.status.thread()))
+            // As text: JSON with NUL characters is fine in a json column, and in a jsonb parameter it is not.
+            .bind(self.column(|end| end.answer.as_ref().map(ToString::to_string)))
+            .bind(self.column(|end| end.fault.as_ref().and_then(|fault| serde_json::to_string(fault).ok())))
+            .bind(self.column(|end| end.input_tokens))
+            .bind(self.column(|end| end.output_tokens))
+            .bind(self.column(|end| end.cost))
+    }
 }

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, dead_code, reason = "each test binary uses its part")]
 
+pub mod counting;
 pub mod process;
 pub mod world;
 

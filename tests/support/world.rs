@@ -19,6 +19,7 @@ use rapidclaw::store::rollouts::NewRollout;
 use rapidclaw::store::test_database::TestDatabase;
 use serde_json::{Value, json};
 use sqlx::PgPool;
+use sqlx::postgres::PgConnectOptions;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -31,6 +32,13 @@ pub struct World {
     pub schema: Arc<Schema>,
     shutdown: Shutdown,
     pub database: TestDatabase,
+}
+
+/// Another gateway of the same agent.
+pub struct Beside {
+    pub gateway: Gateway,
+    pub route: Arc<Route>,
+    pub shutdown: Shutdown,
 }
 
 /// A connected replica and its process.
@@ -61,7 +69,16 @@ impl World {
 
     /// The same on a database of the caller's.
     pub async fn on(database: TestDatabase) -> Self {
-        let store = Store::open(database.options()).await.unwrap();
+        let options = database.options();
+        let world = Self::reached_by(options, database).await;
+        drop(world.shutdown.spawn_until_cancelled(lease::keep(world.gateway.clone())));
+        world
+    }
+
+    /// The same on a database that is reached in a way of the caller's. Nobody keeps its lease: what it asks the
+    /// database is asked for the caller's turns.
+    pub async fn reached_by(options: PgConnectOptions, database: TestDatabase) -> Self {
+        let store = Store::open(options).await.unwrap();
         let agent = store.ensure_agent("agent").await.unwrap();
         let new = NewRelease {
             image: "sha256:image".into(),
@@ -79,7 +96,6 @@ impl World {
         let route = gateway.ensure_route(&agent).unwrap();
         let schema = Arc::clone(&route.schema);
         checkpoints::ensure_schema(gateway.store().pool(), &schema).await.unwrap();
-        drop(shutdown.spawn_until_cancelled(lease::keep(gateway.clone())));
         Self { gateway, route, agent, release, schema, shutdown, database }
     }
 
@@ -97,14 +113,19 @@ impl World {
     }
 
     /// Attaches a process that serves a replica's socket.
-    pub async fn attach(&self, mut process: Process, capacity: u32) -> Runner {
+    pub async fn attach(&self, process: Process, capacity: u32) -> Runner {
+        self.attach_to(&self.gateway, process, capacity).await
+    }
+
+    /// Attaches it to a gateway of the same agent.
+    pub async fn attach_to(&self, gateway: &Gateway, mut process: Process, capacity: u32) -> Runner {
         let connection = process.connect().await;
         let (ready, described) = tokio::sync::oneshot::channel();
         let (replica, connected) = Replica::attach(Attachment {
             id: ids::new_id(),
             capacity,
             schema: Arc::clone(&self.schema),
-            committer: self.gateway.committer().clone(),
+            committer: gateway.committer().clone(),
             endpoint: process.endpoint(),
             connection,
             ready,
@@ -118,9 +139,14 @@ impl World {
 
     /// From now on these serve.
     pub fn serve(&self, runners: &[&Runner], limits: RunLimits) {
+        self.serve_on(&self.route, runners, limits);
+    }
+
+    /// The same on the route of a gateway of the same agent.
+    pub fn serve_on(&self, route: &Route, runners: &[&Runner], limits: RunLimits) {
         let graphs = runners[0].describe["graphs"].as_object().unwrap();
         let shape = |schema: &Value| ChatShape::of(schema, None).map_err(|error| error.to_string());
-        self.route.serve(Some(Serving {
+        route.serve(Some(Serving {
             release: self.release.id,
             version: self.release.version,
             limits,
@@ -134,6 +160,16 @@ impl World {
                 .collect(),
             replicas: runners.iter().map(|runner| Arc::clone(&runner.replica)).collect(),
         }));
+    }
+
+    /// A second gateway on the same database, as a second server is one.
+    pub async fn beside(&self) -> Beside {
+        let shutdown = Shutdown::default();
+        let gateway = Gateway::new(Store::open(self.database.options()).await.unwrap(), &shutdown);
+        lease::begin(&gateway).await.unwrap();
+        let route = gateway.ensure_route(&self.agent).unwrap();
+        drop(shutdown.spawn_until_cancelled(lease::keep(gateway.clone())));
+        Beside { gateway, route, shutdown }
     }
 
     /// One turn, to its end.

@@ -239,7 +239,14 @@ impl Replica {
             // Its entry went with the failure. If the attempt is not live any more, the committer says so.
             let attempt = i32::try_from(attempt).unwrap_or(i32::MAX);
             let (finish, _) = oneshot::channel();
-            let active = Active { attempt, begun: 0, grant: super::Grant::AnyThread, handed_over: false, finish };
+            let active = Active {
+                attempt,
+                begun: 0,
+                grant: super::Grant::AnyThread,
+                state: super::StateSize::default(),
+                handed_over: false,
+                finish,
+            };
             self.finish(run, active, outcome).await;
         }
     }

@@ -161,7 +161,7 @@ fn what_is_too_large_is_never_sent_and_its_asker_hears_of_it() {
         blobs: vec![],
         writes: vec![],
     };
-    sender.send(ToReplica::Reply(Reply { id: 7, tuples: vec![tuple], error: None })).unwrap();
+    sender.send(ToReplica::Reply(Reply { id: 7, tuples: vec![tuple], ..Reply::default() })).unwrap();
     let batch = session.take();
     let reply: ToReplica = rmp_serde::from_slice(&batch[0]).unwrap();
     assert!(matches!(reply, ToReplica::Reply(Reply { id: 7, error: Some(_), .. })), "{reply:?}");

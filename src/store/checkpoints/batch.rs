@@ -1,8 +1,10 @@
-//! Writing: the operations of one or several runs, in one statement.
+//! Writing: the operations of one or several runs, as parts of one statement (`store/batches.rs`).
 
-use super::{CheckpointError, Schema, failed};
+use super::CheckpointError;
 use crate::runner::protocol::{Checkpoint, Writes};
-use sqlx::PgConnection;
+use sqlx::Postgres;
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
@@ -16,136 +18,131 @@ pub enum Op {
     Writes(Writes),
 }
 
-/// Checkpoints, blobs and writes in one round trip: each array is a column. Postgres carries out
-/// every part, though nothing reads from them.
-pub(super) const APPLY: &str = "
-WITH blobs AS (
-    INSERT INTO {s}.checkpoint_blobs (thread_id, checkpoint_ns, channel, version, type, blob)
-    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[])
-    ON CONFLICT (thread_id, checkpoint_ns, channel, version) DO NOTHING
-), writes AS (
+/// What an operation takes beside its values: keys, ids, the columns' share.
+const OVERHEAD: usize = 256;
+
+impl Op {
+    /// Roughly the bytes that it holds and that a statement carries for it.
+    pub fn bytes(&self) -> usize {
+        let values = match self {
+            Self::Checkpoint(body) => {
+                let blobs =
+                    body.blobs.iter().map(|(_, _, _, blob)| blob.as_ref().map_or(0, |blob| blob.len()) + OVERHEAD);
+                body.checkpoint.len() + body.metadata.len() + blobs.sum::<usize>()
+            }
+            Self::Writes(body) => body.writes.iter().map(|(_, _, _, blob)| blob.len() + OVERHEAD).sum(),
+        };
+        values + OVERHEAD
+    }
+}
+
+/// Parameters of [`changes`].
+pub(in crate::store) const PARAMETERS: usize = 34;
+
+/// Checkpoints, blobs and writes as parts of one statement: each array is a column, and the first of each part
+/// says which of the batch's attempts a row is of. Postgres carries out every part, though nothing reads from
+/// them. `live` says whether the attempt `new.attempt` may write.
+pub(in crate::store) fn changes(live: &str) -> String {
+    let writes = "
     INSERT INTO {s}.checkpoint_writes
         (thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, blob)
-    SELECT * FROM unnest($7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::int4[], $13::text[],
-        $14::text[], $15::bytea[])
+    SELECT thread_id, ns, checkpoint_id, task_id, task_path, idx, channel, type, blob";
+    let new_writes = "AS new (attempt, thread_id, ns, checkpoint_id, task_id, task_path, idx, channel, type, blob)";
+    format!(
+        "blobs AS (
+    INSERT INTO {{s}}.checkpoint_blobs (thread_id, checkpoint_ns, channel, version, type, blob)
+    SELECT thread_id, ns, channel, version, type, blob
+    FROM unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[])
+        AS new (attempt, thread_id, ns, channel, version, type, blob)
+    WHERE {live}
+    ON CONFLICT (thread_id, checkpoint_ns, channel, version) DO NOTHING
+), writes AS ({writes}
+    FROM unnest($8::int4[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::int4[], $15::text[],
+        $16::text[], $17::bytea[]) {new_writes}
+    WHERE {live}
     ON CONFLICT (thread_id, checkpoint_ns, checkpoint_id, task_id, idx) DO NOTHING
-)
-INSERT INTO {s}.checkpoints
-    (thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, checkpoint, metadata)
-SELECT thread_id, checkpoint_ns, checkpoint_id, parent_id, checkpoint::jsonb, metadata::jsonb
-FROM unnest($16::text[], $17::text[], $18::text[], $19::text[], $20::text[], $21::text[])
-    AS new (thread_id, checkpoint_ns, checkpoint_id, parent_id, checkpoint, metadata)
-ON CONFLICT (thread_id, checkpoint_ns, checkpoint_id)
-DO UPDATE SET checkpoint = excluded.checkpoint, metadata = excluded.metadata";
+), overwrites AS (
+    -- Writes to the special channels (error, interrupt, resume), which replace what is there.{writes}
+    FROM unnest($18::int4[], $19::text[], $20::text[], $21::text[], $22::text[], $23::text[], $24::int4[], $25::text[],
+        $26::text[], $27::bytea[]) {new_writes}
+    WHERE {live}
+    ON CONFLICT (thread_id, checkpoint_ns, checkpoint_id, task_id, idx)
+    DO UPDATE SET channel = excluded.channel, type = excluded.type, blob = excluded.blob
+), checkpoints AS (
+    INSERT INTO {{s}}.checkpoints
+        (thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, checkpoint, metadata)
+    SELECT thread_id, ns, checkpoint_id, parent_id, checkpoint::jsonb, metadata::jsonb
+    FROM unnest($28::int4[], $29::text[], $30::text[], $31::text[], $32::text[], $33::text[], $34::text[])
+        AS new (attempt, thread_id, ns, checkpoint_id, parent_id, checkpoint, metadata)
+    WHERE {live}
+    ON CONFLICT (thread_id, checkpoint_ns, checkpoint_id)
+    DO UPDATE SET checkpoint = excluded.checkpoint, metadata = excluded.metadata
+)"
+    )
+}
 
-/// Writes to the special channels (error, interrupt, resume), which replace what is there. Seldom.
-pub(super) const OVERWRITE: &str = "
-INSERT INTO {s}.checkpoint_writes
-    (thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, blob)
-SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int4[], $7::text[], $8::text[],
-    $9::bytea[])
-ON CONFLICT (thread_id, checkpoint_ns, checkpoint_id, task_id, idx)
-DO UPDATE SET channel = excluded.channel, type = excluded.type, blob = excluded.blob";
-
-/// Stores the operations as if one after the other, in their order, in the caller's transaction.
+/// Stores the operations as if one after the other, in their order, whoever sent them.
+#[cfg(test)]
 pub async fn apply<'a>(
-    connection: &mut PgConnection,
-    schema: &Schema,
+    connection: &mut sqlx::PgConnection,
+    schema: &super::Schema,
     ops: impl IntoIterator<Item = &'a Op>,
 ) -> Result<(), CheckpointError> {
-    let rows = Rows::of(ops)?;
-    let statements = schema.statements();
-    if !rows.is_empty() {
-        let (blobs, writes, checkpoints) = (&rows.blobs, &rows.kept_writes, &rows.checkpoints);
-        sqlx::query(statements.apply.clone())
-            .bind(&blobs.thread_id)
-            .bind(&blobs.ns)
-            .bind(&blobs.channel)
-            .bind(&blobs.version)
-            .bind(&blobs.kind)
-            .bind(&blobs.blob)
-            .bind(&writes.thread_id)
-            .bind(&writes.ns)
-            .bind(&writes.checkpoint_id)
-            .bind(&writes.task_id)
-            .bind(&writes.task_path)
-            .bind(&writes.idx)
-            .bind(&writes.channel)
-            .bind(&writes.kind)
-            .bind(&writes.blob)
-            .bind(&checkpoints.thread_id)
-            .bind(&checkpoints.ns)
-            .bind(&checkpoints.checkpoint_id)
-            .bind(&checkpoints.parent_id)
-            .bind(&checkpoints.checkpoint)
-            .bind(&checkpoints.metadata)
-            .execute(&mut *connection)
-            .await
-            .map_err(failed("store checkpoints"))?;
-    }
-    let writes = &rows.overwrites;
-    if !writes.thread_id.is_empty() {
-        sqlx::query(statements.overwrite.clone())
-            .bind(&writes.thread_id)
-            .bind(&writes.ns)
-            .bind(&writes.checkpoint_id)
-            .bind(&writes.task_id)
-            .bind(&writes.task_path)
-            .bind(&writes.idx)
-            .bind(&writes.channel)
-            .bind(&writes.kind)
-            .bind(&writes.blob)
-            .execute(&mut *connection)
-            .await
-            .map_err(failed("store a task's writes"))?;
-    }
-    Ok(())
+    let rows = Rows::of(ops.into_iter().map(|op| (1, op)))?;
+    let sql = schema.sql(&format!("WITH {} SELECT 1", changes("true")));
+    let query = rows.bind(sqlx::query(sql)).execute(connection).await;
+    query.map(drop).map_err(super::failed("store checkpoints"))
 }
 
-/// The columns of what a batch leaves behind: each key once, as one statement can touch a row only once.
+/// The columns of what a batch leaves behind: each key of an attempt once, as one statement can touch a row only
+/// once. Of the attempts at one thread one at most is live.
 #[derive(Debug, Default)]
-pub(super) struct Rows<'a> {
-    pub checkpoints: CheckpointColumns<'a>,
-    pub blobs: BlobColumns<'a>,
-    pub kept_writes: WriteColumns<'a>,
-    pub overwrites: WriteColumns<'a>,
+pub(in crate::store) struct Rows<'a> {
+    checkpoints: CheckpointColumns<'a>,
+    blobs: BlobColumns<'a>,
+    kept_writes: WriteColumns<'a>,
+    overwrites: WriteColumns<'a>,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct CheckpointColumns<'a> {
-    pub thread_id: Vec<&'a str>,
-    pub ns: Vec<&'a str>,
-    pub checkpoint_id: Vec<&'a str>,
-    pub parent_id: Vec<Option<&'a str>>,
-    pub checkpoint: Vec<&'a str>,
-    pub metadata: Vec<&'a str>,
+struct CheckpointColumns<'a> {
+    attempt: Vec<i32>,
+    thread_id: Vec<&'a str>,
+    ns: Vec<&'a str>,
+    checkpoint_id: Vec<&'a str>,
+    parent_id: Vec<Option<&'a str>>,
+    checkpoint: Vec<&'a str>,
+    metadata: Vec<&'a str>,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct BlobColumns<'a> {
-    pub thread_id: Vec<&'a str>,
-    pub ns: Vec<&'a str>,
-    pub channel: Vec<&'a str>,
-    pub version: Vec<&'a str>,
-    pub kind: Vec<&'a str>,
-    pub blob: Vec<Option<&'a [u8]>>,
+struct BlobColumns<'a> {
+    attempt: Vec<i32>,
+    thread_id: Vec<&'a str>,
+    ns: Vec<&'a str>,
+    channel: Vec<&'a str>,
+    version: Vec<&'a str>,
+    kind: Vec<&'a str>,
+    blob: Vec<Option<&'a [u8]>>,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct WriteColumns<'a> {
-    pub thread_id: Vec<&'a str>,
-    pub ns: Vec<&'a str>,
-    pub checkpoint_id: Vec<&'a str>,
-    pub task_id: Vec<&'a str>,
-    pub task_path: Vec<&'a str>,
-    pub idx: Vec<i32>,
-    pub channel: Vec<&'a str>,
-    pub kind: Vec<&'a str>,
-    pub blob: Vec<&'a [u8]>,
+struct WriteColumns<'a> {
+    attempt: Vec<i32>,
+    thread_id: Vec<&'a str>,
+    ns: Vec<&'a str>,
+    checkpoint_id: Vec<&'a str>,
+    task_id: Vec<&'a str>,
+    task_path: Vec<&'a str>,
+    idx: Vec<i32>,
+    channel: Vec<&'a str>,
+    kind: Vec<&'a str>,
+    blob: Vec<&'a [u8]>,
 }
 
 /// What becomes of one key of `checkpoint_writes`.
 struct Write<'a> {
+    attempt: i32,
     of: &'a Writes,
     /// The path of the operation that came first: that one makes the row, and updates leave the path.
     task_path: &'a str,
@@ -154,25 +151,27 @@ struct Write<'a> {
 }
 
 impl<'a> Rows<'a> {
-    pub(super) fn of(ops: impl IntoIterator<Item = &'a Op>) -> Result<Self, CheckpointError> {
+    /// Each operation with the attempt that sent it.
+    pub(in crate::store) fn of(ops: impl IntoIterator<Item = (i32, &'a Op)>) -> Result<Self, CheckpointError> {
         let mut rows = Self::default();
         let (mut checkpoints, mut blobs, mut writes) = (Keyed::default(), Keyed::default(), Keyed::default());
-        for op in ops {
+        for (attempt, op) in ops {
             match op {
                 Op::Checkpoint(new) => {
-                    let key = (new.thread_id.as_str(), new.ns.as_str(), new.checkpoint_id.as_str());
+                    let key = (attempt, new.thread_id.as_str(), new.ns.as_str(), new.checkpoint_id.as_str());
                     // A second put replaces checkpoint and metadata, not the parent.
                     checkpoints.of(key, || (new.parent_id.as_deref(), new)).1 = new;
                     for blob in &new.blobs {
                         // A version's value never changes: the first stays.
-                        blobs.of((key.0, key.1, blob.0.as_str(), blob.1.as_str()), || blob);
+                        blobs.of((attempt, key.1, key.2, blob.0.as_str(), blob.1.as_str()), || blob);
                     }
                 }
                 Op::Writes(new) => {
-                    let task = (new.thread_id.as_str(), new.ns.as_str(), new.checkpoint_id.as_str());
+                    let task = (attempt, new.thread_id.as_str(), new.ns.as_str(), new.checkpoint_id.as_str());
                     for row in &new.writes {
                         let key = (task, new.task_id.as_str(), row.0);
-                        let first = || Write { of: new, task_path: &new.task_path, row, overwrite: new.overwrite };
+                        let first =
+                            || Write { attempt, of: new, task_path: &new.task_path, row, overwrite: new.overwrite };
                         let write = writes.of(key, first);
                         if new.overwrite {
                             (write.row, write.overwrite) = (row, true);
@@ -181,10 +180,12 @@ impl<'a> Rows<'a> {
                 }
             }
         }
-        for ((thread_id, ns, checkpoint_id), (parent_id, new)) in checkpoints.in_order {
+        for ((attempt, thread_id, ns, checkpoint_id), (parent_id, new)) in checkpoints.in_order {
+            rows.checkpoints.attempt.push(attempt);
             rows.checkpoints.push(thread_id, ns, checkpoint_id, parent_id, new)?;
         }
-        for ((thread_id, ns, channel, version), (_, _, kind, blob)) in blobs.in_order {
+        for ((attempt, thread_id, ns, channel, version), (_, _, kind, blob)) in blobs.in_order {
+            rows.blobs.attempt.push(attempt);
             rows.blobs.push(thread_id, ns, channel, version, kind, blob.as_deref().map(Vec::as_slice));
         }
         for (_, write) in writes.in_order {
@@ -193,10 +194,29 @@ impl<'a> Rows<'a> {
         Ok(rows)
     }
 
-    fn is_empty(&self) -> bool {
-        self.checkpoints.thread_id.is_empty()
-            && self.blobs.thread_id.is_empty()
-            && self.kept_writes.thread_id.is_empty()
+    /// As the parameters of [`changes`].
+    pub(in crate::store) fn bind<'q>(
+        &'q self,
+        query: Query<'q, Postgres, PgArguments>,
+    ) -> Query<'q, Postgres, PgArguments> {
+        let (blobs, checkpoints) = (&self.blobs, &self.checkpoints);
+        let query = query
+            .bind(&blobs.attempt)
+            .bind(&blobs.thread_id)
+            .bind(&blobs.ns)
+            .bind(&blobs.channel)
+            .bind(&blobs.version)
+            .bind(&blobs.kind)
+            .bind(&blobs.blob);
+        let query = self.overwrites.bind(self.kept_writes.bind(query));
+        query
+            .bind(&checkpoints.attempt)
+            .bind(&checkpoints.thread_id)
+            .bind(&checkpoints.ns)
+            .bind(&checkpoints.checkpoint_id)
+            .bind(&checkpoints.parent_id)
+            .bind(&checkpoints.checkpoint)
+            .bind(&checkpoints.metadata)
     }
 }
 
@@ -243,8 +263,23 @@ impl<'a> BlobColumns<'a> {
 }
 
 impl<'a> WriteColumns<'a> {
+    fn bind<'q>(&'q self, query: Query<'q, Postgres, PgArguments>) -> Query<'q, Postgres, PgArguments> {
+        query
+            .bind(&self.attempt)
+            .bind(&self.thread_id)
+            .bind(&self.ns)
+            .bind(&self.checkpoint_id)
+            .bind(&self.task_id)
+            .bind(&self.task_path)
+            .bind(&self.idx)
+            .bind(&self.channel)
+            .bind(&self.kind)
+            .bind(&self.blob)
+    }
+
     fn push(&mut self, write: &Write<'a>) {
         let (idx, channel, kind, blob) = write.row;
+        self.attempt.push(write.attempt);
         self.thread_id.push(&write.of.thread_id);
         self.ns.push(&write.of.ns);
         self.checkpoint_id.push(&write.of.checkpoint_id);
@@ -296,10 +331,21 @@ mod tests {
         second.metadata = b"{\"step\": 2}".to_vec().into();
         second.blobs = vec![("a".into(), "v1".into(), "msgpack".into(), Some(b"two".to_vec().into()))];
         let ops = [Op::Checkpoint(Box::new(first)), Op::Checkpoint(Box::new(second))];
-        let rows = Rows::of(&ops).unwrap();
+        let rows = Rows::of(ops.iter().map(|op| (1, op))).unwrap();
         assert_eq!(rows.checkpoints.parent_id, [None]);
         assert_eq!(rows.checkpoints.metadata, ["{\"step\": 2}"]);
         assert_eq!(rows.blobs.blob, [Some(&b"one"[..])]);
+    }
+
+    #[test]
+    fn attempts_at_one_thread_do_not_mix() {
+        let (mut old, mut new) = (checkpoint("t", "", "1", None), checkpoint("t", "", "1", None));
+        old.blobs = vec![("a".into(), "v1".into(), "msgpack".into(), Some(b"old".to_vec().into()))];
+        new.blobs = vec![("a".into(), "v1".into(), "msgpack".into(), Some(b"new".to_vec().into()))];
+        let ops = [Op::Checkpoint(Box::new(old)), Op::Checkpoint(Box::new(new))];
+        let rows = Rows::of([(1, &ops[0]), (2, &ops[1])]).unwrap();
+        assert_eq!((rows.checkpoints.attempt, rows.blobs.attempt), (vec![1, 2], vec![1, 2]));
+        assert_eq!(rows.blobs.blob, [Some(&b"old"[..]), Some(&b"new"[..])]);
     }
 
     #[test]
@@ -313,7 +359,7 @@ mod tests {
             path(writes("t", "1", "task", true, &[(0, "x", b"second")]), "p2"),
             path(writes("t", "1", "task", false, &[(0, "x", b"third"), (1, "y", b"late")]), "p3"),
         ];
-        let rows = Rows::of(&ops).unwrap();
+        let rows = Rows::of(ops.iter().map(|op| (1, op))).unwrap();
         assert_eq!(rows.overwrites.blob, [b"second"]);
         assert_eq!(rows.overwrites.task_path, ["p1"]);
         assert_eq!(rows.kept_writes.blob, [b"kept"]);
@@ -323,7 +369,7 @@ mod tests {
     fn bytes_that_are_no_text_are_refused_before_postgres_sees_them() {
         let mut wrong = checkpoint("t", "", "1", None);
         wrong.metadata = vec![0xff].into();
-        let error = Rows::of(&[Op::Checkpoint(Box::new(wrong))]).unwrap_err();
+        let error = Rows::of([(1, &Op::Checkpoint(Box::new(wrong)))]).unwrap_err();
         assert!(error.is_fault_of_data());
         assert_eq!(error.to_string(), "the metadata of checkpoint 1 is not UTF-8");
     }

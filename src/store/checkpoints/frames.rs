@@ -1,7 +1,7 @@
 //! The frames of the runner's contract that ask: reads, and changes of threads as a whole.
 
 use super::manage::{self, Strategy};
-use super::read::{Filter, list};
+use super::read::{Filter, list_within};
 use super::{CheckpointError, Op, Schema};
 use crate::runner::protocol::{Checkpoint, Manage, Read, Tuple, Writes};
 use serde::Deserialize;
@@ -63,17 +63,40 @@ impl Change {
     }
 }
 
-/// Answers a `read`.
-pub async fn read(pool: &PgPool, schema: &Schema, frame: &Read) -> Result<Vec<Tuple>, CheckpointError> {
+/// Most tuples of one answer.
+const PAGE: u64 = 64;
+/// An answer ends before it has more bytes than this; a tuple that is larger comes alone.
+const PAGE_BYTES: usize = 16 << 20;
+/// What a runner that does not know pages gets at most: its answer must be whole.
+const WHOLE_BYTES: usize = 48 << 20;
+
+/// A part of what was asked for.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// Newest first.
+    pub tuples: Vec<Tuple>,
+    /// Whether there may be more behind the last of them.
+    pub more: bool,
+}
+
+/// Answers a `read`, or the first page of it.
+pub async fn read(pool: &PgPool, schema: &Schema, frame: &Read) -> Result<Page, CheckpointError> {
+    let limit = if frame.pages { Some(frame.limit.unwrap_or(PAGE).min(PAGE)) } else { frame.limit };
     let filter = Filter {
         thread_id: frame.thread_id.clone(),
         ns: frame.ns.clone(),
         checkpoint_id: frame.checkpoint_id.clone(),
         before: frame.before.clone(),
         metadata: frame.filter.clone(),
-        limit: frame.limit,
+        limit,
     };
-    list(pool, schema, &filter).await
+    let most = if frame.pages { PAGE_BYTES } else { WHOLE_BYTES };
+    let (tuples, cut) = list_within(pool, schema, &filter, most).await?;
+    if cut && !frame.pages {
+        return Err(CheckpointError::TooMuch(WHOLE_BYTES));
+    }
+    let is_full = frame.pages && frame.limit.is_none_or(|asked| asked > PAGE) && tuples.len() as u64 == PAGE;
+    Ok(Page { tuples, more: cut || is_full })
 }
 
 /// Carries a change out; `only` binds it to one thread. The caller's transaction makes it whole.

@@ -12,8 +12,11 @@ mod schema;
 #[cfg(test)]
 mod tests;
 
-pub use batch::{Op, apply};
-pub use frames::{Change, change, read};
+pub use batch::Op;
+#[cfg(test)]
+pub use batch::apply;
+pub(in crate::store) use batch::{PARAMETERS, Rows, changes};
+pub use frames::{Change, Page, change, read};
 pub use manage::{Strategy, copy_thread, delete_for_runs, delete_thread, prune};
 pub use read::{Filter, Head, get, head, list};
 pub use schema::{Schema, ensure_schema};
@@ -38,6 +41,9 @@ pub enum CheckpointError {
     /// Threads whose newest state is spread over older checkpoints, which would lose it.
     #[error("threads with a DeltaChannel cannot be cut to their latest checkpoint: {}", .0.join(", "))]
     DeltaChannel(Vec<String>),
+    /// A reader that does not read in pages asked for more than fits one answer.
+    #[error("the history has more than {} MiB: ask for less of it (`limit`)", .0 >> 20)]
+    TooMuch(usize),
     /// Postgres refused a statement, or did not answer.
     #[error("could not {action}")]
     Database {
@@ -54,7 +60,9 @@ impl CheckpointError {
     /// others succeed without it.
     pub fn is_fault_of_data(&self) -> bool {
         match self {
-            Self::NotText { .. } | Self::Filter | Self::DeltaChannel(_) | Self::SchemaName(_) => true,
+            Self::NotText { .. } | Self::Filter | Self::DeltaChannel(_) | Self::SchemaName(_) | Self::TooMuch(_) => {
+                true
+            }
             // Classes: data exception, program limit exceeded, integrity constraint.
             Self::Database { source, .. } => source
                 .as_database_error()

@@ -2,9 +2,11 @@
 
 use super::{CheckpointError, Schema, failed};
 use crate::runner::protocol::{Json, Tuple};
+use futures_util::TryStreamExt as _;
 use serde_bytes::ByteBuf;
-use sqlx::postgres::{PgExecutor, PgRow};
-use sqlx::{Row as _, SqlStr};
+use sqlx::postgres::{PgArguments, PgExecutor, PgRow};
+use sqlx::query::Query;
+use sqlx::{PgPool, Postgres, Row as _, SqlStr};
 
 /// What [`list`] shall find; every part that is given narrows.
 #[derive(Debug, Clone, Default)]
@@ -86,6 +88,42 @@ pub async fn list(
     schema: &Schema,
     filter: &Filter,
 ) -> Result<Vec<Tuple>, CheckpointError> {
+    let rows = list_query(schema, filter)?.fetch_all(executor).await.map_err(failed("list checkpoints"))?;
+    rows.iter().map(tuple).collect::<Result<_, _>>().map_err(failed("list checkpoints"))
+}
+
+/// As [`list`], but for those that would make it more than `most` bytes together, and whether there are such. No
+/// more than that is ever held, whatever the filter asks for.
+pub async fn list_within(
+    pool: &PgPool,
+    schema: &Schema,
+    filter: &Filter,
+    most: usize,
+) -> Result<(Vec<Tuple>, bool), CheckpointError> {
+    let error = || failed("list checkpoints");
+    let query = list_query(schema, filter)?;
+    let mut connection = pool.acquire().await.map_err(error())?;
+    let (mut tuples, mut bytes, mut cut) = (Vec::new(), 0, false);
+    {
+        let mut rows = query.fetch(&mut *connection);
+        while let Some(row) = rows.try_next().await.map_err(error())? {
+            let next = tuple(&row).map_err(error())?;
+            bytes += next.bytes();
+            if bytes > most && !tuples.is_empty() {
+                cut = true;
+                break;
+            }
+            tuples.push(next);
+        }
+    }
+    if cut {
+        // Its connection would have to read all of the rest.
+        drop(connection.detach());
+    }
+    Ok((tuples, cut))
+}
+
+fn list_query<'q>(schema: &Schema, filter: &'q Filter) -> Result<Query<'q, Postgres, PgArguments>, CheckpointError> {
     let metadata = filter.metadata.as_ref().map(|json| std::str::from_utf8(json)).transpose();
     let metadata = metadata.map_err(|_| CheckpointError::Filter)?;
     let texts = [
@@ -102,8 +140,7 @@ pub async fn list(
     if let Some(limit) = filter.limit {
         query = query.bind(i64::try_from(limit).unwrap_or(i64::MAX));
     }
-    let rows = query.fetch_all(executor).await.map_err(failed("list checkpoints"))?;
-    rows.iter().map(tuple).collect::<Result<_, _>>().map_err(failed("list checkpoints"))
+    Ok(query)
 }
 
 /// One statement for each set of conditions, so that each has a plan that fits it.

@@ -24,9 +24,8 @@ struct Inner {
 
 /// Statements that run often, ready for sqlx's cache of prepared statements.
 #[derive(Debug)]
-pub(super) struct Statements {
-    pub apply: SqlStr,
-    pub overwrite: SqlStr,
+pub(in crate::store) struct Statements {
+    pub commit: SqlStr,
     pub get: SqlStr,
     pub get_newest: SqlStr,
 }
@@ -41,8 +40,7 @@ impl Schema {
         let quoted = format!("\"{}\"", name.replace('"', "\"\""));
         let sql = |template: &str| render(template, &quoted);
         let statements = Statements {
-            apply: sql(super::batch::APPLY),
-            overwrite: sql(super::batch::OVERWRITE),
+            commit: sql(&crate::store::batches::commit_sql()),
             get: sql(&super::read::get_sql(true)),
             get_newest: sql(&super::read::get_sql(false)),
         };
@@ -54,7 +52,7 @@ impl Schema {
         &self.0.name
     }
 
-    pub(super) fn statements(&self) -> &Statements {
+    pub(in crate::store) fn statements(&self) -> &Statements {
         &self.0.statements
     }
 

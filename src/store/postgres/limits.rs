@@ -8,6 +8,8 @@ pub const CONNECT: Duration = Duration::from_secs(5);
 pub const ACQUIRE: Duration = Duration::from_secs(10);
 /// One statement, on the server's side.
 pub const STATEMENT: Duration = Duration::from_secs(30);
+/// One statement of a change of whole threads (deleting, copying, cutting).
+pub const SLOW_STATEMENT: Duration = Duration::from_mins(5);
 /// To wait for a row's or table's lock.
 pub const LOCK: Duration = Duration::from_secs(10);
 /// A transaction in which nothing happens; no transaction stays open during a run.

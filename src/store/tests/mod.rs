@@ -1,5 +1,6 @@
 //! Every query on a real Postgres.
 
+mod batches;
 mod control;
 mod queue;
 mod races;

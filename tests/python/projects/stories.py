@@ -49,6 +49,19 @@ async def linger(state):
 slow = chain(linger=linger, count=count).compile()
 
 
+async def pause(state):
+    await asyncio.sleep(0.05)
+    return {"log": ["paused"]}
+
+
+async def pause_and_count(state):
+    await asyncio.sleep(0.05)
+    return count(state)
+
+
+pacing = chain(one=pause, two=pause, three=pause_and_count).compile()
+
+
 async def tried(attempt):
     try:
         await attempt

@@ -139,7 +139,7 @@ class RemoteSaver(BaseCheckpointSaver[str]):
         return True, state.get("tuple")
 
     def _read(self, run: Run, config: RunnableConfig | None, **fields: Any) -> Future[Rows]:
-        frame = dict.fromkeys(("thread_id", "ns", "checkpoint_id", "before", "filter", "limit"))
+        frame = dict.fromkeys(("thread_id", "ns", "checkpoint_id", "before", "filter", "limit")) | {"pages": True}
         if config is not None:
             configurable = config["configurable"]
             frame["thread_id"] = str(configurable["thread_id"])

@@ -131,3 +131,69 @@ async fn the_head_of_a_thread_tells_all_but_the_values() {
     assert_eq!(newest.metadata.0["step"], 1);
     assert!(head(pool, &schema, "none").await.unwrap().is_none());
 }
+
+/// A thread with so many checkpoints, each with a value of so many bytes.
+async fn history(count: usize, bytes: usize) -> (TestDatabase, Schema) {
+    let (database, schema) = agent().await;
+    let value = vec![b'x'; bytes];
+    for n in 0..count {
+        let id = format!("{n:04}");
+        put(database.pool(), &schema, vec![with(checkpoint("t", "", &id, None), &[("a", &id, Some(&value))])]).await;
+    }
+    (database, schema)
+}
+
+fn question(pages: bool, limit: Option<u64>, before: Option<String>) -> crate::runner::protocol::Read {
+    crate::runner::protocol::Read {
+        thread_id: Some("t".into()),
+        ns: Some(String::new()),
+        limit,
+        before,
+        pages,
+        ..Default::default()
+    }
+}
+
+/// How many tuples each page has that a reader asks for, one after the other.
+async fn pages(database: &TestDatabase, schema: &Schema, limit: Option<u64>) -> Vec<usize> {
+    let (mut sizes, mut before, mut last) = (Vec::new(), None, usize::MAX);
+    loop {
+        let page = super::super::read(database.pool(), schema, &question(true, limit, before)).await.unwrap();
+        for tuple in &page.tuples {
+            let id = tuple.checkpoint_id.parse().unwrap();
+            assert!(id < last, "newest first, none twice");
+            last = id;
+        }
+        sizes.push(page.tuples.len());
+        if !page.more {
+            return sizes;
+        }
+        before = page.tuples.last().map(|tuple| tuple.checkpoint_id.clone());
+    }
+}
+
+#[tokio::test]
+async fn a_page_has_so_many_tuples_and_so_many_bytes_and_says_whether_there_is_more() {
+    let (database, schema) = history(130, 10).await;
+    assert_eq!(pages(&database, &schema, None).await, [64, 64, 2]);
+    assert_eq!(pages(&database, &schema, Some(1000)).await, [64, 64, 2]);
+    assert_eq!(pages(&database, &schema, Some(3)).await, [3], "as many as were asked for are all");
+    let (database, schema) = history(10, 5 << 20).await;
+    assert_eq!(pages(&database, &schema, None).await, [3, 3, 3, 1]);
+    // One that is larger than a page is a page.
+    let (database, schema) = history(2, 17 << 20).await;
+    assert_eq!(pages(&database, &schema, Some(64)).await, [1, 1]);
+}
+
+#[tokio::test]
+async fn who_does_not_read_in_pages_gets_all_or_is_told_why_not() {
+    let (database, schema) = history(10, 5 << 20).await;
+    let read = async |limit| super::super::read(database.pool(), &schema, &question(false, limit, None)).await;
+    let some = read(Some(9)).await.unwrap();
+    assert_eq!((some.tuples.len(), some.more), (9, false));
+    let error = read(None).await.unwrap_err();
+    assert_eq!(error.to_string(), "the history has more than 48 MiB: ask for less of it (`limit`)");
+    assert!(error.is_fault_of_data());
+    // The connection that was given up was replaced.
+    assert_eq!(read(Some(1)).await.unwrap().tuples.len(), 1);
+}

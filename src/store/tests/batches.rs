@@ -1,0 +1,99 @@
+//! Batches: what live attempts sent is stored, what others sent is not, and ends end what they should.
+
+use super::*;
+use crate::run::loss::Loss;
+use crate::runner::protocol::Checkpoint;
+use crate::store::batches::Batch;
+use crate::store::checkpoints::{Op, Schema, ensure_schema};
+use std::collections::HashSet;
+
+async fn schema(world: &World, name: &str) -> Schema {
+    let schema = Schema::new(name).unwrap();
+    ensure_schema(world.store.pool(), &schema).await.unwrap();
+    schema
+}
+
+fn op(thread: &str, id: &str, value: &[u8]) -> Op {
+    Op::from(Checkpoint {
+        run: String::new(),
+        attempt: 1,
+        id: 0,
+        thread_id: thread.into(),
+        ns: String::new(),
+        checkpoint_id: id.into(),
+        parent_id: None,
+        checkpoint: br#"{"v": 4}"#.to_vec().into(),
+        metadata: b"{}".to_vec().into(),
+        blobs: vec![("a".into(), id.into(), "msgpack".into(), Some(value.to_vec().into()))],
+    })
+}
+
+async fn stored(world: &World, schema: &str) -> Vec<(String, String)> {
+    let sql = format!("SELECT thread_id, checkpoint_id FROM \"{schema}\".checkpoints ORDER BY 1, 2");
+    sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_all(world.store.pool()).await.unwrap()
+}
+
+#[tokio::test]
+async fn one_statement_stores_what_live_attempts_sent_and_ends_what_they_end() {
+    // Given a run that goes on, one that ends, one that another attempt has, and one that is unknown,
+    let world = World::new().await;
+    let schema = schema(&world, "one").await;
+    let (goes_on, _) = world.accept("a").await;
+    let (ends, _) = world.accept("b").await;
+    let (moved, _) = world.accept("c").await;
+    let behind = world.queue("b").await;
+    world.store.requeue_run(moved, 1, Loss::NONE).await.unwrap();
+    assert_eq!(world.claim().await, Some((moved, 2)));
+    let unknown = ids::new_id();
+
+    // when one batch holds something of each, of one run of two attempts,
+    let ops = [op("a", "1", b"x"), op("b", "1", b"x"), op("c", "1", b"old"), op("c", "1", b"new"), op("d", "1", b"x")];
+    let endings =
+        [ending(ends, 1, RunStatus::Success), ending(moved, 1, RunStatus::Error), ending(unknown, 1, RunStatus::Error)];
+    let mut batch = Batch::new(&schema);
+    let keys = [(goes_on, 1), (ends, 1), (moved, 1), (moved, 2), (unknown, 1)];
+    for (key, op) in keys.into_iter().zip(&ops) {
+        batch.save(key, op);
+    }
+    for ending in &endings {
+        batch.end(ending);
+    }
+    let committed = world.store.commit(&[batch]).await.unwrap();
+
+    // then that of live attempts is there,
+    assert_eq!(committed.live, HashSet::from([(goes_on, 1), (ends, 1), (moved, 2)]));
+    assert_eq!(committed.ended, HashSet::from([ends]));
+    let there: Vec<String> = stored(&world, "one").await.into_iter().map(|(thread, _)| thread).collect();
+    assert_eq!(there, ["a", "b", "c"]);
+    let blob: Vec<u8> = sqlx::query_scalar("SELECT blob FROM one.checkpoint_blobs WHERE thread_id = 'c'")
+        .fetch_one(world.store.pool())
+        .await
+        .unwrap();
+    assert_eq!(blob, b"new");
+    // and the thread of the run that ended is the next one's.
+    assert_eq!(world.of_run::<String>(ends, "status").await, "success");
+    assert_eq!(world.of_run::<String>(moved, "status").await, "running");
+    assert_eq!(world.claim().await, Some((behind, 1)));
+}
+
+#[tokio::test]
+async fn batches_of_several_agents_are_committed_together_or_not_at_all() {
+    let world = World::new().await;
+    let (one, two) = (schema(&world, "one").await, schema(&world, "two").await);
+    let (first, _) = world.accept("a").await;
+    let (second, _) = world.accept("b").await;
+    let (good, bad) = (op("a", "1", b"x"), op("b", "1\0", b"x"));
+    let batches = |second_op| {
+        let (mut in_one, mut in_two) = (Batch::new(&one), Batch::new(&two));
+        in_one.save((first, 1), &good);
+        in_two.save((second, 1), second_op);
+        [in_one, in_two]
+    };
+
+    let error = world.store.commit(&batches(&bad)).await.unwrap_err();
+    assert!(!error.is_passing(), "{error:?}");
+    assert_eq!(stored(&world, "one").await, []);
+    world.store.commit(&batches(&good)).await.unwrap();
+    assert_eq!((stored(&world, "one").await.len(), stored(&world, "two").await.len()), (1, 1));
+    assert!(world.store.commit(&[]).await.unwrap().live.is_empty());
+}
