@@ -52,9 +52,18 @@ def site(folder):
 
 
 async def test_packages_of_the_project_are_the_projects_own(folder, site):
-    """A `websockets` that ours could not be; and two compiled packages, of which the process has two copies."""
-    (folder / "pins" / "websockets").mkdir(parents=True)
-    (folder / "pins" / "websockets" / "__init__.py").write_text("__version__ = '10.4'\n")
+    """A `websockets` with what LangGraph's SDK imports of it and nothing else, and two compiled packages, of
+    which the process has two copies."""
+    for path, text in {
+        "__init__.py": "__version__ = '10.4'\n",
+        "exceptions.py": "class ConnectionClosed(Exception): ...\nclass InvalidStatus(Exception): ...\n"
+        "class ConnectionClosedError(ConnectionClosed): ...\nclass ConnectionClosedOK(ConnectionClosed): ...\n",
+        "sync/client.py": "connect = None\n",
+        "asyncio/client.py": "connect = None\n",
+    }.items():
+        file = folder / "pins" / "websockets" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
     info = folder / "pins" / "websockets-10.4.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: websockets\nVersion: 10.4\n")
