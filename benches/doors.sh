@@ -2,7 +2,7 @@
 # Measures what strangers cost those with a key: turns of a deployed graph, and the server's memory, while
 # 2,000 connections are idle, 200 send a head a byte at a time, and 100 bodies of 16 MiB come without a key.
 #
-#   benches/doors.sh [--smoke]      --smoke: a tenth of the strangers, few turns
+#   benches/doors.sh [--smoke]      --smoke: a tenth of the strangers, few turns, no time is asserted
 #
 # The toy graph (toygraph.py) is deployed with one replica; one client with a key makes turns, alone and then
 # beside the strangers of each kind and of all. Half of the strangers call each port. The server's memory is
