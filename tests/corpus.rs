@@ -90,6 +90,7 @@ const SECTIONS: [(&str, bool); 44] = [
     (r#"{"checkpointer": "own", "database": true}"#, true),
     (r#"{"checkpointer": "mongo"}"#, false),
     (r#"{"database": "yes"}"#, false),
+    (r#"{"database": "auto"}"#, true),
     (r#"{"database": null, "min_replicas": null}"#, true),
     (r#"{"min_replicas": 0, "max_replicas": 1}"#, true),
     (r#"{"max_replicas": 0}"#, false),

@@ -84,7 +84,7 @@ fn the_tutorials_project_opens_its_own_database_at_import() {
     // Given the tutorial's project, whose graph cannot be imported without DATABASE_URL.
     let server = Server::start();
     let example = Example::of("tutorial");
-    let databases = "SELECT count(*) FROM pg_database d JOIN pg_roles r ON r.oid = d.datdba WHERE datname LIKE 'agent\\_%' AND NOT rolsuper";
+    let databases = "SELECT count(*) FROM pg_database d JOIN pg_roles r ON r.rolname = d.datname WHERE datname LIKE 'agent\\_%' AND NOT rolsuper";
     assert_eq!(server.query(databases), 0);
 
     // When it is deployed it has a database, and nothing is "not enforced".

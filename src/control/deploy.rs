@@ -1,6 +1,5 @@
 //! `POST /v1/agents/NAME/deploys`: a new release, or nothing when nothing changed.
 
-use super::database;
 use super::settings::AgentSettings;
 use super::{Control, ControlError};
 use crate::api::control::{DeployOutcome, DeployRequest, DeployResponse, RolloutView, SecretMap};
@@ -50,15 +49,7 @@ impl Control {
             return Err(StoreError::RolloutUnderWay.into());
         }
         checkpoints::ensure_schema(self.store().pool(), &Schema::new(&agent.schema_name)?).await?;
-        if settings.database {
-            self.ensure_database(&agent).await?;
-            if secrets.contains_key(database::VARIABLE) {
-                notes.push(format!(
-                    "{} among the secrets is not used: rapidclaw.database gives the agent one of its own",
-                    database::VARIABLE
-                ));
-            }
-        }
+        notes.extend(self.prepare_database(&agent, settings.database, &secrets).await?);
         let secrets_changed = match &request.secrets {
             Some(secrets) => {
                 let sealed = secrets.0.iter().map(|(name, value)| self.seal(agent.id, name, value));

@@ -93,6 +93,8 @@ struct Inner {
     changes: watch::Sender<u64>,
     /// Whether another server looks after the replicas.
     paused: watch::Sender<bool>,
+    /// Agents whose own databases are too large, and what is said of it.
+    full_databases: Mutex<HashMap<Uuid, String>>,
 }
 
 /// One agent's reconciler.
@@ -252,6 +254,7 @@ impl Control {
             images: RwLock::default(),
             changes: watch::Sender::new(0),
             paused: watch::Sender::new(false),
+            full_databases: Mutex::default(),
             parts,
         }))
     }
@@ -279,6 +282,7 @@ impl Control {
             self.discard_replica(orphan.id, Duration::ZERO).await?;
         }
         self.spawn_sweep();
+        self.0.parts.shutdown.spawn_until_cancelled(database::watch(self.clone()));
         Ok(())
     }
 

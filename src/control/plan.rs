@@ -1,5 +1,6 @@
 //! `POST /v1/agents/NAME/deploys/plan`: what a deploy would do. It changes nothing.
 
+use super::database;
 use super::deploy::notes_of;
 use super::settings::AgentSettings;
 use super::{Control, ControlError};
@@ -22,6 +23,7 @@ impl Control {
         };
         let wanted = wanted_secrets(&kept, &by_hand, request.secrets.as_ref());
         let mut notes = self.check_models(&settings, &wanted)?;
+        notes.extend(database::note(settings.database, &wanted));
         notes.extend(notes_of(&manifest));
         let serving = match agent.as_ref().and_then(|agent| agent.serving_release) {
             Some(release) => self.store().find_release(release).await?,

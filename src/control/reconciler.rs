@@ -10,7 +10,7 @@ mod turnover;
 use self::drive::Progress;
 use super::fleet::{Crashes, Member, MemberState, Snapshot};
 use super::replica::{Charge, supervise};
-use super::settings::AgentSettings;
+use super::settings::{AgentSettings, Database};
 use super::{Control, ControlError};
 use crate::base::ids;
 use crate::gateway::committer::chain;
@@ -233,12 +233,12 @@ impl Reconciler {
 
     async fn supervise(&mut self, id: Uuid, generation: Uuid, release: Uuid, adopt: bool) -> Result<(), ControlError> {
         let loaded = self.load(release).await?;
-        let secrets = self.control.variables(&self.agent, loaded.settings.database).await?;
+        let (secrets, has_database) = self.control.variables(&self.agent, loaded.settings.database).await?;
         self.control.take_charge(id);
         let charge = Charge {
             id,
             agent: self.agent.name.clone(),
-            database: loaded.settings.database.then(|| database_name(&self.agent)),
+            database: has_database.then(|| database_name(&self.agent)),
             schema: Arc::clone(&self.route.schema),
             release,
             version: loaded.release.version,
@@ -278,12 +278,23 @@ impl Reconciler {
                     }
                     let release = desired.iter().find(|(wish, _)| wish.rollout == rollout).map(|(_, release)| *release);
                     if let Some(release) = release {
+                        if self.waits_for_first(rollout, release).await? {
+                            continue;
+                        }
                         self.supervise(ids::new_id(), rollout, release, false).await?;
                     }
                 }
             }
         }
         Ok(wait)
+    }
+
+    /// Of an agent with a database of its own one replica becomes ready first: it makes the tables that all of them
+    /// want when they start, and two at once may trip each other up.
+    async fn waits_for_first(&mut self, generation: Uuid, release: Uuid) -> Result<bool, ControlError> {
+        let has_database = self.load(release).await?.settings.database != Database::None;
+        let mut alive = self.members.iter().filter(|one| one.generation == generation && one.is_alive()).peekable();
+        Ok(has_database && alive.peek().is_some() && alive.all(|one| one.ready().is_none()))
     }
 
     /// Takes a replica out: it gets no new runs, ends when its runs have (or at the drain's end), and

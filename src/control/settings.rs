@@ -1,8 +1,11 @@
 //! What a release's manifest means for its replicas. Pure.
 
+use crate::base::secret::SecretString;
 use crate::egress::{Policy, RuleError};
 use crate::gateway::route::RunLimits;
-use crate::manifest::{Checkpointer, Egress, Manifest, render};
+use crate::manifest::database::{VARIABLES, was_read};
+use crate::manifest::{Checkpointer, Egress, Manifest, OwnDatabase, render};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// What one release's replicas are to be.
@@ -23,7 +26,7 @@ pub struct AgentSettings {
     /// Whether their keys of model providers stay here.
     pub model_gateway: bool,
     /// Whether the agent has a database of its own.
-    pub database: bool,
+    pub database: Database,
     /// `postgres` or `own`.
     pub checkpointer: &'static str,
     /// LangGraph's `checkpointer.serde`, as it is.
@@ -38,6 +41,28 @@ pub struct AgentSettings {
     pub drain_timeout: Duration,
     /// The graphs' ids, in the manifest's order.
     pub graphs: Vec<String>,
+}
+
+/// Whether an agent has a database of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Database {
+    /// It has.
+    Own,
+    /// Its code asks for one: it has, unless its secrets name another.
+    OwnUnlessNamed,
+    /// It has not.
+    None,
+}
+
+impl Database {
+    /// Whether an agent with these secrets has one.
+    pub fn is_own(self, secrets: &BTreeMap<String, SecretString>) -> bool {
+        match self {
+            Self::Own => true,
+            Self::OwnUnlessNamed => !VARIABLES.iter().any(|name| secrets.contains_key(*name)),
+            Self::None => false,
+        }
+    }
 }
 
 /// Why a manifest cannot be deployed here.
@@ -97,7 +122,11 @@ impl AgentSettings {
             memory_bytes: section.resources.memory_bytes,
             policy,
             model_gateway: section.models.gateway,
-            database: section.database,
+            database: match section.database {
+                OwnDatabase::Yes => Database::Own,
+                OwnDatabase::Auto if was_read(raw) => Database::OwnUnlessNamed,
+                OwnDatabase::Auto | OwnDatabase::No => Database::None,
+            },
             checkpointer: match section.checkpointer {
                 Checkpointer::Postgres => "postgres",
                 Checkpointer::Own => "own",

@@ -33,6 +33,7 @@ impl Control {
                 AgentState::Degraded => crashes,
                 _ => None,
             };
+            let reason = reason.or_else(|| self.full_database(row.id));
             AgentStatus {
                 url: self.agent_url(&row.name),
                 name: row.name,

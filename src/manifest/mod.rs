@@ -3,6 +3,7 @@
 //! that it accepts and can build, this accepts.
 
 mod code;
+pub mod database;
 mod diagnostic;
 pub mod dotenv;
 mod host;
@@ -25,8 +26,8 @@ pub use diagnostic::{Diagnostic, Severity, Source, Span, render};
 pub use host::{AllowedHost, HostError};
 pub use name::{is_name, to_name};
 pub use section::{
-    Checkpointer, Checkpoints, Egress, Limits, MIN_MEMORY_BYTES, Models, Observability, Resources, Rollout,
-    ScalingMetric, Section, Security,
+    Checkpointer, Checkpoints, Egress, Limits, MIN_MEMORY_BYTES, Models, Observability, OwnDatabase, Resources,
+    Rollout, ScalingMetric, Section, Security,
 };
 
 use crate::base::secret::SecretString;

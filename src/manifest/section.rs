@@ -16,6 +16,17 @@ pub enum Checkpointer {
     Own,
 }
 
+/// Whether an agent gets a database of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OwnDatabase {
+    /// When the project's code asks its environment for one, and the agent's secrets name none.
+    Auto,
+    /// Always.
+    Yes,
+    /// Never.
+    No,
+}
+
 /// What replicas are scaled by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScalingMetric {
@@ -53,7 +64,7 @@ pub struct Section {
     /// `checkpointer`.
     pub checkpointer: Checkpointer,
     /// Whether the agent gets a database of its own.
-    pub database: bool,
+    pub database: OwnDatabase,
     /// Least replicas.
     pub min_replicas: u32,
     /// Most replicas.
@@ -176,7 +187,7 @@ impl Default for Section {
         Self {
             name: None,
             checkpointer: Checkpointer::Postgres,
-            database: false,
+            database: OwnDatabase::Auto,
             min_replicas: 1,
             max_replicas: 1,
             scaling_metric: ScalingMetric::RunsInFlight,
@@ -286,7 +297,15 @@ impl Section {
         }
         let checkpointers = [("postgres", Checkpointer::Postgres), ("own", Checkpointer::Own)];
         take(&mut self.checkpointer, fields.choice(faults, "checkpointer", &checkpointers));
-        take(&mut self.database, fields.bool(faults, "database"));
+        if let Some(node) = fields.get("database") {
+            match &node.kind {
+                Kind::Bool(true) => self.database = OwnDatabase::Yes,
+                Kind::Bool(false) => self.database = OwnDatabase::No,
+                Kind::String(text) if text == "auto" => self.database = OwnDatabase::Auto,
+                Kind::String(_) => fields.invalid(faults, "database", "must be true, false or \"auto\"", None),
+                _ => mistyped(faults, &fields.name("database"), node, "true, false or \"auto\""),
+            }
+        }
         let least = fields.count(faults, "min_replicas", 0);
         let most = fields.count(faults, "max_replicas", 1);
         take(&mut self.min_replicas, least);

@@ -100,6 +100,7 @@ fn cross_checks_and_bounds() {
         r#"{"limits": {"run_timeout": 0}}"#,
         r#"{"limits": {"cost_per_run": 0}}"#,
         r#"{"max_replicas": 1.5}"#,
+        r#"{"database": "yes"}"#,
         r#"{"observability": {"otlp_endpoint": "collector"}}"#,
     ] {
         assert_eq!(fault_codes(section), ["invalid-value"], "{section}");

@@ -9,18 +9,21 @@ use super::place::{is_locked, lock};
 use super::process::key_file;
 use crate::base::paths;
 use crate::base::secret::{MasterKey, SecretError, hex};
-use crate::store::postgres::{Dump, Managed, Options, PostgresError};
+use crate::store::postgres::{Dump, Managed, Missing, Options, PostgresError};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The version of the archive's form.
-const SCHEMA: u32 = 1;
+/// The version of the archive's form. The first one held the databases' roles beside them.
+const SCHEMA: u32 = 2;
+const FIRST_SCHEMA: u32 = 1;
 /// The archive's first entry: a [`Contents`].
 const CONTENTS: &str = "backup.json";
 /// The registry's folder, in the archive as in a data folder.
 const REGISTRY: &str = "registry";
+/// What is still being pushed, in each repository: no image is of it.
+const UPLOADS: &str = "_uploads";
 /// What the server's key is told by, without telling the key.
 const KEY_CHECK: &[u8] = b"rapidclaw backup";
 
@@ -37,6 +40,9 @@ pub struct Contents {
     pub postgres: u32,
     /// The databases, in the order of their files.
     pub databases: Vec<String>,
+    /// Databases of agents' own that are not in it, or not whole.
+    #[serde(default)]
+    pub missing: Vec<Missing>,
     /// Keyed digest of a constant: equal for the key that opens the secrets.
     pub key_check: String,
 }
@@ -62,6 +68,14 @@ pub enum BackupError {
     #[error("{} is no backup of rapidclaw", path.display())]
     NotABackup {
         /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// What was written is not what was to be written.
+    #[error("the backup was written and cannot be read back from {}", path.display())]
+    Unreadable {
+        /// Where it was.
         path: PathBuf,
         /// Why.
         source: io::Error,
@@ -116,13 +130,14 @@ async fn write(managed: &Managed, key: &MasterKey, data_dir: &Path, file: &Path)
     let folder = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // On the same disk, so that what is whole can be moved into its place.
     let draft = tempfile::Builder::new().prefix(".rapidclaw-backup").tempdir_in(folder).map_err(io_at(folder))?;
-    let Dump { postgres, databases } = managed.dump(draft.path()).await?;
+    let Dump { postgres, databases, missing } = managed.dump(draft.path()).await?;
     let contents = Contents {
         schema: SCHEMA,
         rapidclaw: env!("CARGO_PKG_VERSION").to_owned(),
         created_at: jiff::Timestamp::now().to_string(),
         postgres,
         databases,
+        missing,
         key_check: check(key),
     };
     let (said, registry, file) = (contents.clone(), data_dir.join(REGISTRY), file.to_owned());
@@ -137,14 +152,90 @@ fn archive(draft: &Path, contents: &Contents, registry: &Path, file: &Path) -> R
     let mut tar = tar::Builder::new(out);
     let text = serde_json::to_vec_pretty(contents).unwrap_or_default();
     paths::write_private(&draft.join(CONTENTS), &text).map_err(io_at(draft))?;
+    let mut sizes = Vec::new();
     for name in [CONTENTS.to_owned()].into_iter().chain(dump(contents).files()) {
+        sizes.push(fs::metadata(draft.join(&name)).map_err(io_at(draft))?.len());
         tar.append_path_with_name(draft.join(&name), &name).map_err(io_at(file))?;
     }
-    if registry.is_dir() {
-        tar.append_dir_all(REGISTRY, registry).map_err(io_at(registry))?;
-    }
+    sizes.extend(append_registry(&mut tar, registry)?);
     tar.into_inner().and_then(|out| out.sync_all()).map_err(io_at(file))?;
+    verify(&whole, &sizes).map_err(|source| BackupError::Unreadable { path: whole.clone(), source })?;
     fs::rename(&whole, file).map_err(io_at(file))
+}
+
+/// Writes the registry's files, beside pushes and the removal of old images: what is being pushed is left out,
+/// what has gone since it was listed is no fault, and each file has the size that it began with. Gives the
+/// sizes of what it wrote.
+fn append_registry(tar: &mut tar::Builder<File>, registry: &Path) -> Result<Vec<u64>, BackupError> {
+    let mut sizes = Vec::new();
+    // Names and tags first and content last: what is named is never missing because it came later.
+    let mut folders = vec![registry.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(source) => return Err(BackupError::Io { path: folder, source }),
+        };
+        let inside = folder.strip_prefix(registry).unwrap_or(&folder);
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Directory);
+        header.set_mode(0o700);
+        header.set_size(0);
+        tar.append_data(&mut header, Path::new(REGISTRY).join(inside), io::empty()).map_err(io_at(&folder))?;
+        sizes.push(0);
+        let mut names: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        names.sort();
+        for path in names {
+            // Drafts begin with a dot, and get their names when they are whole.
+            let is_draft = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+            if is_draft || path.file_name().is_some_and(|name| name == UPLOADS) {
+                continue;
+            }
+            match append_file(tar, registry, &path) {
+                Ok(Appended::Folder) => folders.push(path),
+                Ok(Appended::File(bytes)) => sizes.push(bytes),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(BackupError::Io { path, source }),
+            }
+        }
+    }
+    Ok(sizes)
+}
+
+enum Appended {
+    Folder,
+    File(u64),
+}
+
+fn append_file(tar: &mut tar::Builder<File>, registry: &Path, path: &Path) -> io::Result<Appended> {
+    if fs::symlink_metadata(path)?.is_dir() {
+        return Ok(Appended::Folder);
+    }
+    let open = File::open(path)?;
+    let bytes = open.metadata()?.len();
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(0o600);
+    header.set_size(bytes);
+    let inside = Path::new(REGISTRY).join(path.strip_prefix(registry).unwrap_or(path));
+    // Not a byte more than the header says; what has become shorter is filled up, and found by its digest.
+    tar.append_data(&mut header, inside, io::Read::take(io::Read::chain(open, io::repeat(0)), bytes))?;
+    Ok(Appended::File(bytes))
+}
+
+/// Reads what was written to its end: so many entries, of these sizes.
+fn verify(archive: &Path, sizes: &[u64]) -> io::Result<()> {
+    let mut left = sizes.iter();
+    for entry in tar::Archive::new(File::open(archive)?).entries()? {
+        let mut entry = entry?;
+        let read = io::copy(&mut entry, &mut io::sink())?;
+        if left.next() != Some(&read) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "an entry has another size than its file had"));
+        }
+    }
+    match left.next() {
+        None => Ok(()),
+        Some(_) => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
 }
 
 /// Makes a data folder from a backup, whole or not at all. `key` is the file with the server's key; absent,
@@ -182,9 +273,10 @@ pub async fn restore(
     paths::ensure_dir(draft.path(), 0o711).map_err(io_at(draft.path()))?;
     paths::ensure_dir(&fresh, 0o711).map_err(io_at(&fresh))?;
     let managed = Managed::ensure(&Options { image, ..Options::new(&fresh) }).await?;
-    let restored = managed.restore(&dumped, &dump(&contents)).await;
+    let restored = managed.restore(&dumped, &dump(&contents), &key).await;
     managed.stop().await?;
-    restored?;
+    let mut contents = contents;
+    contents.missing.extend(restored?);
     if source != beside {
         let text = fs::read(&source).map_err(io_at(&source))?;
         paths::write_private(&beside, &text).map_err(io_at(&beside))?;
@@ -210,14 +302,15 @@ fn unpack(file: &Path, dumped: &Path, fresh: &Path) -> Result<Contents, BackupEr
                 return Err(wrong("it does not begin with backup.json"));
             }
             let said: serde_json::Value = serde_json::from_reader(&mut entry).map_err(|error| strange(error.into()))?;
-            if said["schema"].as_u64() != Some(u64::from(SCHEMA)) {
+            let schema = said["schema"].as_u64().unwrap_or_default();
+            if !(u64::from(FIRST_SCHEMA)..=u64::from(SCHEMA)).contains(&schema) {
                 let version = said["rapidclaw"].as_str().unwrap_or("?").to_owned();
                 return Err(BackupError::Newer { path: file.to_owned(), version });
             }
             contents = Some(serde_json::from_value(said).map_err(|error| strange(error.into()))?);
             continue;
         };
-        let is_dump = dump(known).files().iter().any(|name| path == Path::new(name));
+        let is_dump = dump(known).may_hold(&path);
         let folder = match () {
             () if is_dump => dumped,
             () if path.starts_with(REGISTRY) => fresh,
@@ -234,7 +327,7 @@ fn unpack(file: &Path, dumped: &Path, fresh: &Path) -> Result<Contents, BackupEr
 }
 
 fn dump(contents: &Contents) -> Dump {
-    Dump { postgres: contents.postgres, databases: contents.databases.clone() }
+    Dump { postgres: contents.postgres, databases: contents.databases.clone(), missing: contents.missing.clone() }
 }
 
 fn read_key(path: &Path) -> Result<MasterKey, BackupError> {

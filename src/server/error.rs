@@ -150,6 +150,10 @@ impl From<ControlError> for ApiError {
                 Problem::new(409, "rollout-under-way", "a rollout of this agent is under way")
                     .hint("wait until it has ended, then deploy again")
             }
+            ControlError::Store(StoreError::BeingDestroyed) => {
+                Problem::new(409, "being-destroyed", "an agent of this name is being destroyed")
+                    .hint("wait until its replicas have ended, then deploy again")
+            }
             ControlError::TakesLonger(_) => Problem::new(504, "takes-longer", "it takes longer").detail(text),
             ControlError::Store(cause) | ControlError::Database(cause) if cause.is_passing() => database_away(cause),
             ControlError::Database(_) => {

@@ -56,7 +56,8 @@ impl Store {
             .bind(schema_name(name))
             .execute(self.pool())
             .await?;
-        self.find_agent(name).await?.ok_or_else(|| sqlx::Error::RowNotFound.into())
+        // The name is taken by one that nothing finds any more.
+        self.find_agent(name).await?.ok_or(StoreError::BeingDestroyed)
     }
 
     /// The agent of that name.

@@ -75,6 +75,9 @@ pub enum StoreError {
     /// As many of the agent's runs wait as may.
     #[error("{0} runs of the agent wait already")]
     QueueFull(u32),
+    /// An agent of that name is still being destroyed.
+    #[error("an agent of this name is being destroyed")]
+    BeingDestroyed,
 }
 
 impl StoreError {

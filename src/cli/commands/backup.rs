@@ -21,7 +21,15 @@ pub async fn back_up(data_dir: &Path, file: &Path, printer: &Printer) -> Result<
         "secrets are in it sealed; the key that opens them is not: keep a copy of {} in another place",
         key_file(data_dir).display()
     ));
-    Ok(Exit::Done)
+    Ok(left_out(&contents, "is not in the backup", printer))
+}
+
+/// Names the databases that are missing: the rest is whole.
+fn left_out(contents: &Contents, what: &str, printer: &Printer) -> Exit {
+    for one in &contents.missing {
+        printer.warn(format!("the database {} of an agent {what}: {}", one.database, one.why));
+    }
+    if contents.missing.is_empty() { Exit::Done } else { Exit::Failed }
 }
 
 /// Makes a data folder from a backup.
@@ -34,14 +42,14 @@ pub async fn restore(args: &RestoreArgs, data_dir: &Path, printer: &Printer) -> 
     report(&contents, data_dir, bytes, "restored", printer);
     printer
         .note("start it: `rapidclaw server start`; the administrator's token is a new one: `rapidclaw login --local`");
-    Ok(Exit::Done)
+    Ok(left_out(&contents, "is not restored whole", printer))
 }
 
 fn report(contents: &Contents, place: &Path, bytes: u64, what: &str, printer: &Printer) {
     match printer.format() {
         Format::Json => printer.json(&json!({
             "path": place, "bytes": bytes, "databases": contents.databases.len(),
-            "created_at": contents.created_at, "rapidclaw": contents.rapidclaw,
+            "created_at": contents.created_at, "rapidclaw": contents.rapidclaw, "missing": contents.missing,
         })),
         Format::Line | Format::Table => printer.line(format!(
             "{} {what}: {}, {} of {}",
@@ -70,6 +78,7 @@ impl From<BackupError> for Failure {
                 "name the key file of the server that was backed up with --key-file: it lay beside its data folder, as DATA_DIR.key",
             ),
             BackupError::Newer { .. } => Some("restore it with that version, or a newer one"),
+            BackupError::Unreadable { .. } => Some("write it again, or onto another disk"),
             BackupError::NotABackup { .. } => Some("name a file that `rapidclaw server backup` wrote"),
         };
         let failure = Self::new(Exit::Failed, error);

@@ -13,7 +13,7 @@ use crate::cli::session;
 use crate::cli::ui::{Format, Printer};
 use crate::client::{Client, ClientError};
 use crate::image::{Built, Deployed, find_revision};
-use crate::manifest::{EnvSource, dotenv, project};
+use crate::manifest::{EnvSource, database, dotenv, project};
 use crate::release::state::Phase;
 use crate::runtime::docker::engine::{self, Engine};
 use crate::runtime::docker::engine_info;
@@ -299,8 +299,9 @@ fn request(
     seconds: f64,
 ) -> DeployRequest {
     let folder = &checked.folder;
+    let manifest = &checked.loaded.manifest;
     DeployRequest {
-        manifest: checked.loaded.manifest.raw.clone(),
+        manifest: database::with_what_was_found(manifest, folder),
         folder: folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
         image: image.to_owned(),
         pushed: None,

@@ -6,6 +6,7 @@ use crate::base::machine;
 use crate::base::secret::SecretString;
 use crate::control::evidence::Fault;
 use crate::control::fleet::{Member, MemberState};
+use crate::control::settings::Database;
 use crate::control::{AgentSettings, ControlError};
 use crate::release::state::{Phase, replicas};
 use crate::store::rollouts::Rollout;
@@ -49,14 +50,17 @@ impl Reconciler {
         let green: Vec<&Member> = green.into_iter().filter(|one| one.is_alive()).collect();
         let ready = green.iter().filter(|one| one.ready().is_some()).count();
         let limit = loaded.settings.ready_timeout;
+        let one_first = loaded.settings.database != Database::None;
         let late = || {
             let late = if replaces {
                 // Each has its own time: the last one starts when all others are ready.
                 green.iter().find(|one| self.unready_for(one).is_some_and(|time| time >= limit))
             } else {
-                green.iter().find(|one| one.ready().is_none())
+                // With a database of the agent's own the others start when the first is ready: each has its own time.
+                green.iter().find(|one| one.ready().is_none() && (!one_first || one.since.elapsed() >= limit))
             };
-            let is_late = if replaces { late.is_some() } else { ready < wanted && started.elapsed() >= limit };
+            let is_late =
+                if replaces || one_first { late.is_some() } else { ready < wanted && started.elapsed() >= limit };
             is_late.then(|| (late.map_or(Uuid::nil(), |one| one.id), Fault::NotReady(limit)))
         };
         if let Some((id, fault)) = fault.or_else(late) {
@@ -172,8 +176,10 @@ impl Reconciler {
     /// When the rollout's time is up, or that of one of its replicas.
     pub(super) async fn deadline(&mut self, rollout: Option<&Rollout>) -> Result<Duration, ControlError> {
         let Some(rollout) = rollout else { return Ok(LOOK_EVERY) };
-        let limit = self.load(rollout.release_id).await?.settings.ready_timeout;
-        let awaited = if self.target == Some(rollout.generation) {
+        let loaded = self.load(rollout.release_id).await?;
+        let limit = loaded.settings.ready_timeout;
+        let each = self.target == Some(rollout.generation) || loaded.settings.database != Database::None;
+        let awaited = if each {
             let green = self.members.iter().filter(|one| one.generation == rollout.generation);
             green.filter_map(|one| self.unready_for(one)).max()
         } else {

@@ -175,10 +175,10 @@ impl Layout {
 }
 
 /// `pg_hba.conf`: the server's role is for the server's user; an agent's role enters the database of its own
-/// name, with its password.
+/// name, with its password, and so does the role that backs it up, which is a member of it.
 pub(super) fn access_rules() -> String {
     format!(
-        "# Written by rapidclaw at each start.\nlocal all {ROLE} peer map=rapidclaw\nlocal sameuser all scram-sha-256\n"
+        "# Written by rapidclaw at each start.\nlocal all {ROLE} peer map=rapidclaw\nlocal samerole all scram-sha-256\n"
     )
 }
 
@@ -239,6 +239,8 @@ fn settings(layout: &Layout, options: &Options) -> String {
          max_connections = {}\n\
          # What agents with databases of their own leave to the server.\n\
          superuser_reserved_connections = 25\n\
+         # All share the table of locks; an agent may have ten thousand tables.\n\
+         max_locks_per_transaction = 128\n\
          timezone = 'UTC'\n\
          log_timezone = 'UTC'\n\
          \n\

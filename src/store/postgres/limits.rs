@@ -12,6 +12,8 @@ pub const STATEMENT: Duration = Duration::from_secs(30);
 pub const SLOW_STATEMENT: Duration = Duration::from_mins(5);
 /// To wait for a row's or table's lock.
 pub const LOCK: Duration = Duration::from_secs(10);
+/// The same, before the sessions that hold it are ended.
+pub const BRIEF_LOCK: Duration = Duration::from_secs(1);
 /// A transaction in which nothing happens; no transaction stays open during a run.
 pub const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(30);
 /// A pooled connection that was idle for longer is asked whether it lives before it is used.
@@ -37,6 +39,12 @@ pub const STOP_NOW: Duration = Duration::from_secs(10);
 pub const INIT: Duration = Duration::from_mins(3);
 /// A whole database, written or read.
 pub const DUMP: Duration = Duration::from_hours(4);
+/// The database of an agent's own, written or read: one that takes longer holds up no other.
+pub const DUMP_OWN: Duration = Duration::from_mins(30);
+/// How often it is looked at meanwhile.
+pub const DUMP_LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Sessions that were ended are gone.
+pub const ENDED: Duration = Duration::from_secs(10);
 /// `postgres --version`, `pg_config --bindir`, `id`.
 pub const QUESTION: Duration = Duration::from_secs(10);
 /// Another process of ours starts the same Postgres.

@@ -21,7 +21,7 @@ mod tests;
 
 use crate::base::disk;
 use account::Account;
-pub use backup::Dump;
+pub use backup::{Dump, Missing};
 use cluster::{Layout, Seen};
 pub use error::PostgresError;
 pub use external::connect;
@@ -58,9 +58,13 @@ pub struct Options {
 impl Options {
     /// The defaults of a server.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
-        Self { data_dir: data_dir.into(), max_connections: 150, durable: true, image: None }
+        Self { data_dir: data_dir.into(), max_connections: 400, durable: true, image: None }
     }
 }
+
+/// Memory of one connection: many times what the server's largest statement needs.
+#[cfg(target_os = "linux")]
+const CONNECTION_BYTES: u64 = 1 << 30;
 
 /// What a new cluster takes: its tables 40 MB, its log 16 MB at once and again with the first work.
 const NEW_CLUSTER_BYTES: u64 = 96 << 20;
@@ -210,6 +214,7 @@ impl Managed {
     /// Makes the server's database where it is not there yet.
     async fn with_database(self) -> Result<Self, PostgresError> {
         self.renew_access_rules().await?;
+        self.bound_memory().await?;
         let failed = |source| PostgresError::Statement { action: "make the server's database", source };
         let source = match open(&self.connect_options()).await {
             Ok(connection) => {
@@ -234,6 +239,23 @@ impl Managed {
 }
 
 impl Managed {
+    /// Bounds what each connection may take of the machine's memory, beside what all share: an agent may ask for as
+    /// much as it likes, and gets an error instead of the machine's end. Processes that begin from now on inherit it.
+    async fn bound_memory(&self) -> Result<(), PostgresError> {
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::process::{Pid, Resource, Rlimit, prlimit};
+            let Seen { process: Some(process), lives: true, .. } = look(&self.layout).await? else { return Ok(()) };
+            let limit = Rlimit { current: Some(CONNECTION_BYTES), maximum: Some(CONNECTION_BYTES) };
+            if let Some(pid) = Pid::from_raw(process.pid)
+                && let Err(error) = prlimit(Some(pid), Resource::Data, limit)
+            {
+                tracing::debug!(%error, "the memory of Postgres' connections has no bound");
+            }
+        }
+        Ok(())
+    }
+
     /// A Postgres that runs may have been started by an older version of ours.
     async fn renew_access_rules(&self) -> Result<(), PostgresError> {
         let account = Account::for_data(look(&self.layout).await?.owner).await?;

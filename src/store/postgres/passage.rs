@@ -6,6 +6,8 @@ use super::startup::{self, First};
 use super::{ConnectOptions, limits};
 use crate::base::open_files;
 use crate::base::shutdown::Shutdown;
+use crate::store::databases;
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -19,6 +21,10 @@ use tokio_util::task::TaskTracker;
 
 /// Open connections of one replica.
 const CONNECTIONS: usize = 40;
+/// Of all replicas of all agents: what Postgres takes, without what the server keeps for itself.
+const ALL_CONNECTIONS: usize = 360;
+/// What an agent gets also when the others have taken nearly all.
+const SURE_CONNECTIONS: usize = 8;
 /// How long a client may take to say who it is.
 const STARTUP: Duration = Duration::from_secs(10);
 /// How long open connections may take to come to rest for a handover.
@@ -47,6 +53,32 @@ struct Inner {
     rest: CancellationToken,
     open: TaskTracker,
     at_rest: Mutex<Vec<OpenPassage>>,
+    /// How many connections are open to each agent's database.
+    taken: Mutex<HashMap<String, usize>>,
+}
+
+/// One connection's place among all; given back when it is dropped.
+struct Place {
+    inner: Arc<Inner>,
+    name: String,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.inner.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = taken.get_mut(&self.name) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.name);
+            }
+        }
+    }
+}
+
+/// Whether an agent that has `own` of `all` open connections gets another.
+fn admits(own: usize, all: usize) -> bool {
+    let room = if own < SURE_CONNECTIONS { ALL_CONNECTIONS } else { ALL_CONNECTIONS / 4 * 3 };
+    own < databases::CONNECTIONS && all < room
 }
 
 /// A connection at rest: nothing of it is on the way in this process.
@@ -80,6 +112,7 @@ impl Passages {
             rest: CancellationToken::new(),
             open: TaskTracker::new(),
             at_rest: Mutex::default(),
+            taken: Mutex::default(),
         }))
     }
 
@@ -99,20 +132,38 @@ impl Passages {
                         continue;
                     }
                 };
+                // 53300: too_many_connections. A fresh socket takes these few bytes at once.
                 let (own, one_of_all) = (Arc::clone(&permits).try_acquire_owned(), open_files::replica_connection());
                 let (Ok(permit), Some(one_of_all)) = (own, one_of_all) else {
-                    // 53300: too_many_connections. A fresh socket takes these few bytes at once.
                     let message = format!("this replica has {CONNECTIONS} connections to its database already");
+                    let _ = stream.try_write(&startup::refusal("53300", &message));
+                    continue;
+                };
+                let Some(place) = passages.enter(&name) else {
+                    let message = format!(
+                        "the agent's replicas have all the connections to their database that they may: {} at most",
+                        databases::CONNECTIONS
+                    );
                     let _ = stream.try_write(&startup::refusal("53300", &message));
                     continue;
                 };
                 let (passages, name) = (passages.clone(), Arc::clone(&name));
                 tasks.spawn_until_cancelled(passages.0.clone().open.track_future(async move {
                     passages.connection(stream, &name).await;
-                    drop((permit, one_of_all));
+                    drop((permit, one_of_all, place));
                 }));
             }
         });
+    }
+
+    /// A place for one more connection to the database `name`.
+    fn enter(&self, name: &str) -> Option<Place> {
+        let mut taken = self.0.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let (own, all) = (taken.get(name).copied().unwrap_or_default(), taken.values().sum());
+        admits(own, all).then(|| {
+            taken.insert(name.to_owned(), own + 1);
+            Place { inner: Arc::clone(&self.0), name: name.to_owned() }
+        })
     }
 
     /// Goes on with what another server handed over.
@@ -342,6 +393,24 @@ mod tests {
         open.commit().await.unwrap();
         one.close().await.unwrap();
         world.store.drop_database(&world.agent).await.unwrap();
+    }
+
+    #[test]
+    fn no_agent_takes_what_the_others_need() {
+        assert!(admits(0, 0) && admits(databases::CONNECTIONS - 1, 100));
+        assert!(!admits(databases::CONNECTIONS, databases::CONNECTIONS));
+        // However many greedy ones there are, the next one gets a few.
+        let (mut all, mut agents) = (0, Vec::new());
+        for _ in 0..10 {
+            let mut own = 0;
+            while admits(own, all) {
+                own += 1;
+                all += 1;
+            }
+            agents.push(own);
+        }
+        assert!(agents.iter().all(|own| *own >= SURE_CONNECTIONS), "{agents:?}");
+        assert!(all <= ALL_CONNECTIONS, "{all}");
     }
 
     #[tokio::test]

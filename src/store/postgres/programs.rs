@@ -174,17 +174,23 @@ impl Programs {
     }
 
     /// A client of Postgres that reads and writes files of ours in `folder`; as ourselves.
-    pub async fn client(&self, layout: &Layout, folder: &Path, words: &[&str]) -> Result<String, PostgresError> {
+    pub async fn client(
+        &self,
+        layout: &Layout,
+        folder: &Path,
+        words: &[&str],
+        limit: Duration,
+    ) -> Result<String, PostgresError> {
         match self {
             Self::Machine(binaries) => {
                 let program = binaries.other_program(words[0]).await;
-                account::run(&program, &words[1..], Path::new("/"), limits::DUMP, None).await
+                account::run(&program, &words[1..], Path::new("/"), limit, None).await
             }
             Self::Image(image) => {
                 let we = Account::ourselves().await;
                 let mut mounts = mounts(layout);
                 mounts.push((folder.to_owned(), folder.to_owned(), false));
-                let job = Job { what: &format!("client-{}", std::process::id()), mounts, limit: limits::DUMP };
+                let job = Job { what: &format!("client-{}", std::process::id()), mounts, limit };
                 image.run(layout, job, words, &we).await
             }
         }
