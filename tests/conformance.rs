@@ -41,7 +41,7 @@ async fn the_saver_has_all_capabilities_and_postgres_saver_reads_the_same_state(
         thread,
         given: "conformance",
         graph: "none",
-        request: &RunRequest::Chat { message: "conform".into(), full: false },
+        request: &RunRequest::Chat { message: "conform".into(), full: false, more: None },
         metadata: &json!({}),
         idempotency_key: None,
         queue_limit: None,

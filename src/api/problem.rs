@@ -53,6 +53,23 @@ pub struct RunFault {
     /// Only for the exception types whose text may leave the server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// Where the request did not fit the thread: the problem's code (`several-interrupts`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// The open interrupts' ids, where the request has to name some of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub interrupts: Vec<String>,
+    /// The message where it may not leave the server, secrets blotted out: for the operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl RunFault {
+    /// What a caller may see of it.
+    #[must_use]
+    pub fn told(&self) -> Self {
+        Self { reason: None, ..self.clone() }
+    }
 }
 
 impl Problem {

@@ -1,4 +1,4 @@
-//! Floor 0: identifiers, environment, folders, the machine's memory and disks, secrets, shutdown, telemetry. Imports nothing of ours.
+//! Floor 0: identifiers, environment, folders, the machine's memory and disks, secrets and what blots them out, shutdown, telemetry. Imports nothing of ours.
 
 pub mod disk;
 pub mod env;
@@ -8,6 +8,7 @@ pub mod machine;
 pub mod open_files;
 pub mod paths;
 pub mod pipe;
+pub mod redact;
 pub mod secret;
 pub mod serve;
 pub mod shutdown;

@@ -1,8 +1,8 @@
 //! Why a rollout failed, with the replica's own last lines and without its secrets.
 
 use super::Control;
-use super::redact::Redactor;
 use crate::api::control::RolloutFailure;
+use crate::base::redact::Redactor;
 use crate::base::secret::SecretString;
 use crate::runtime::ReplicaExit;
 use std::collections::BTreeMap;

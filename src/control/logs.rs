@@ -1,9 +1,9 @@
 //! `logs`: what an agent's replicas wrote, merged by time, as the engine keeps it.
 
-use super::redact::Redactor;
 use super::{Control, ControlError};
 use crate::api::logs::{LogLine, LogQuery};
 use crate::base::ids;
+use crate::base::redact::Redactor;
 use crate::gateway::committer::chain;
 use crate::runtime::{KnownReplica, LineRange, RuntimeError, Stage, WrittenLine};
 use crate::store::agents::Agent;

@@ -14,7 +14,6 @@ pub mod logs;
 mod plan;
 mod proxies;
 mod reconciler;
-mod redact;
 mod replica;
 mod replica_files;
 pub mod rights;

@@ -5,6 +5,7 @@ use super::evidence::Fault;
 use super::fleet::MemberState;
 use super::replica_files::{EGRESS_SOCKET, Identity, MODELS_SOCKET, replica_files};
 use super::settings::AgentSettings;
+use crate::base::redact::Redactor;
 use crate::base::secret::SecretString;
 use crate::egress;
 use crate::gateway::committer::chain;
@@ -139,6 +140,7 @@ async fn lead(
             capacity: charge.settings.runs_per_replica,
             schema: Arc::clone(&charge.schema),
             committer: control.gateway().committer().clone(),
+            redactor: Redactor::new(&charge.secrets),
             endpoint: endpoint.clone(),
             connection,
             ready,
@@ -149,6 +151,10 @@ async fn lead(
         let task = shutdown.spawn(connected);
         if let Ok(describe) = described.await {
             was_ready = true;
+            // A server that is being replaced may still have runs on it.
+            if let Err(error) = control.gateway().count_places(Some(&replica)).await {
+                tracing::warn!(error = %chain(&error), "the places that are taken on a replica could not be counted");
+            }
             tell(MemberState::Ready(replica, Arc::new(describe)));
         }
         let _ = task.await;

@@ -5,13 +5,14 @@ use super::committer::{Ended, Item, chain, patiently};
 use super::outcome::Outcome;
 use super::replica::{Finish, Grant, Slot};
 use super::route::{Route, Serving};
-use crate::run::chat::ChatShape;
+use crate::run::chat::message_input;
+use crate::run::limits::ceiling;
 use crate::run::loss::Loss;
-use crate::runner::protocol::{Answer, Start, State, Tuple};
+use crate::runner::protocol::{Answer, Start, State, Tuple, Turn};
 use crate::store::checkpoints;
-use crate::store::runs::{Requeued, RunRequest};
+use crate::store::runs::{ChatMore, Requeued, RunRequest};
 use serde_bytes::ByteBuf;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -64,7 +65,7 @@ impl Execution {
     /// Executes the attempt. When the run's end is committed, whoever waits for it gets it; a run that
     /// goes on elsewhere is the queue's again.
     pub async fn run(self, gateway: &Gateway, route: &Route) {
-        let executing = gateway.executes((self.run, self.attempt));
+        let executing = gateway.executes((self.run, self.attempt), self.slot.replica());
         let outcome = self.attempt(gateway, route).await;
         drop(executing);
         drop(self.slot);
@@ -159,21 +160,55 @@ impl Execution {
             })?
         };
         let graph = self.serving.graph(&self.graph);
-        let (input, command, answer, full) = match &self.request {
-            RunRequest::Chat { message, full } => {
-                let no_state = tuple.is_none();
-                let shape = graph.and_then(|graph| graph.chat.as_ref().ok());
-                let (input, command) = if tuple.as_ref().is_some_and(|tuple| self.has_begun(tuple)) {
-                    // An attempt before this one left a checkpoint that holds the input: it goes on from there.
-                    (None, None)
-                } else {
-                    chat(shape, self.run, message, no_state, self.interrupted && !no_state)
-                };
-                (input, command, Answer::Chat, *full)
-            }
+        let RunRequest::Chat { message, full, more } = &self.request;
+        let nothing = ChatMore::default();
+        let more = more.as_deref().unwrap_or(&nothing);
+        let no_state = tuple.is_none();
+        let has_begun = tuple.as_ref().is_some_and(|tuple| self.has_begun(tuple));
+        let chat = graph.map(|graph| graph.chat.as_ref());
+        let said = (!message.is_empty()).then_some(message.as_str());
+        let given = match (&more.input, said) {
+            (Some(input), _) => Some(Value::Object(input.clone())),
+            (None, Some(message)) => Some(message_input(self.run, message)),
+            (None, None) => None,
         };
-        let mut metadata = self.metadata.clone();
+        let first = match (&more.input, chat) {
+            (None, Some(Ok(shape))) => shape.first().clone(),
+            _ => Map::new(),
+        };
+        let config = more.config.clone().unwrap_or_default();
+        let turn = Turn {
+            message: said,
+            input: given.as_ref(),
+            anew: more.input.is_some(),
+            first: first.clone(),
+            resume: more.resume.as_ref().map(|resume| std::slice::from_ref(&resume.value)).unwrap_or_default(),
+            tags: &config.tags,
+            not_chat: match chat {
+                Some(Err(reason)) if more.input.is_none() => Some(reason),
+                _ => None,
+            },
+        };
+        let turn = serde_json::to_vec(&turn).ok().map(ByteBuf::from);
+        // For runners that do not know turns.
+        let (input, command) = if has_begun {
+            // An attempt before this one left a checkpoint that holds the input: it goes on from there.
+            (None, None)
+        } else if self.interrupted && !no_state && more.input.is_none() {
+            let answer = more.resume.as_ref().map_or_else(|| json!(message), |resume| resume.value.clone());
+            (None, Some(json!({ "resume": answer })))
+        } else {
+            let input = given.clone().map(|mut input| {
+                if let (Some(fields), true) = (input.as_object_mut(), no_state) {
+                    fields.extend(first);
+                }
+                input
+            });
+            (input, None)
+        };
+        let mut metadata = Value::Object(config.metadata);
         if let Some(metadata) = metadata.as_object_mut() {
+            metadata.extend(self.metadata.as_object().cloned().unwrap_or_default());
             metadata.insert("run_id".into(), json!(self.run));
             metadata.insert("thread_id".into(), json!(thread));
             metadata.insert("graph_id".into(), json!(self.graph));
@@ -187,12 +222,15 @@ impl Execution {
             input: input.map(|value| bytes(&value)),
             command: command.map(|value| bytes(&value)),
             state: Some(State { tuple }),
-            recursion_limit: graph.and_then(|graph| graph.recursion_limit),
+            recursion_limit: ceiling(graph.and_then(|graph| graph.recursion_limit), config.recursion_limit),
+            configurable: (!config.configurable.is_empty()).then(|| bytes(&Value::Object(config.configurable))),
+            context: more.context.clone().map(|context| bytes(&Value::Object(context))),
             metadata: Some(bytes(&metadata)),
             state_bytes: self.serving.limits.state_bytes,
             timeout_ms: self.time_left().map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
-            answer,
-            full,
+            answer: Answer::Chat,
+            full: *full,
+            turn,
             ..Start::default()
         })
     }
@@ -209,20 +247,6 @@ impl Execution {
         let metadata: Option<Metadata> = serde_json::from_slice(&tuple.metadata).ok();
         metadata.and_then(|metadata| metadata.run_id).is_some_and(|id| id == self.run.to_string())
     }
-}
-
-fn chat(
-    shape: Option<&ChatShape>,
-    run: Uuid,
-    message: &str,
-    new_thread: bool,
-    interrupted: bool,
-) -> (Option<Value>, Option<Value>) {
-    if interrupted {
-        return (None, Some(json!({ "resume": message })));
-    }
-    let plain = || json!({ "messages": [{ "role": "user", "content": message }] });
-    (Some(shape.map_or_else(plain, |shape| shape.input(run, message, new_thread))), None)
 }
 
 fn bytes(value: &Value) -> ByteBuf {

@@ -8,7 +8,7 @@ use super::committer::{Item, Key, chain};
 use crate::run::loss::Loss;
 use crate::store::StoreError;
 use crate::store::runs::ForeignLease;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -26,6 +26,9 @@ const SILENCE: Duration = Duration::from_secs(10);
 const GLANCE: Duration = Duration::from_millis(2_500);
 /// How long an attempt is nobody's here before it is no attempt of this gateway.
 const STRAY: Duration = Duration::from_secs(15);
+/// How long an attempt that is executed here is not live in the table before it is ended: longer than a run
+/// takes to begin or to end.
+const FENCED: Duration = Duration::from_secs(3);
 /// Every so many renewals, runs without a holder are looked for.
 const SWEEP_EVERY: u32 = 2;
 
@@ -65,7 +68,18 @@ async fn sweep(gateway: &Gateway, watched: &mut Watched) -> Result<(), StoreErro
         }
     }
     // The commit of its beginning or of its end was not seen here: the database died with the answer.
-    let unknown = store.live_attempts_of(&[own]).await?.into_iter().filter(|key| !gateway.is_executing(*key));
+    let live: HashSet<Key> = store.live_attempts_of(&[own]).await?.into_iter().collect();
+    // Another gateway took the run away, or it was ended by hand: what its code still does is for nobody.
+    let executed: HashMap<Key, _> = gateway.executed().into_iter().collect();
+    let fenced = executed.keys().filter(|key| !live.contains(key)).copied().collect();
+    for key in watched.fenced(fenced, Instant::now()) {
+        tracing::warn!(run_id = %key.0, attempt = key.1, "an attempt that is not its run's any more is ended");
+        if let Some(replica) = executed.get(&key) {
+            replica.abandon(key.0, key.1);
+        }
+    }
+    gateway.count_places(None).await?;
+    let unknown = live.into_iter().filter(|key| !gateway.is_executing(*key));
     for key in watched.strays(unknown.collect(), Instant::now()) {
         let (done, _) = tokio::sync::oneshot::channel();
         tracing::warn!(run_id = %key.0, attempt = key.1, "a run that nobody here executes goes on");
@@ -87,6 +101,7 @@ async fn sweep(gateway: &Gateway, watched: &mut Watched) -> Result<(), StoreErro
 struct Watched {
     leases: HashMap<Uuid, (Option<String>, Instant)>,
     strays: HashMap<Key, Instant>,
+    fenced: HashMap<Key, Instant>,
 }
 
 impl Watched {
@@ -108,10 +123,20 @@ impl Watched {
 
     /// Which of these attempts, which nobody here executes, have been so for too long.
     fn strays(&mut self, unknown: Vec<Key>, now: Instant) -> Vec<Key> {
-        let before = std::mem::take(&mut self.strays);
-        self.strays = unknown.into_iter().map(|key| (key, before.get(&key).copied().unwrap_or(now))).collect();
-        self.strays.iter().filter(|(_, since)| now.duration_since(**since) >= STRAY).map(|(key, _)| *key).collect()
+        lasting(&mut self.strays, unknown, STRAY, now)
     }
+
+    /// Which of these attempts, which are executed here and not live in the table, have been so for too long.
+    fn fenced(&mut self, dead: Vec<Key>, now: Instant) -> Vec<Key> {
+        lasting(&mut self.fenced, dead, FENCED, now)
+    }
+}
+
+/// Which of these have been seen each time since `least`; those that are not among them are forgotten.
+fn lasting(seen: &mut HashMap<Key, Instant>, now_there: Vec<Key>, least: Duration, now: Instant) -> Vec<Key> {
+    let before = std::mem::take(seen);
+    *seen = now_there.into_iter().map(|key| (key, before.get(&key).copied().unwrap_or(now))).collect();
+    seen.iter().filter(|(_, since)| now.duration_since(**since) >= least).map(|(key, _)| *key).collect()
 }
 
 #[cfg(test)]

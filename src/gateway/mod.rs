@@ -7,6 +7,7 @@
 pub mod committer;
 pub mod dispatch;
 pub mod execution;
+mod follow;
 pub mod lease;
 pub mod outcome;
 pub mod replica;
@@ -22,10 +23,11 @@ use crate::store::checkpoints::CheckpointError;
 use crate::store::{Store, StoreError};
 use committer::{Committer, Key};
 use outcome::Outcome;
+use replica::Replica;
 use route::Route;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use uuid::Uuid;
 
 /// One gateway. Clones are the same one.
@@ -39,8 +41,11 @@ struct Inner {
     routes: RwLock<HashMap<String, Arc<Route>>>,
     keys: RwLock<HashMap<[u8; 32], Uuid>>,
     waiting: Mutex<HashMap<Uuid, Vec<oneshot::Sender<Arc<Outcome>>>>>,
+    /// Runs that are waited for here and may end elsewhere: one task looks at their rows.
+    followed: Mutex<HashSet<Uuid>>,
+    follows: Notify,
     /// Attempts that are executed here.
-    executing: Mutex<HashSet<Key>>,
+    executing: Mutex<HashMap<Key, Arc<Replica>>>,
     shutdown: Shutdown,
     /// Tasks of runs: they end when their runs are committed, not when they are asked to.
     runs: Shutdown,
@@ -61,17 +66,21 @@ impl Gateway {
     /// A gateway on this store; its tasks end with `shutdown`.
     pub fn new(store: Store, shutdown: &Shutdown) -> Self {
         let committer = Committer::start(&store, shutdown);
-        Self(Arc::new(Inner {
+        let gateway = Self(Arc::new(Inner {
             id: ids::new_id(),
             store,
             committer,
             routes: RwLock::default(),
             keys: RwLock::default(),
             waiting: Mutex::default(),
+            followed: Mutex::default(),
+            follows: Notify::new(),
             executing: Mutex::default(),
             shutdown: shutdown.clone(),
             runs: Shutdown::default(),
-        }))
+        }));
+        drop(shutdown.spawn_until_cancelled(follow::run(gateway.clone())));
+        gateway
     }
 
     /// Its id: leases and attempts bear it.
@@ -151,13 +160,40 @@ impl Gateway {
     }
 
     /// Counts an attempt among those that are executed here, until what is returned is dropped.
-    fn executes(&self, key: Key) -> Executing {
-        self.0.executing.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+    fn executes(&self, key: Key, replica: &Arc<Replica>) -> Executing {
+        let replica = Arc::clone(replica);
+        self.0.executing.lock().unwrap_or_else(PoisonError::into_inner).insert(key, replica);
         Executing(self.clone(), key)
     }
 
     fn is_executing(&self, key: Key) -> bool {
-        self.0.executing.lock().unwrap_or_else(PoisonError::into_inner).contains(&key)
+        self.0.executing.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&key)
+    }
+
+    fn is_executing_some(&self, run: Uuid) -> bool {
+        self.0.executing.lock().unwrap_or_else(PoisonError::into_inner).keys().any(|key| key.0 == run)
+    }
+
+    /// What is executed here, and where.
+    fn executed(&self) -> Vec<(Key, Arc<Replica>)> {
+        let executing = self.0.executing.lock().unwrap_or_else(PoisonError::into_inner);
+        executing.iter().map(|(key, replica)| (*key, Arc::clone(replica))).collect()
+    }
+
+    /// Counts the places that other gateways have taken on the replicas that serve, or on this one alone.
+    pub async fn count_places(&self, only: Option<&Replica>) -> Result<(), StoreError> {
+        let taken: HashMap<Uuid, usize> = self.store().places_of_others(self.id()).await?.into_iter().collect();
+        let count = |replica: &Replica| replica.set_elsewhere(taken.get(&replica.id).copied().unwrap_or_default());
+        if let Some(replica) = only {
+            count(replica);
+            return Ok(());
+        }
+        for route in self.0.routes.read().unwrap_or_else(PoisonError::into_inner).values() {
+            if let Some(serving) = route.serving() {
+                serving.replicas.iter().for_each(|replica| count(replica));
+            }
+        }
+        Ok(())
     }
 
     /// Registers a client that waits for a run's end.
@@ -167,25 +203,10 @@ impl Gateway {
         receiver
     }
 
-    /// Another gateway has the run: its row tells those who wait here how it ends.
+    /// Another gateway has the run, or may have it: its row tells those who wait here how it ends.
     fn follow(&self, run: Uuid) {
-        let gateway = self.clone();
-        let is_waited_for =
-            move |gateway: &Self| gateway.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&run);
-        self.0.shutdown.spawn_until_cancelled(async move {
-            while is_waited_for(&gateway) {
-                match gateway.store().find_run(run).await {
-                    Ok(Some(row)) => {
-                        if let Some(outcome) = outcome::stored(&row) {
-                            gateway.deliver(run, outcome);
-                        }
-                    }
-                    Ok(None) => gateway.forget(run),
-                    Err(error) => tracing::warn!(run_id = %run, %error, "a run's end could not be looked for"),
-                }
-                tokio::time::sleep(turn::LOOK_EVERY).await;
-            }
-        });
+        self.0.followed.lock().unwrap_or_else(PoisonError::into_inner).insert(run);
+        self.0.follows.notify_one();
     }
 
     /// Gives a run's outcome to whoever waits for it.
@@ -199,6 +220,28 @@ impl Gateway {
 
     fn forget(&self, run: Uuid) {
         self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
+    }
+
+    /// Forgets those who waited for a run and wait no more.
+    fn forget_the_gone(&self, run: Uuid) {
+        let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(senders) = waiting.get_mut(&run) {
+            senders.retain(|sender| !sender.is_closed());
+            if senders.is_empty() {
+                waiting.remove(&run);
+            }
+        }
+    }
+
+    /// Whether anybody waits here for the run's end.
+    fn is_waited_for(&self, run: Uuid) -> bool {
+        self.forget_the_gone(run);
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&run)
+    }
+
+    /// How many runs are waited for here.
+    pub fn waited_for(&self) -> usize {
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 }
 

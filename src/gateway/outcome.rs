@@ -1,12 +1,17 @@
 //! How a run ended, for whoever waits for it and for its row.
 
 use crate::api::problem::RunFault;
+use crate::base::redact::Redactor;
 use crate::run::cost::{self, Tokens};
-use crate::runner::protocol::{End, EndStatus, Json};
+use crate::runner::protocol::{End, EndError, EndStatus, Json};
 use crate::store::runs::{Ending, RunRow, RunStatus};
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use uuid::Uuid;
+
+/// Codes with which a replica may say that the request does not fit the thread.
+const REFUSALS: [&str; 4] = ["several-interrupts", "no-such-interrupt", "nothing-to-resume", "graph-not-chat"];
 
 /// How a run ended.
 #[derive(Debug, Clone)]
@@ -37,7 +42,7 @@ pub struct Answer {
 impl Outcome {
     /// A fault of ours, with its text.
     pub fn fault(kind: &str, message: impl Into<String>) -> Self {
-        Self::Fault(RunFault { kind: kind.to_owned(), message: Some(message.into()) })
+        Self::Fault(RunFault { kind: kind.to_owned(), message: Some(message.into()), ..RunFault::default() })
     }
 }
 
@@ -57,75 +62,104 @@ pub fn stored(row: &RunRow) -> Option<Outcome> {
         "pending" | "running" => None,
         "timeout" => Some(Outcome::TimedOut),
         "success" => {
-            let answer = row.answer.as_ref().map(|answer| &answer.0);
-            let raw = |name: &str| {
-                let value = answer?.get(name).filter(|value| !value.is_null())?;
-                serde_json::value::to_raw_value(value).ok()
-            };
+            let answer = row.answer.as_ref().and_then(|answer| serde_json::from_str::<Stored<'_>>(answer.0.get()).ok());
+            let answer = answer.unwrap_or_default();
             Some(Outcome::Answer(Box::new(Answer {
-                result: answer.and_then(|answer| answer["result"].as_str()).map(str::to_owned),
-                interrupts: raw("interrupts"),
-                messages: raw("messages"),
-                values: raw("values"),
+                result: answer.result.map(Cow::into_owned),
+                interrupts: answer.interrupts.map(Cow::into_owned),
+                messages: answer.messages.map(Cow::into_owned),
+                values: answer.values.map(Cow::into_owned),
                 replica: None,
             })))
         }
-        _ => Some(Outcome::Fault(row.fault.as_ref().map(|fault| fault.0.clone()).unwrap_or_default())),
+        _ => Some(Outcome::Fault(row.fault.as_ref().map(|fault| fault.0.told()).unwrap_or_default())),
+    }
+}
+
+/// An answer as its row keeps it. Its parts go to text and come from it without being parsed: foreign JSON
+/// may be nested deeper than a parser goes.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Stored<'a> {
+    result: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interrupts: Option<Cow<'a, RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    messages: Option<Cow<'a, RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    values: Option<Cow<'a, RawValue>>,
+}
+
+impl Answer {
+    fn stored(&self) -> Option<String> {
+        let stored = Stored {
+            result: self.result.as_deref().map(Cow::Borrowed),
+            interrupts: self.interrupts.as_deref().map(Cow::Borrowed),
+            messages: self.messages.as_deref().map(Cow::Borrowed),
+            values: self.values.as_deref().map(Cow::Borrowed),
+        };
+        serde_json::to_string(&stored).ok()
     }
 }
 
 /// What a replica's `end` means: for the row and for the client.
-pub fn judge(run: Uuid, attempt: i32, replica: Uuid, end: End) -> (Ending, Outcome) {
+pub fn judge(run: Uuid, attempt: i32, replica: Uuid, end: End, redactor: &Redactor) -> (Ending, Outcome) {
     let (input_tokens, output_tokens, cost) = bill(&end);
     let raw = |json: Option<Json>| json.and_then(|json| serde_json::from_slice::<Box<RawValue>>(&json).ok());
-    let interrupts = raw(end.interrupts);
     let (status, fault) = match end.status {
         EndStatus::Success => (RunStatus::Success, None),
         EndStatus::Interrupted => (RunStatus::Interrupted, None),
         EndStatus::Timeout => (RunStatus::Timeout, Some(timeout_fault())),
-        EndStatus::Drained | EndStatus::Cancelled => (
-            RunStatus::Error,
-            Some(RunFault { kind: "RunCancelled".to_owned(), message: Some("the run was cancelled".to_owned()) }),
-        ),
+        EndStatus::Drained | EndStatus::Cancelled => {
+            let message = Some("the run was cancelled".to_owned());
+            (RunStatus::Error, Some(RunFault { kind: "RunCancelled".to_owned(), message, ..RunFault::default() }))
+        }
         EndStatus::Error => {
-            let error = end.error.unwrap_or_else(|| crate::runner::protocol::EndError {
-                kind: "UnknownError".to_owned(),
-                message: String::new(),
-                public: false,
-            });
-            let message = error.public.then_some(error.message);
-            (RunStatus::Error, Some(RunFault { kind: error.kind, message }))
+            let fault = end.error.map_or_else(unknown_fault, |error| fault_of(error, redactor));
+            let status = match fault.code.as_deref() {
+                None => RunStatus::Error,
+                Some(_) => RunStatus::Refused { waits: !fault.interrupts.is_empty() },
+            };
+            (status, Some(fault))
         }
     };
-    let (messages, values) = (raw(end.messages), raw(end.values));
-    let answer = match status {
-        RunStatus::Success | RunStatus::Interrupted => {
-            let mut answer = json!({ "result": end.result });
-            for (name, part) in [("interrupts", &interrupts), ("messages", &messages), ("values", &values)] {
-                if let Some(part) = part {
-                    answer[name] = json!(part);
-                }
-            }
-            Some(answer)
+    let (answer, outcome) = match (status, &fault) {
+        (RunStatus::Timeout, _) => (None, Outcome::TimedOut),
+        (_, Some(fault)) => (None, Outcome::Fault(fault.told())),
+        (_, None) => {
+            let answer = Answer {
+                result: end.result,
+                interrupts: raw(end.interrupts),
+                messages: raw(end.messages),
+                values: raw(end.values),
+                replica: Some(replica),
+            };
+            (answer.stored(), Outcome::Answer(Box::new(answer)))
         }
-        RunStatus::Error | RunStatus::Timeout => None,
-    };
-    let outcome = match (status, &fault) {
-        (RunStatus::Timeout, _) => Outcome::TimedOut,
-        (_, Some(fault)) => Outcome::Fault(fault.clone()),
-        (_, None) => Outcome::Answer(Box::new(Answer {
-            result: end.result,
-            interrupts,
-            messages,
-            values,
-            replica: Some(replica),
-        })),
     };
     (Ending { run, attempt, status, answer, fault, input_tokens, output_tokens, cost }, outcome)
 }
 
+/// Why a run failed: the caller gets the message where it may, the operator in any case; neither gets a secret.
+fn fault_of(error: EndError, redactor: &Redactor) -> RunFault {
+    let message = redactor.redact(error.message);
+    let (message, reason) = if error.public { (Some(message), None) } else { (None, Some(message)) };
+    RunFault {
+        kind: error.kind,
+        message,
+        code: error.code.filter(|code| REFUSALS.contains(&code.as_str())),
+        interrupts: error.interrupts,
+        reason: reason.filter(|reason| !reason.is_empty()),
+    }
+}
+
+fn unknown_fault() -> RunFault {
+    RunFault { kind: "UnknownError".to_owned(), ..RunFault::default() }
+}
+
 fn timeout_fault() -> RunFault {
-    RunFault { kind: "RunTimeout".to_owned(), message: Some("the run took longer than its run_timeout".to_owned()) }
+    let message = Some("the run took longer than its run_timeout".to_owned());
+    RunFault { kind: "RunTimeout".to_owned(), message, ..RunFault::default() }
 }
 
 /// Tokens in, tokens out, and dollars: known only when every AI message bears usage and every model has a price.
@@ -151,7 +185,8 @@ fn bill(end: &End) -> (i64, i64, Option<f64>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runner::protocol::{EndError, Usage};
+    use crate::runner::protocol::Usage;
+    use serde_bytes::ByteBuf;
 
     fn end(status: EndStatus) -> End {
         End {
@@ -175,20 +210,61 @@ mod tests {
         let unknown = Usage { model: Some("our-own".into()), input: 1, output: 1, ..Usage::default() };
         let mut both = end(EndStatus::Success);
         both.usage = vec![known.clone(), unknown];
-        let (ending, _) = judge(Uuid::nil(), 1, Uuid::nil(), both);
+        let (ending, _) = judge(Uuid::nil(), 1, Uuid::nil(), both, &Redactor::default());
         assert_eq!((ending.input_tokens, ending.output_tokens, ending.cost), (1001, 101, None));
         let mut one = end(EndStatus::Success);
         one.usage = vec![known];
-        let cost = judge(Uuid::nil(), 1, Uuid::nil(), one).0.cost.unwrap();
+        let cost = judge(Uuid::nil(), 1, Uuid::nil(), one, &Redactor::default()).0.cost.unwrap();
         assert!((cost - (1000.0 * 0.15 + 100.0 * 0.6) / 1e6).abs() < 1e-12);
     }
 
     #[test]
-    fn a_message_that_may_not_leave_stays() {
-        let mut failed = end(EndStatus::Error);
-        failed.error = Some(EndError { kind: "DbError".into(), message: "password=x".into(), public: false });
-        let (ending, outcome) = judge(Uuid::nil(), 1, Uuid::nil(), failed);
-        assert_eq!(ending.fault, Some(RunFault { kind: "DbError".into(), message: None }));
-        assert!(matches!(outcome, Outcome::Fault(fault) if fault.message.is_none()));
+    fn a_message_that_may_not_leave_is_for_the_operator_and_no_message_holds_a_secret() {
+        let secrets = [("KEY".to_owned(), crate::base::secret::SecretString::from("sk-123456"))];
+        let redactor = Redactor::new(&secrets.into());
+        let failed = |public| {
+            let message = "no sk-123456 here".to_owned();
+            let error = EndError { kind: "DbError".into(), message, public, ..EndError::default() };
+            judge(Uuid::nil(), 1, Uuid::nil(), End { error: Some(error), ..end(EndStatus::Error) }, &redactor)
+        };
+
+        let (ending, outcome) = failed(false);
+        let told = RunFault { kind: "DbError".into(), ..RunFault::default() };
+        assert_eq!(ending.fault, Some(RunFault { reason: Some("no *** here".into()), ..told.clone() }));
+        assert!(matches!(outcome, Outcome::Fault(fault) if fault == told));
+
+        let (ending, outcome) = failed(true);
+        let told = RunFault { message: Some("no *** here".into()), ..told };
+        assert_eq!(ending.fault, Some(told.clone()));
+        assert!(matches!(outcome, Outcome::Fault(fault) if fault == told));
+    }
+
+    #[test]
+    fn an_answer_of_any_depth_is_stored_and_read_again_as_it_was_sent() {
+        for depth in [1, 126, 254, 20_000] {
+            let deep = format!("{}1.50{}", "[".repeat(depth), "]".repeat(depth));
+            let nested = ByteBuf::from(deep.clone().into_bytes());
+            let asked = End { interrupts: Some(nested.clone()), values: Some(nested), ..end(EndStatus::Interrupted) };
+
+            let (ending, outcome) = judge(Uuid::nil(), 1, Uuid::nil(), asked, &Redactor::default());
+
+            let text = ending.answer.unwrap();
+            let stored: Stored<'_> = serde_json::from_str(&text).unwrap();
+            assert_eq!(stored.interrupts.unwrap().get(), deep);
+            assert!(matches!(outcome, Outcome::Answer(answer) if answer.values.as_ref().unwrap().get() == deep));
+        }
+    }
+
+    #[test]
+    fn only_known_codes_refuse_a_request() {
+        let refused = |code: &str, interrupts: &[&str]| {
+            let interrupts = interrupts.iter().map(|id| (*id).to_owned()).collect();
+            let error = EndError { code: Some(code.into()), interrupts, public: true, ..EndError::default() };
+            let end = End { error: Some(error), ..end(EndStatus::Error) };
+            judge(Uuid::nil(), 1, Uuid::nil(), end, &Redactor::default()).0.status
+        };
+        assert_eq!(refused("several-interrupts", &["a", "b"]), RunStatus::Refused { waits: true });
+        assert_eq!(refused("nothing-to-resume", &[]), RunStatus::Refused { waits: false });
+        assert_eq!(refused("not-authenticated", &[]), RunStatus::Error);
     }
 }

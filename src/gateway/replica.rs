@@ -7,6 +7,7 @@ pub use conversation::faults;
 use super::committer::{Committer, Ended, Item};
 use super::outcome::{self, Outcome};
 use super::state_size::{StateSize, TooLarge};
+use crate::base::redact::Redactor;
 use crate::run::loss::{Death, Loss};
 use crate::runner::connection::{Connection, Endpoint};
 use crate::runner::protocol::{Cancel, Checkpoint, Drain, EndStatus, FromReplica, Reply, Start, ToReplica};
@@ -16,9 +17,13 @@ use crate::store::runs::{Ending, Requeued};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+/// How long a replica that was told from outside to end gets no runs: by then it has ended.
+const DRAINS: Duration = Duration::from_secs(20);
 
 /// Numbers the runs that begin, so that replicas take turns.
 static BEGUN: AtomicU64 = AtomicU64::new(0);
@@ -33,6 +38,10 @@ pub struct Replica {
     alive: AtomicBool,
     responsive: AtomicBool,
     retired: AtomicBool,
+    /// Since when it has ended runs as drained that nobody asked it to drain: it was told from outside to end.
+    drains_since: Mutex<Option<Instant>>,
+    /// Runs in flight that other gateways gave it.
+    elsewhere: AtomicUsize,
     /// Whether it is kept for one run.
     apart: AtomicBool,
     /// Whether it ended by itself, and was not killed.
@@ -44,6 +53,7 @@ pub struct Replica {
     runs: Mutex<HashMap<Uuid, Active>>,
     committer: Committer,
     schema: Arc<Schema>,
+    redactor: Redactor,
     idle: watch::Sender<usize>,
 }
 
@@ -57,6 +67,8 @@ pub struct Attachment {
     pub schema: Arc<Schema>,
     /// Commits what it sends.
     pub committer: Committer,
+    /// Blots the agent's secrets out of what its runs fail with.
+    pub redactor: Redactor,
     /// Where its supervisor answers.
     pub endpoint: Endpoint,
     /// The connection.
@@ -137,7 +149,7 @@ impl Replica {
     /// flight then goes on elsewhere: at once when `dead` says that the replica has ended, else when its runner
     /// has given it up.
     pub fn attach(attachment: Attachment) -> (Arc<Self>, impl Future<Output = ()> + Send + 'static) {
-        let Attachment { id, capacity, schema, committer, endpoint, connection, ready, dead } = attachment;
+        let Attachment { id, capacity, schema, committer, redactor, endpoint, connection, ready, dead } = attachment;
         let session = Arc::clone(connection.session());
         let replica = Arc::new(Self {
             id,
@@ -147,6 +159,8 @@ impl Replica {
             alive: AtomicBool::new(true),
             responsive: AtomicBool::new(true),
             retired: AtomicBool::new(false),
+            drains_since: Mutex::default(),
+            elsewhere: AtomicUsize::new(0),
             apart: AtomicBool::new(false),
             ended_by_itself: AtomicBool::new(false),
             lost_runs: AtomicBool::new(false),
@@ -155,6 +169,7 @@ impl Replica {
             runs: Mutex::default(),
             committer,
             schema,
+            redactor,
             idle: watch::Sender::new(0),
         });
         (Arc::clone(&replica), replica.serve(endpoint, connection, ready, dead))
@@ -162,7 +177,26 @@ impl Replica {
 
     /// Whether runs can be given to it.
     pub fn is_alive(&self) -> bool {
-        self.alive.load(Ordering::Acquire) && !self.retired.load(Ordering::Acquire)
+        self.alive.load(Ordering::Acquire) && !self.retired.load(Ordering::Acquire) && !self.drains()
+    }
+
+    /// Whether it was told from outside to end. One that has not ended after all is given runs again.
+    fn drains(&self) -> bool {
+        let since = *self.drains_since.lock().unwrap_or_else(PoisonError::into_inner);
+        since.is_some_and(|since| since.elapsed() < DRAINS)
+    }
+
+    /// Says how many runs other gateways have given it: they take places too.
+    pub fn set_elsewhere(&self, count: usize) {
+        self.elsewhere.store(count, Ordering::Release);
+    }
+
+    /// Drops a run whose attempt is not the run's any more, and asks the replica to end it.
+    pub fn abandon(&self, run: Uuid, attempt: i32) {
+        let is_this = self.active().get(&run).is_some_and(|active| active.attempt == attempt);
+        if is_this && self.active().remove(&run).is_some() {
+            self.cancel(run, attempt);
+        }
     }
 
     /// Takes no runs from now on, whoever still knows it; those in flight go on.
@@ -193,9 +227,9 @@ impl Replica {
 
     /// A place for a run, when there is one.
     pub fn reserve(self: &Arc<Self>) -> Option<Slot> {
-        let taken = self
-            .in_flight
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| (count < self.capacity).then_some(count + 1));
+        let taken = self.in_flight.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| {
+            (count + self.elsewhere.load(Ordering::Acquire) < self.capacity).then_some(count + 1)
+        });
         let slot = taken.is_ok().then(|| Slot(Arc::clone(self), None))?;
         // Looked at once the place is taken: whoever retires it waits for that place.
         (!self.retired.load(Ordering::Acquire) && !self.is_apart()).then_some(slot)
@@ -407,10 +441,13 @@ impl Replica {
                     EndStatus::Cancelled => active.handed_over,
                     _ => false,
                 };
+                if end.status == EndStatus::Drained && !active.handed_over {
+                    *self.drains_since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+                }
                 if stopped {
                     self.requeue(run, active, Loss::NONE).await;
                 } else {
-                    let (ending, outcome) = outcome::judge(run, active.attempt, self.id, *end);
+                    let (ending, outcome) = outcome::judge(run, active.attempt, self.id, *end, &self.redactor);
                     self.end(active, ending, outcome).await;
                 }
             }

@@ -136,16 +136,11 @@ impl Serving {
         self.replicas.iter().any(|one| one.is_alive())
     }
 
-    /// The graph a turn talks to, and how.
-    pub fn chat_graph(&self, agent: &str, asked: Option<&str>) -> Result<(&str, &ChatShape), ChatGraphError> {
+    /// The graph a turn talks to.
+    pub fn chat_graph(&self, agent: &str, asked: Option<&str>) -> Result<&ServedGraph, ChatGraphError> {
         let ids: Vec<String> = self.graphs.iter().map(|graph| graph.id.clone()).collect();
         let chosen = choose_graph(&ids, agent, asked)?;
-        let graph =
-            self.graph(chosen).ok_or_else(|| ChatGraphError::Shape("the graph described nothing".to_owned()))?;
-        match &graph.chat {
-            Ok(shape) => Ok((&graph.id, shape)),
-            Err(reason) => Err(ChatGraphError::Shape(reason.clone())),
-        }
+        self.graph(chosen).ok_or_else(|| ChatGraphError::Shape("the graph described nothing".to_owned()))
     }
 
     /// The graph of that id.

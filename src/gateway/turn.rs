@@ -7,9 +7,10 @@ use super::outcome::{self, Answer, Outcome};
 use super::route::{ChatGraphError, Route, Serving};
 use crate::api::chat::ChatRequest;
 use crate::base::ids;
+use crate::run::chat::is_storable;
 use crate::run::loss::Loss;
 use crate::store::StoreError;
-use crate::store::runs::{Acceptance, NewRun, Place, RunRequest};
+use crate::store::runs::{Acceptance, ChatMore, NewRun, Place, Resume, RunRequest, RunRow};
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,12 +20,14 @@ use uuid::Uuid;
 
 /// How long a request waits for a replica to become ready before it is turned away.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How often the row of a run that another gateway may execute is looked at.
-pub(super) const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How long a run waits in this gateway before its row is looked at: another gateway may claim it and end it.
+const FOLLOWED_AFTER: Duration = Duration::from_secs(1);
 /// How long a request waits to hear whether its run was accepted, when the database goes away in that moment.
 const DOUBT: Duration = Duration::from_secs(90);
 /// The longest `thread_id` and `user_id` that are taken, in bytes.
 const NAME_BYTES: usize = 256;
+/// How deep a caller's JSON may be nested.
+const NESTED: usize = 100;
 
 /// Why a turn was not made or gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -106,8 +109,9 @@ impl Gateway {
         idempotency_key: Option<String>,
         doubt: &watch::Sender<bool>,
     ) -> Result<Turn, TurnError> {
+        let wanted = chat_request(&request)?;
+        let graph = request.graph;
         let user = required(request.user_id, "user_id", NAME_BYTES)?;
-        let message = required(request.message, "message", usize::MAX)?;
         let given = match request.thread_id {
             Some(given) => required(Some(given), "thread_id", NAME_BYTES)?,
             None => ids::new_id().to_string(),
@@ -117,8 +121,7 @@ impl Gateway {
             None => None,
         };
         let serving = route.ready(PATIENCE).await.ok_or(TurnError::NotReady)?;
-        let graph = serving.chat_graph(&route.name, request.graph.as_deref())?.0.to_owned();
-        let request = RunRequest::Chat { message, full: request.full };
+        let graph = serving.chat_graph(&route.name, graph.as_deref())?.id.clone();
         let metadata = json!({ "user_id": user });
         let new = NewRun {
             id: run,
@@ -127,16 +130,27 @@ impl Gateway {
             thread: ids::thread_id(&given),
             given: &given,
             graph: &graph,
-            request: &request,
+            request: &wanted,
             metadata: &metadata,
             idempotency_key: key.as_deref(),
             queue_limit: serving.limits.queue,
         };
         let (run, given, outcome) = match self.accept(route, &serving, &new, doubt).await? {
-            Accept::New { waiting, queued: _queued } => {
-                (run, given, waiting.await.map_err(|_| TurnError::ServerStopped { run_id: run })?)
+            Accept::New { mut waiting, queued } => {
+                let told = if queued.is_some() {
+                    match tokio::time::timeout(FOLLOWED_AFTER, &mut waiting).await {
+                        Ok(told) => told,
+                        Err(_) => {
+                            self.follow(run);
+                            waiting.await
+                        }
+                    }
+                } else {
+                    waiting.await
+                };
+                (run, given, told.map_err(|_| TurnError::ServerStopped { run_id: run })?)
             }
-            Accept::Known(known) => self.repeated(known, &request).await?,
+            Accept::Known(known) => self.repeated(known, &new).await?,
         };
         match outcome.as_ref() {
             Outcome::Answer(answer) => Ok(Turn { thread_id: given, run_id: run, answer: answer.as_ref().clone() }),
@@ -220,34 +234,81 @@ impl Gateway {
     }
 
     /// The answer of a run that was accepted before under the same key.
-    async fn repeated(&self, run: Uuid, request: &RunRequest) -> Result<(Uuid, String, Arc<Outcome>), TurnError> {
-        let mut waiting = Some(self.wait_for(run));
-        loop {
-            let row = self.store().find_run(run).await?.ok_or(TurnError::NotReady)?;
-            if row.request.0 != *request {
+    async fn repeated(&self, run: Uuid, new: &NewRun<'_>) -> Result<(Uuid, String, Arc<Outcome>), TurnError> {
+        let waiting = self.wait_for(run);
+        let known = self.store().find_run(run).await;
+        let (given, ended) = match known {
+            Ok(Some(row)) if is_same_request(&row, new) => {
+                (row.given.clone().unwrap_or_default(), outcome::stored(&row))
+            }
+            other => {
+                drop(waiting);
+                self.forget_the_gone(run);
+                other?.ok_or(TurnError::NotReady)?;
                 return Err(TurnError::KeyReused);
             }
-            let given = row.given.clone().unwrap_or_default();
-            if let Some(outcome) = outcome::stored(&row) {
-                return Ok((run, given, Arc::new(outcome)));
-            }
-            // It is executed here, or by another gateway: then only its row tells.
-            let told = match waiting.take() {
-                Some(mut receiver) => match tokio::time::timeout(LOOK_EVERY, &mut receiver).await {
-                    Ok(Ok(outcome)) => Some(outcome),
-                    Ok(Err(_)) => return Err(TurnError::ServerStopped { run_id: run }),
-                    Err(_) => {
-                        waiting = Some(receiver);
-                        None
-                    }
-                },
-                None => None,
-            };
-            if let Some(outcome) = told {
-                return Ok((run, given, outcome));
-            }
+        };
+        if let Some(outcome) = ended {
+            drop(waiting);
+            self.forget_the_gone(run);
+            return Ok((run, given, Arc::new(outcome)));
         }
+        // It is executed here, or by another gateway: then its row tells.
+        self.follow(run);
+        let outcome = waiting.await.map_err(|_| TurnError::ServerStopped { run_id: run })?;
+        Ok((run, given, outcome))
     }
+}
+
+/// Whether a run is of the same request: an Idempotency-Key belongs to a thread, a user, a graph and what was asked.
+fn is_same_request(row: &RunRow, new: &NewRun<'_>) -> bool {
+    let named = |request: &RunRequest| {
+        let RunRequest::Chat { more, .. } = request;
+        more.as_ref().and_then(|more| more.thread.clone())
+    };
+    // A thread that the client did not name is another one each time.
+    let same_thread = named(new.request).is_none() || row.given.as_deref() == Some(new.given);
+    same_thread
+        && row.graph == new.graph
+        && row.metadata.0.get("user_id") == new.metadata.get("user_id")
+        && row.request.0 == *new.request
+}
+
+/// What a request asks for, checked.
+fn chat_request(request: &ChatRequest) -> Result<RunRequest, TurnError> {
+    let field = |text: &str| Err(TurnError::Field(text.to_owned()));
+    let message = match (&request.message, &request.input, &request.resume) {
+        (Some(_), Some(_), _) => return field("send `message` or `input`, not both"),
+        (None, Some(_), Some(_)) => return field("send `input` or `resume`, not both"),
+        (None, None, None) => return field("`message` is required (or `input`, or `resume`)"),
+        (None, _, _) => String::new(),
+        (Some(message), None, _) => required(Some(message.clone()), "message", usize::MAX)?,
+    };
+    let objects = [&request.input, &request.context];
+    let config = request.config.as_ref();
+    let in_config = config.into_iter().flat_map(|config| [&config.configurable, &config.metadata]);
+    let within = objects.into_iter().flatten().chain(in_config).flatten();
+    let names = within.clone().map(|(name, _)| name);
+    let tags = config.into_iter().flat_map(|config| &config.tags);
+    if names.chain(tags).any(|name| name.contains('\0'))
+        || !within.map(|(_, value)| value).chain(&request.resume).all(|value| is_storable(value, NESTED))
+    {
+        return Err(TurnError::Field(format!(
+            "the body holds a NUL character, or is nested deeper than {NESTED} levels"
+        )));
+    }
+    if config.is_some_and(|config| config.recursion_limit == Some(0)) {
+        return field("`config.recursion_limit` is at least 1");
+    }
+    let more = ChatMore {
+        thread: request.thread_id.clone(),
+        input: request.input.clone(),
+        resume: request.resume.clone().map(|value| Resume { value }),
+        context: request.context.clone(),
+        config: request.config.clone(),
+    };
+    let more = (more != ChatMore::default()).then(|| Box::new(more));
+    Ok(RunRequest::Chat { message, full: request.full, more })
 }
 
 /// Returns when a turn was in doubt for [`DOUBT`]; never when it ends before.

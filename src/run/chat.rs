@@ -7,7 +7,7 @@ use uuid::Uuid;
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChatInputError {
     /// The graph's input has no `messages`.
-    #[error("the graph's input has no `messages`, but {}", names(.0))]
+    #[error("the graph's input has no `messages`, but {}; send it as `input`", names(.0))]
     NoMessages(Vec<String>),
     /// Which graph is meant is not clear.
     #[error("the agent has several graphs: {}", names(.0))]
@@ -52,10 +52,13 @@ pub struct ChatShape {
 }
 
 impl ChatShape {
-    /// Reads the graph's input JSON Schema.
+    /// Reads the graph's input JSON Schema. One that is not known is tried with messages.
     pub fn of(schema: &Value, tokens_budget: Option<u64>) -> Result<Self, ChatInputError> {
         let empty = Map::new();
         let schema = resolve(schema, schema);
+        if schema.is_null() {
+            return Ok(Self { first: Map::new() });
+        }
         let properties = schema.get("properties").and_then(Value::as_object).unwrap_or(&empty);
         if !properties.contains_key("messages") {
             return Err(ChatInputError::NoMessages(properties.keys().cloned().collect()));
@@ -76,14 +79,36 @@ impl ChatShape {
         Ok(Self { first })
     }
 
-    /// The input of a turn. The message's id derives from the run, so that a run that is executed
-    /// again says nothing twice.
-    pub fn input(&self, run: Uuid, message: &str, new_thread: bool) -> Value {
-        let mut input = if new_thread { self.first.clone() } else { Map::new() };
-        let id = Uuid::new_v5(&run, b"human");
-        input.insert("messages".to_owned(), json!([{ "role": "user", "content": message, "id": id }]));
-        Value::Object(input)
+    /// What the input of a new thread has beside the message.
+    pub fn first(&self) -> &Map<String, Value> {
+        &self.first
     }
+}
+
+/// A message as a graph's input. Its id derives from the run, so that a run that is executed again says
+/// nothing twice.
+pub fn message_input(run: Uuid, message: &str) -> Value {
+    let id = Uuid::new_v5(&run, b"human");
+    json!({ "messages": [{ "role": "user", "content": message, "id": id }] })
+}
+
+/// Whether a caller's JSON is nested at most `most` deep and holds no NUL character, which Postgres stores in
+/// no text. Without recursion.
+pub fn is_storable(value: &Value, most: usize) -> bool {
+    let mut waiting = vec![(value, 1)];
+    while let Some((value, depth)) = waiting.pop() {
+        if depth > most {
+            return false;
+        }
+        match value {
+            Value::String(text) if text.contains('\0') => return false,
+            Value::Array(items) => waiting.extend(items.iter().map(|item| (item, depth + 1))),
+            Value::Object(fields) if fields.keys().any(|key| key.contains('\0')) => return false,
+            Value::Object(fields) => waiting.extend(fields.values().map(|item| (item, depth + 1))),
+            _ => {}
+        }
+    }
+    true
 }
 
 /// Follows one `$ref` into `$defs`, as pydantic writes a root or a nested model.
@@ -126,23 +151,39 @@ mod tests {
     #[test]
     fn a_new_thread_gets_zero_values_and_a_known_one_only_the_message() {
         let shape = ChatShape::of(&schema(), Some(9)).unwrap();
-        let run = Uuid::nil();
-        let first = shape.input(run, "hi", true);
+        let first = shape.first();
         assert_eq!(first["tenant_id"], "default");
         assert_eq!(first["status"], "running");
         assert_eq!(first["tokens_budget"], 9);
         assert_eq!(first["count"], 0);
         assert_eq!(first["tags"], json!([]));
-        assert!(first.get("mode").is_none() && first.get("nested").is_none());
-        let next = shape.input(run, "hi", false);
-        assert_eq!(next.as_object().unwrap().len(), 1);
-        assert_eq!(next["messages"][0]["id"], first["messages"][0]["id"]);
+        assert!(first.get("mode").is_none() && first.get("nested").is_none() && first.get("messages").is_none());
+    }
+
+    #[test]
+    fn a_message_has_the_same_id_whenever_its_run_is_executed() {
+        let run = Uuid::from_u128(7);
+        assert_eq!(message_input(run, "hi"), message_input(run, "hi"));
+        assert_ne!(message_input(run, "hi"), message_input(Uuid::from_u128(8), "hi"));
+    }
+
+    #[test]
+    fn a_graph_whose_schema_is_not_known_is_tried_with_messages() {
+        assert!(ChatShape::of(&Value::Null, None).unwrap().first().is_empty());
+    }
+
+    #[test]
+    fn what_is_nested_too_deep_or_holds_a_nul_is_not_stored() {
+        let nested =
+            |depth| (0..depth).fold(json!(1), |inner, n| if n % 2 == 0 { json!([inner]) } else { json!({"a": inner}) });
+        assert!(is_storable(&nested(99), 100) && !is_storable(&nested(100), 100));
+        assert!(!is_storable(&json!({"a": ["b\0"]}), 100) && !is_storable(&json!([{"a\0": 1}]), 100));
     }
 
     #[test]
     fn a_graph_without_messages_names_its_keys() {
         let error = ChatShape::of(&json!({"properties": {"query": {}, "limit": {}}}), None).unwrap_err();
-        assert_eq!(error.to_string(), "the graph's input has no `messages`, but query, limit");
+        assert_eq!(error.to_string(), "the graph's input has no `messages`, but query, limit; send it as `input`");
     }
 
     #[test]

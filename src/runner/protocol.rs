@@ -157,6 +157,35 @@ pub struct Start {
     pub answer: Answer,
     pub full: bool,
     pub traceparent: Option<String>,
+    /// A turn of which the replica decides, by the thread's state, whether it is new input or an answer: see
+    /// [`Turn`]. Instead of `input` and `command`, which are for runners that do not know it.
+    pub turn: Option<Json>,
+}
+
+/// [`Start::turn`], as JSON.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Turn<'a> {
+    /// What was said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<&'a str>,
+    /// The graph's input; nothing where the graph takes no messages, or only `resume` is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input: Option<&'a serde_json::Value>,
+    /// Whether `input` is the client's own: it begins anew also on a thread that waits.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub anew: bool,
+    /// What a thread without state gets beside `input`.
+    #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
+    pub first: serde_json::Map<String, serde_json::Value>,
+    /// What open interrupts are answered with: one value in a list, since it may be null.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub resume: &'a [serde_json::Value],
+    /// Tags of the run's traces.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub tags: &'a [String],
+    /// Why the message is no input of the graph.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_chat: Option<&'a str>,
 }
 
 /// What the gateway knows of the thread's newest root checkpoint.
@@ -360,7 +389,7 @@ pub enum EndStatus {
 }
 
 /// Why a run failed.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct EndError {
     /// The exception's type, without its module.
     #[serde(rename = "type")]
@@ -370,6 +399,12 @@ pub struct EndError {
     /// Whether the message may leave the server.
     #[serde(default)]
     pub public: bool,
+    /// Where the turn does not fit the thread: how.
+    #[serde(default)]
+    pub code: Option<String>,
+    /// The open interrupts' ids, where the turn has to name some of them.
+    #[serde(default)]
+    pub interrupts: Vec<String>,
 }
 
 /// Tokens of one AI message.

@@ -177,6 +177,20 @@ impl From<ControlError> for ApiError {
     }
 }
 
+/// The problem of a run that failed; `code` where its request did not fit the thread.
+fn failed(code: Option<&str>) -> Problem {
+    match code {
+        Some(code @ "several-interrupts") => Problem::new(409, code, "the thread waits for several answers")
+            .hint("answer with `resume`: a map by interrupt id"),
+        Some(code @ "no-such-interrupt") => Problem::new(409, code, "no such interrupt is open on the thread"),
+        Some(code @ "nothing-to-resume") => {
+            Problem::new(409, code, "the thread waits for no answer").hint("begin a turn with `message` or `input`")
+        }
+        Some(code @ "graph-not-chat") => Problem::new(422, code, "the graph cannot be talked to"),
+        _ => Problem::new(500, "run-failed", "the run failed"),
+    }
+}
+
 impl From<TurnError> for ApiError {
     fn from(error: TurnError) -> Self {
         let text = error.to_string();
@@ -218,7 +232,7 @@ impl From<TurnError> for ApiError {
                             Problem::new(422, "state-too-large", "the thread's state is larger than the agent may keep")
                                 .hint("keep less in the graph's state; or raise limits.state_bytes")
                         } else {
-                            Problem::new(500, "run-failed", "the run failed")
+                            failed(fault.code.as_deref())
                         };
                         problem.detail = fault.message.clone().unwrap_or_default();
                         problem.error = Some(fault.clone());

@@ -149,10 +149,9 @@ impl Store {
     /// All that is known of a run.
     pub async fn run_detail(&self, run: Uuid) -> Result<Option<RunDetail>, StoreError> {
         type Parts = (String, Json<RunView>, Json<RunRequest>, Json<serde_json::Value>);
-        type Rest =
-            (Option<Json<serde_json::Value>>, Option<Json<crate::api::problem::RunFault>>, Json<Vec<AttemptView>>);
+        type Rest = (Option<String>, Option<Json<crate::api::problem::RunFault>>, Json<Vec<AttemptView>>);
         let sql = format!(
-            "SELECT a.name, row_to_json(x), r.request, r.metadata, r.answer, r.fault,
+            "SELECT a.name, row_to_json(x), r.request, r.metadata, r.answer::text, r.fault,
                coalesce((SELECT json_agg(y ORDER BY y.number) FROM (
                  SELECT number, replica, state, {}, {} FROM attempts WHERE run_id = $1
                ) y), '[]')
@@ -175,7 +174,8 @@ impl Store {
             run: view.0,
             request,
             metadata: metadata.0,
-            answer: answer.map(|answer| answer.0),
+            // What is nested too deep to be parsed is shown as the text that it is.
+            answer: answer.map(|text| serde_json::from_str(&text).unwrap_or(serde_json::Value::String(text))),
             fault: fault.map(|fault| fault.0),
             attempts: attempts.0,
         }))

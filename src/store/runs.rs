@@ -2,9 +2,11 @@
 //! statement; a run ends in the transaction that commits its last checkpoint.
 
 use super::{Store, StoreError, violates};
+use crate::api::chat::ChatConfig;
 use crate::api::problem::RunFault;
 use crate::run::loss::{Loss, MOST_DEATHS, MOST_LOSSES};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 use sqlx::types::Json;
@@ -21,11 +23,43 @@ const MOST_TRIES: u32 = 16;
 pub enum RunRequest {
     /// A turn of `/v1/chat`.
     Chat {
-        /// What the user said.
+        /// What the user said; empty where only `more` says what to do.
         message: String,
         /// Whether the answer holds messages and values.
         full: bool,
+        /// What else it asked for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        more: Option<Box<ChatMore>>,
     },
+}
+
+/// What a turn may say beside its message. A field of its own, so that a server of before this finds the
+/// message where it was.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ChatMore {
+    /// The thread's name, where the client gave it one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thread: Option<String>,
+    /// The graph's input.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input: Option<serde_json::Map<String, serde_json::Value>>,
+    /// What open interrupts are answered with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resume: Option<Resume>,
+    /// The run's context.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context: Option<serde_json::Map<String, serde_json::Value>>,
+    /// The run's config.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config: Option<ChatConfig>,
+}
+
+/// An answer to interrupts; it may be null.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Resume {
+    /// Any JSON, or a map by interrupt id.
+    pub value: serde_json::Value,
 }
 
 /// A run on its way into the table.
@@ -135,10 +169,14 @@ pub struct RunRow {
     pub given: Option<String>,
     /// `pending`, `running`, `success`, `error`, `timeout`.
     pub status: String,
+    /// Which graph.
+    pub graph: String,
     /// What was asked.
     pub request: Json<RunRequest>,
-    /// What a repeated request gets.
-    pub answer: Option<Json<serde_json::Value>>,
+    /// Kept with the run (`user_id`).
+    pub metadata: Json<serde_json::Value>,
+    /// What a repeated request gets, unread: it may be nested deeper than can be parsed.
+    pub answer: Option<Json<Box<RawValue>>>,
     /// Why it failed.
     pub fault: Option<Json<RunFault>>,
 }
@@ -154,21 +192,26 @@ pub enum RunStatus {
     Error,
     /// It ran out of time.
     Timeout,
+    /// Its request did not fit the thread, which is as it was.
+    Refused {
+        /// Whether the thread waits for a human.
+        waits: bool,
+    },
 }
 
 impl RunStatus {
     fn run(self) -> &'static str {
         match self {
             Self::Success | Self::Interrupted => "success",
-            Self::Error => "error",
+            Self::Error | Self::Refused { .. } => "error",
             Self::Timeout => "timeout",
         }
     }
 
     fn thread(self) -> &'static str {
         match self {
-            Self::Success => "idle",
-            Self::Interrupted => "interrupted",
+            Self::Success | Self::Refused { waits: false } => "idle",
+            Self::Interrupted | Self::Refused { waits: true } => "interrupted",
             Self::Error | Self::Timeout => "error",
         }
     }
@@ -183,8 +226,8 @@ pub struct Ending {
     pub attempt: i32,
     /// How.
     pub status: RunStatus,
-    /// What a repeated request gets.
-    pub answer: Option<serde_json::Value>,
+    /// What a repeated request gets: JSON text, unread.
+    pub answer: Option<String>,
     /// Why it failed.
     pub fault: Option<RunFault>,
     /// Tokens in.
@@ -299,11 +342,22 @@ impl Store {
     /// The run, with its end where it has one.
     pub async fn find_run(&self, run: Uuid) -> Result<Option<RunRow>, StoreError> {
         Ok(sqlx::query_as(
-            "SELECT given, r.status, request, answer, fault FROM runs r
+            "SELECT given, r.status, graph, request, r.metadata, answer, fault FROM runs r
              LEFT JOIN threads t ON t.agent_id = r.agent_id AND t.id = r.thread_id WHERE r.id = $1",
         )
         .bind(run)
         .fetch_optional(self.pool())
+        .await?)
+    }
+
+    /// Of these runs, those that have ended or are gone.
+    pub async fn ended_among(&self, runs: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {
+        Ok(sqlx::query_scalar(
+            "SELECT asked.id FROM UNNEST($1::uuid[]) AS asked (id) LEFT JOIN runs r ON r.id = asked.id
+             WHERE r.id IS NULL OR r.status NOT IN ('pending', 'running')",
+        )
+        .bind(runs)
+        .fetch_all(self.pool())
         .await?)
     }
 
@@ -429,6 +483,17 @@ impl Store {
             .await?)
     }
 
+    /// How many live attempts other gateways than `own` have on each replica.
+    pub async fn places_of_others(&self, own: Uuid) -> Result<Vec<(Uuid, usize)>, StoreError> {
+        let rows: Vec<(Uuid, i64)> = sqlx::query_as(
+            "SELECT replica, count(*) FROM attempts WHERE state = 'live' AND gateway_id <> $1 GROUP BY replica",
+        )
+        .bind(own)
+        .fetch_all(self.pool())
+        .await?;
+        Ok(rows.into_iter().map(|(replica, count)| (replica, usize::try_from(count).unwrap_or_default())).collect())
+    }
+
     /// Takes a run away from an attempt: it waits for its next one, before all later runs of its thread.
     /// `loss` says what is held against it; when that is enough the run is given up.
     pub async fn requeue_run(&self, run: Uuid, attempt: i32, loss: Loss) -> Result<Requeued, StoreError> {
@@ -545,7 +610,7 @@ impl<'a> EndingColumns<'a> {
             .bind(self.column(|end| end.status.run()))
             .bind(self.column(|end| end.status.thread()))
             // As text: JSON with NUL characters is fine in a json column, and in a jsonb parameter it is not.
-            .bind(self.column(|end| end.answer.as_ref().map(ToString::to_string)))
+            .bind(self.column(|end| end.answer.clone()))
             .bind(self.column(|end| end.fault.as_ref().and_then(|fault| serde_json::to_string(fault).ok())))
             .bind(self.column(|end| end.input_tokens))
             .bind(self.column(|end| end.output_tokens))

@@ -39,7 +39,7 @@ pub async fn serving(store: &Store, agent: Uuid) {
 
 /// A run on a thread, which began if nothing else ran there.
 pub async fn run(store: &Store, agent: Uuid, release: Uuid, given: &str) -> Uuid {
-    let request = RunRequest::Chat { message: "hello".into(), full: false };
+    let request = RunRequest::Chat { message: "hello".into(), full: false, more: None };
     let new = NewRun {
         id: ids::new_id(),
         agent,

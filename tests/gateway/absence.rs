@@ -88,7 +88,7 @@ async fn absent(how: How) {
             user_id: Some("ann".to_owned()),
             message: Some(message.to_owned()),
             graph: Some(graph.to_owned()),
-            full: false,
+            ..Default::default()
         };
         let (gateway, route) = (world.gateway.clone(), std::sync::Arc::clone(&world.route));
         tokio::spawn(async move { gateway.turn(route, request, None).await })
@@ -172,7 +172,7 @@ async fn a_postgres_that_is_gone_for_long_holds_no_request_for_ever() {
         user_id: Some("ann".to_owned()),
         message: Some("again".to_owned()),
         graph: Some("memory".to_owned()),
-        full: false,
+        ..Default::default()
     };
     let turn = world.gateway.turn(std::sync::Arc::clone(&world.route), request, None);
     let turn = tokio::time::timeout(Duration::from_mins(3), turn).await.expect("no wait without an end");

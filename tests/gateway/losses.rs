@@ -116,7 +116,7 @@ async fn a_run_whose_beginning_was_committed_and_never_heard_of_goes_on() {
     let world = World::new().await;
     let runner = stories(&world, 4, &[]).await;
     world.serve(&[&runner], RunLimits::default());
-    let request = RunRequest::Chat { message: "hello".to_owned(), full: false };
+    let request = RunRequest::Chat { message: "hello".to_owned(), full: false, more: None };
     let new = NewRun {
         id: ids::new_id(),
         agent: world.agent.id,
@@ -150,7 +150,7 @@ async fn the_same_request_again_gets_the_same_runs_answer() {
             user_id: Some("ann".to_owned()),
             message: Some(message.to_owned()),
             graph: Some("slow".to_owned()),
-            full: false,
+            ..ChatRequest::default()
         };
         world.gateway.turn(Arc::clone(&world.route), request, Some("key-1".to_owned()))
     };

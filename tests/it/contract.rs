@@ -38,6 +38,7 @@ async fn behind_a_proxy(world: &World, env: &[(&str, &str)]) -> (Runner, Proxy) 
         capacity: 8,
         schema: Arc::clone(&world.schema),
         committer: world.gateway.committer().clone(),
+        redactor: rapidclaw::base::redact::Redactor::default(),
         connection: endpoint.connect().await.unwrap(),
         endpoint,
         ready,

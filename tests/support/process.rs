@@ -92,6 +92,13 @@ impl Process {
         self.dead.cancel();
     }
 
+    /// Tells it from outside to end, as an eviction does.
+    pub fn terminate(&self) {
+        let id = i32::try_from(self.child.id().unwrap()).unwrap();
+        let id = rustix::process::Pid::from_raw(id).unwrap();
+        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+    }
+
     /// Stops it without ending it: it is silent from now on.
     pub fn freeze(&self) {
         let id = i32::try_from(self.child.id().unwrap()).unwrap();

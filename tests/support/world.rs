@@ -4,6 +4,7 @@ use super::process::Process;
 use super::{PATIENCE, until};
 use rapidclaw::api::chat::ChatRequest;
 use rapidclaw::base::ids;
+use rapidclaw::base::redact::Redactor;
 use rapidclaw::base::shutdown::Shutdown;
 use rapidclaw::gateway::outcome::{Answer, Outcome};
 use rapidclaw::gateway::replica::{Attachment, Replica};
@@ -22,6 +23,9 @@ use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 use std::sync::Arc;
 use uuid::Uuid;
+
+/// The value of a secret of the agent.
+pub const SECRET: &str = "sk-the-agents-own-secret";
 
 /// A gateway with one agent. Its fields end in this order: the database last.
 pub struct World {
@@ -126,6 +130,7 @@ impl World {
             capacity,
             schema: Arc::clone(&self.schema),
             committer: gateway.committer().clone(),
+            redactor: Redactor::new(&[("KEY".to_owned(), SECRET.into())].into()),
             endpoint: process.endpoint(),
             connection,
             ready,
@@ -179,9 +184,16 @@ impl World {
             user_id: Some("ann".to_owned()),
             message: Some(message.to_owned()),
             graph: Some(graph.to_owned()),
-            full: false,
+            ..ChatRequest::default()
         };
         let turn = self.gateway.turn(Arc::clone(&self.route), request, None);
+        tokio::time::timeout(PATIENCE * 2, turn).await.expect("the turn ends")
+    }
+
+    /// A turn that asks for more than an answer to a message, to its end.
+    pub async fn chat(&self, body: Value, key: Option<&str>) -> Result<Turn, TurnError> {
+        let request: ChatRequest = serde_json::from_value(body).unwrap();
+        let turn = self.gateway.turn(Arc::clone(&self.route), request, key.map(str::to_owned));
         tokio::time::timeout(PATIENCE * 2, turn).await.expect("the turn ends")
     }
 

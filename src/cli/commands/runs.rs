@@ -99,7 +99,11 @@ fn facts(detail: &RunDetail) -> Vec<(&'static str, String)> {
     if let Some(fault) = &detail.fault {
         facts.push((
             "failed with",
-            fault.message.as_ref().map_or(fault.kind.clone(), |why| format!("{}: {why}", fault.kind)),
+            fault
+                .message
+                .as_ref()
+                .or(fault.reason.as_ref())
+                .map_or(fault.kind.clone(), |why| format!("{}: {why}", fault.kind)),
         ));
     }
     facts

@@ -122,7 +122,7 @@ async fn reject(store: &Store, items: Vec<Item>, rejected: &mut Rejected) {
 
 /// What a run ends with whose state cannot be stored.
 pub fn fault(reason: &str) -> RunFault {
-    RunFault { kind: "CheckpointRejected".to_owned(), message: Some(reason.to_owned()) }
+    RunFault { kind: "CheckpointRejected".to_owned(), message: Some(reason.to_owned()), ..RunFault::default() }
 }
 
 /// For the client: Postgres' own words may hold the run's.

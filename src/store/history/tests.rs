@@ -15,12 +15,16 @@ async fn store() -> (TestDatabase, Store) {
 }
 
 fn ending(run: Uuid, status: RunStatus) -> Ending {
-    let fault = (status == RunStatus::Error).then(|| RunFault { kind: "ValueError".into(), message: None });
+    let fault = (status == RunStatus::Error).then(|| RunFault {
+        kind: "ValueError".into(),
+        message: None,
+        ..RunFault::default()
+    });
     Ending {
         run,
         attempt: 1,
         status,
-        answer: (status == RunStatus::Success).then(|| serde_json::json!({ "result": "hi\u{0}" })),
+        answer: (status == RunStatus::Success).then(|| r#"{"result":"hi\u0000"}"#.to_owned()),
         fault,
         input_tokens: 3,
         output_tokens: 4,

@@ -57,7 +57,7 @@ impl World {
             thread: ids::thread_id(thread),
             given: thread,
             graph: "agent",
-            request: &RunRequest::Chat { message: "hello".into(), full: false },
+            request: &RunRequest::Chat { message: "hello".into(), full: false, more: None },
             metadata: &json!({ "user_id": "ann" }),
             idempotency_key: key,
             queue_limit,

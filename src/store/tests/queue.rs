@@ -260,7 +260,7 @@ async fn an_accept_reads_the_same_few_pages_however_long_its_thread_is() {
         .execute(world.store.pool())
         .await
         .unwrap();
-        let request = Json(RunRequest::Chat { message: "hello".into(), full: false });
+        let request = Json(RunRequest::Chat { message: "hello".into(), full: false, more: None });
         let sql = format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {ACCEPT}");
         let query = sqlx::query_scalar::<_, Json<Value>>(sqlx::AssertSqlSafe(sql))
             .bind(world.agent.id)

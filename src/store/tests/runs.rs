@@ -51,7 +51,7 @@ async fn a_claim_tells_all_that_its_execution_needs() {
     let [claimed] = <[_; 1]>::try_from(claimed).unwrap();
     assert_eq!((claimed.id, claimed.thread_id, claimed.attempt), (run, Some(ids::thread_id("t")), 1));
     assert_eq!((claimed.graph.as_str(), claimed.thread_status.as_deref()), ("agent", Some("idle")));
-    assert_eq!(claimed.request.0, RunRequest::Chat { message: "hello".into(), full: false });
+    assert_eq!(claimed.request.0, RunRequest::Chat { message: "hello".into(), full: false, more: None });
     assert_eq!(claimed.metadata.0, json!({ "user_id": "ann" }));
     assert!(claimed.elapsed >= 0.0 && claimed.elapsed < 5.0);
 }
@@ -68,9 +68,9 @@ async fn a_run_ends_once_with_what_is_known_of_it() {
     for (status, run_status, thread_status) in cases {
         let (run, _) = world.accept("t").await;
         assert!(!world.end(run, 2, status).await, "there is no attempt 2");
-        let fault = RunFault { kind: "X".into(), message: None };
+        let fault = RunFault { kind: "X".into(), message: None, ..RunFault::default() };
         let whole = Ending {
-            answer: Some(json!({ "result": "hi" })),
+            answer: Some(r#"{"result":"hi"}"#.into()),
             fault: Some(fault),
             input_tokens: 7,
             output_tokens: 3,
@@ -82,7 +82,7 @@ async fn a_run_ends_once_with_what_is_known_of_it() {
 
         let row = world.store.find_run(run).await.unwrap().unwrap();
         assert_eq!((row.status.as_str(), row.given.as_deref()), (run_status, Some("t")));
-        assert_eq!((row.answer.unwrap().0["result"].clone(), row.fault.unwrap().0.kind), (json!("hi"), "X".to_owned()));
+        assert_eq!((row.answer.unwrap().0.get(), row.fault.unwrap().0.kind.as_str()), (r#"{"result":"hi"}"#, "X"));
         assert_eq!(world.of_run::<i64>(run, "input_tokens * 10 + output_tokens").await, 73);
         assert_eq!(world.of_run::<Option<f64>>(run, "cost").await, Some(0.5));
         let thread: String =
@@ -187,7 +187,7 @@ async fn a_key_finds_its_run_and_belongs_to_one_agent() {
 #[tokio::test]
 async fn a_run_that_is_offered_again_after_it_was_taken_is_there_once() {
     let world = World::new().await;
-    let request = RunRequest::Chat { message: "hello".into(), full: false };
+    let request = RunRequest::Chat { message: "hello".into(), full: false, more: None };
     let new = NewRun {
         id: ids::new_id(),
         agent: world.agent.id,

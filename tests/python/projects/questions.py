@@ -1,14 +1,17 @@
 """Graphs that ask humans, in every shape, and what befalls them."""
 
 import asyncio
+import json
 import os
 import time
 from pathlib import Path
+from typing import TypedDict
 
 from graphs import State, chain
 from langchain_core.messages import AIMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
+from langgraph.runtime import Runtime
 from langgraph.types import interrupt
 
 GATE = Path(os.environ.get("QUESTIONS_GATE", "/nonexistent"))
@@ -129,3 +132,54 @@ def deep(state):
 
 
 nested = chain(deep=deep).compile()
+
+
+class Context(TypedDict, total=False):
+    tone: str
+
+
+def tell(state, config, runtime: Runtime[Context]):
+    metadata, configurable = config["metadata"], config["configurable"]
+    told = {
+        "tone": (runtime.context or {}).get("tone"),
+        "flavour": configurable.get("flavour"),
+        "ticket": metadata.get("ticket"),
+        "user": metadata.get("user_id"),
+        "tags": "urgent" in config.get("tags", []),
+        "limit": config["recursion_limit"],
+    }
+    return {"messages": [AIMessage(content=json.dumps(told))]}
+
+
+_telling = StateGraph(State, context_schema=Context)
+_telling.add_node("tell", tell)
+_telling.add_edge(START, "tell")
+telling = _telling.compile()
+
+
+class Letter(TypedDict):
+    letter: dict
+    answer: str
+
+
+def reply(state):
+    approved = interrupt(f"answer {state['letter']['from']}?")
+    return {"answer": f"{approved}, {state['letter']['from']}"}
+
+
+_letters = StateGraph(Letter)
+_letters.add_node("reply", reply)
+_letters.add_edge(START, "reply")
+letters = _letters.compile()
+
+
+class PrivateError(Exception):
+    """Not one of those whose messages callers see."""
+
+
+def leak(state):
+    said = state["messages"][-1].content
+    raise (PrivateError if said == "privately" else ValueError)("no access with sk-the-agents-own-secret")
+
+
+leaky = chain(leak=leak).compile()
