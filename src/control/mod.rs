@@ -369,7 +369,7 @@ impl Control {
         };
         let secrets: BTreeMap<_, _> = sealed.into_iter().map(open).collect::<Result<_, ControlError>>()?;
         // Whatever fails from here on may say them: not in the log.
-        telemetry::conceal(redact::parts(&secrets));
+        telemetry::conceal(crate::base::redact::parts(&secrets));
         Ok(secrets)
     }
 
