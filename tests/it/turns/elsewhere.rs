@@ -26,13 +26,13 @@ async fn a_client_gets_the_answer_of_a_run_that_another_gateway_claims_and_no_pl
     let runner = world.start(&graphs, 1, &env).await;
     world.serve(&[&runner], RunLimits::default());
     let mut first = Box::pin(world.answer("gated", "a", "hello"));
-    meanwhile(&mut first, async { drop(world.running("a").await) }).await;
+    meanwhile(&mut first, async { _ = world.running("a").await }).await;
     let mut second = Box::pin(world.turn("memory", "b", "hello"));
     let waits = || async {
         let sql = "SELECT count(*) FROM runs WHERE status = 'pending'";
         sqlx::query_scalar::<_, i64>(sql).fetch_one(world.pool()).await.unwrap()
     };
-    meanwhile(&mut second, async { drop(until("a waiting run", waits, |count| *count == 1).await) }).await;
+    meanwhile(&mut second, async { _ = until("a waiting run", waits, |count| *count == 1).await }).await;
 
     // when another gateway has a place, then it executes the run, and the first one's client gets its answer.
     let other = world.beside().await;
@@ -64,11 +64,11 @@ async fn a_replica_that_is_told_from_outside_to_end_gets_no_more_runs() {
     let (one, two) = tokio::join!(questions(&world, &env), questions(&world, &env));
     world.serve(&[&one], RunLimits::default());
     let mut held = Box::pin(world.answer("gated", "a", "hello"));
-    meanwhile(&mut held, async { drop(world.running("a").await) }).await;
+    meanwhile(&mut held, async { _ = world.running("a").await }).await;
     world.serve(&[&two], RunLimits::default());
     let mut more =
         Box::pin(futures_util::future::join(world.answer("gated", "b", "hello"), world.answer("gated", "c", "hello")));
-    meanwhile(&mut more, async { drop((world.running("b").await, world.running("c").await)) }).await;
+    meanwhile(&mut more, async { _ = (world.running("b").await, world.running("c").await) }).await;
     world.serve(&[&one, &two], RunLimits::default());
     one.process.terminate();
 

@@ -7,7 +7,7 @@ use rapidclaw::gateway::route::RunLimits;
 use rapidclaw::gateway::turn::TurnError;
 use serde_json::{Map, Value, json};
 
-fn with(body: &Value, more: Value) -> Value {
+fn with(body: &Value, more: &Value) -> Value {
     let mut body: Map<String, Value> = body.as_object().unwrap().clone();
     body.extend(more.as_object().unwrap().clone());
     Value::Object(body)
@@ -35,7 +35,7 @@ async fn a_key_belongs_to_one_thread_user_graph_and_request() {
         json!({ "resume": null }),
     ];
     for other in others {
-        let refused = world.chat(with(&body, other.clone()), Some("k")).await.unwrap_err();
+        let refused = world.chat(with(&body, &other), Some("k")).await.unwrap_err();
         assert!(matches!(refused, TurnError::KeyReused), "{other}: {refused:?}");
     }
     let mut nameless = body.as_object().unwrap().clone();
@@ -63,17 +63,17 @@ async fn a_run_gets_context_config_and_input_and_no_more_than_the_agent_allows()
     let told: Value = serde_json::from_str(&told).unwrap();
     let wanted = json!({ "tone": "warm", "flavour": "mint", "ticket": 7, "user": "ann", "tags": true, "limit": 12 });
     assert_eq!(told, wanted);
-    let more = with(&body, json!({ "config": { "recursion_limit": 1000 } }));
+    let more = with(&body, &json!({ "config": { "recursion_limit": 1000 } }));
     let told = world.chat(more, None).await.unwrap().answer.result.unwrap();
     assert_eq!(serde_json::from_str::<Value>(&told).unwrap()["limit"], 20);
 
     // A graph without messages takes its own input; a message only where it asks.
     let letter = json!({ "user_id": "ann", "thread_id": "l", "graph": "letters", "full": true });
-    let refused = world.chat(with(&letter, json!({ "message": "hi" })), None).await.unwrap_err();
+    let refused = world.chat(with(&letter, &json!({ "message": "hi" })), None).await.unwrap_err();
     assert!(format!("{refused:?}").contains("graph-not-chat"), "{refused:?}");
-    let asked = world.chat(with(&letter, json!({ "input": { "letter": { "from": "Ada" } } })), None).await.unwrap();
+    let asked = world.chat(with(&letter, &json!({ "input": { "letter": { "from": "Ada" } } })), None).await.unwrap();
     assert!(asked.answer.interrupts.unwrap().get().contains("answer Ada?"));
-    let answered = world.chat(with(&letter, json!({ "message": "Dear" })), None).await.unwrap();
+    let answered = world.chat(with(&letter, &json!({ "message": "Dear" })), None).await.unwrap();
     assert!(answered.answer.values.unwrap().get().contains("Dear, Ada"));
 }
 
@@ -94,11 +94,11 @@ async fn what_is_no_request_is_said_before_a_run_is_made() {
         (json!({ "config": { "recursion_limit": 0 } }), "`config.recursion_limit` is at least 1"),
     ];
     for (more, why) in wrong {
-        let refused = world.chat(with(&body, more), None).await.unwrap_err();
+        let refused = world.chat(with(&body, &more), None).await.unwrap_err();
         assert!(matches!(&refused, TurnError::Field(text) if text == why), "{refused:?}");
     }
     for (unknown, name) in [(json!({ "mesage": "hi" }), "mesage"), (json!({ "config": { "tag": [] } }), "tag")] {
-        let refused = serde_json::from_value::<ChatRequest>(with(&body, unknown)).unwrap_err().to_string();
+        let refused = serde_json::from_value::<ChatRequest>(with(&body, &unknown)).unwrap_err().to_string();
         assert!(refused.contains(&format!("unknown field `{name}`, expected")), "{refused}");
     }
     let runs: i64 = sqlx::query_scalar("SELECT count(*) FROM runs").fetch_one(world.pool()).await.unwrap();
