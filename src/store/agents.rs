@@ -128,4 +128,15 @@ mod tests {
         store.set_scale(agent.id, None).await.unwrap();
         assert_eq!(store.find_agent_by_id(agent.id).await.unwrap().unwrap().scale, None);
     }
+
+    #[tokio::test]
+    async fn the_name_of_an_agent_that_is_being_destroyed_is_not_free_yet() {
+        let database = TestDatabase::new().await;
+        let store = Store::open(database.options()).await.unwrap();
+        let agent = store.ensure_agent("a").await.unwrap();
+        store.destroy_agent(agent.id).await.unwrap();
+        assert!(matches!(store.ensure_agent("a").await, Err(StoreError::BeingDestroyed)));
+        store.remove_agent(&agent).await.unwrap();
+        assert_ne!(store.ensure_agent("a").await.unwrap().id, agent.id);
+    }
 }

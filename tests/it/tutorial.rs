@@ -35,6 +35,7 @@ fn the_tutorial_deploys_unchanged_and_loses_no_turn() {
             .ok()
             .prints(said_what)
             .says("a Postgres database of its own")
+            .says("compiled with a checkpointer of its own; ours is used")
     };
 
     // when it is deployed, it has a database that nobody asked for in the manifest, and three replicas;

@@ -63,7 +63,6 @@ impl Options {
 }
 
 /// Memory of one connection: many times what the server's largest statement needs.
-#[cfg(target_os = "linux")]
 const CONNECTION_BYTES: u64 = 1 << 30;
 
 /// What a new cluster takes: its tables 40 MB, its log 16 MB at once and again with the first work.
@@ -240,7 +239,8 @@ impl Managed {
 
 impl Managed {
     /// Bounds what each connection may take of the machine's memory, beside what all share: an agent may ask for as
-    /// much as it likes, and gets an error instead of the machine's end. Processes that begin from now on inherit it.
+    /// much as it likes, and gets an error instead of the machine's end. As a rule Postgres was started with it; one
+    /// of an older version gets it here, and its processes that begin from now on inherit it.
     async fn bound_memory(&self) -> Result<(), PostgresError> {
         #[cfg(target_os = "linux")]
         {
@@ -381,6 +381,12 @@ async fn remove(folder: &Path) -> Result<(), PostgresError> {
     }
 }
 
+/// For a shell: runs a program with its arguments, which inherits the bound on a connection's memory. It is the one
+/// way that needs no right: root in a container may not set it for another user's process.
+fn bounded() -> String {
+    format!("ulimit -d {} 2>/dev/null; exec \"$0\" \"$@\"", CONNECTION_BYTES >> 10)
+}
+
 /// Starts the cluster. `pg_ctl` puts Postgres into a session of its own: it survives the server and
 /// a Ctrl-C in its terminal.
 async fn start(
@@ -404,12 +410,13 @@ async fn start(
     };
     let (data, log) = (layout.data.display().to_string(), layout.start_log().display().to_string());
     let seconds = limits::START.as_secs().to_string();
-    let args = ["-D", &data, "-l", &log, "-w", "-s", "-t", &seconds, "start"];
+    let (bounded, pg_ctl) = (bounded(), binaries.program("pg_ctl").display().to_string());
+    let args = ["-c", &bounded, &pg_ctl, "-D", &data, "-l", &log, "-w", "-s", "-t", &seconds, "start"];
     let deadline = Instant::now() + limits::ORPHANS;
     loop {
         let _ = tokio::fs::remove_file(layout.start_log()).await;
         let limit = limits::START + limits::QUESTION;
-        let outcome = account.run(&binaries.program("pg_ctl"), &args, &layout.root, limit).await;
+        let outcome = account.run(Path::new("/bin/sh"), &args, &layout.root, limit).await;
         match outcome {
             Ok(_) => return Ok(()),
             // It lives: it recovers, and `adopt` waits for it.

@@ -245,7 +245,9 @@ impl Image {
         let _ = tokio::fs::remove_file(layout.start_log()).await;
         let (data, log) = (layout.data.display().to_string(), layout.start_log().display().to_string());
         // Its first words go where `pg_ctl` puts them.
-        let words = ["sh", "-c", "exec postgres -D \"$0\" >\"$1\" 2>&1", &data, &log];
+        let bound = super::CONNECTION_BYTES >> 10;
+        let script = format!("ulimit -d {bound} 2>/dev/null; exec postgres -D \"$0\" >\"$1\" 2>&1");
+        let words = ["sh", "-c", &script, &data, &log];
         let program = program(&layout.root, None, &words, account, mounts(layout));
         Box::pin(self.programs.start(&program)).await.map_err(failed)?;
         let deadline = Instant::now() + limits::START;

@@ -38,7 +38,7 @@ async fn a_database_that_is_too_large_is_read_only_until_it_is_smaller() {
 }
 
 #[tokio::test]
-async fn an_agent_takes_neither_all_locks_nor_the_disk_beside_its_tables() {
+async fn an_agent_takes_neither_all_locks_nor_all_memory() {
     let cluster = Cluster::new().await;
     let (greedy, calm) = (cluster.agent("greedy").await, cluster.agent("calm").await);
     let (mut locks, mut steady) = (greedy.connect().await, calm.connect().await);
@@ -51,7 +51,13 @@ async fn an_agent_takes_neither_all_locks_nor_the_disk_beside_its_tables() {
     assert!(run(&mut locks, "SELECT 1").await.is_err());
     run(&mut steady, "BEGIN; CREATE TABLE t (n int); COMMIT").await.unwrap();
 
+    // One that asks for the machine's memory gets an error, and Postgres goes on.
     let mut memory = greedy.connect().await;
+    let much = "SET work_mem = '64GB'; WITH x AS MATERIALIZED (SELECT repeat('x', 1000000) FROM generate_series(1, 4000)) SELECT count(*) FROM x";
+    let refused = run(&mut memory, much).await.unwrap_err();
+    assert_eq!(code(&refused), "53200", "{refused}");
+    run(&mut memory, "SELECT 1").await.unwrap();
+    run(&mut steady, "INSERT INTO t VALUES (1)").await.unwrap();
     // Nor may it write what it likes beside its tables.
     let sorts = "SET work_mem = '64kB'; SELECT count(*) FROM (SELECT repeat(md5(n::text), 100) FROM generate_series(1, 1000000) n ORDER BY 1) x";
     let refused = run(&mut memory, sorts).await.unwrap_err();
