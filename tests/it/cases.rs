@@ -2,3 +2,4 @@
 
 mod dotenv;
 mod marks;
+mod reports;
