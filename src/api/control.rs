@@ -38,12 +38,14 @@ pub struct ServerInfo {
 pub struct ServerHealth {
     /// Lines of its log that could not be written since it began.
     pub dropped_log_lines: u64,
+    /// Its tasks that have failed lately, in words.
+    pub failing_tasks: Vec<String>,
 }
 
 impl ServerHealth {
     /// What is wrong, a sentence each.
     pub fn problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
+        let mut problems: Vec<String> = self.failing_tasks.iter().map(|task| format!("its task {task}")).collect();
         if self.dropped_log_lines > 0 {
             problems.push(format!(
                 "{} lines of its log could not be written: is the disk full, or has the log's reader ended?",
@@ -265,6 +267,12 @@ pub struct AgentStatus {
     pub cost_per_turn: Option<f64>,
     /// Runs that ended in the last hour.
     pub runs: i64,
+    /// Those of them that failed or ran out of time.
+    #[serde(default)]
+    pub failed: i64,
+    /// The server's own tasks for this agent that have failed lately, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tasks: Vec<String>,
     /// Where it answers.
     pub url: String,
     /// Digest of the inputs of the release that serves.

@@ -12,5 +12,6 @@ pub mod redact;
 pub mod secret;
 pub mod serve;
 pub mod shutdown;
+pub mod tasks;
 pub mod telemetry;
 pub mod text;

@@ -1,6 +1,13 @@
 //! One tree of cancellation and one tracker for all tasks: no task is spawned bare.
+//!
+//! What lives as long as the server is spawned by [`Shutdown::supervise`]: it has a name, and begins again when it
+//! panics or ends early. A panic of anything else is counted under the place that spawned it. `status`, `server
+//! status` and `doctor` show both.
 
+use super::tasks::{End, Tasks, panic_text};
+use futures_util::FutureExt as _;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, Location};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 pub use tokio_util::sync::CancellationToken;
@@ -11,6 +18,8 @@ use tokio_util::task::TaskTracker;
 pub struct Shutdown {
     token: CancellationToken,
     tracker: TaskTracker,
+    tasks: Tasks,
+    broken: CancellationToken,
 }
 
 impl Shutdown {
@@ -22,27 +31,71 @@ impl Shutdown {
     /// A scope of its own: its token ends with ours or alone; its tasks count among ours.
     #[must_use]
     pub fn child(&self) -> Self {
-        Self { token: self.token.child_token(), tracker: self.tracker.clone() }
+        Self { token: self.token.child_token(), ..self.clone() }
+    }
+
+    /// The tasks that have failed.
+    pub fn tasks(&self) -> &Tasks {
+        &self.tasks
     }
 
     /// Spawns a task that [`Shutdown::finish`] waits for. It must watch the token itself.
+    #[track_caller]
     pub fn spawn<F>(&self, task: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.tracker.spawn(task)
+        self.tracker.spawn(self.counted(task, Location::caller()))
     }
 
     /// Spawns a task that is dropped at its next await when the token is cancelled.
+    #[track_caller]
     pub fn spawn_until_cancelled<F>(&self, task: F) -> JoinHandle<()>
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let token = self.token.clone();
+        let task = self.counted(task, Location::caller());
         self.tracker.spawn(async move {
             token.run_until_cancelled(task).await;
         })
+    }
+
+    /// Keeps a task of that name alive until the token is cancelled or it is [`End::Done`]: one that panics or ends
+    /// early is logged, counted and made again, after a pause that grows.
+    pub fn supervise<F>(&self, name: impl Into<String>, mut make: impl FnMut() -> F + Send + 'static)
+    where
+        F: Future + Send + 'static,
+        F::Output: Into<End>,
+    {
+        let (name, tasks, token) = (name.into(), self.tasks.clone(), self.token.clone());
+        self.tracker.spawn(async move {
+            let kept = async {
+                loop {
+                    tasks.begins(&name);
+                    let how = match AssertUnwindSafe(async { make().await }).catch_unwind().await.map(Into::into) {
+                        Ok(End::Done) => return,
+                        Ok(End::Early) => "it ended".to_owned(),
+                        Err(payload) => panic_text(payload.as_ref()),
+                    };
+                    tokio::time::sleep(tasks.failed(&name, &how)).await;
+                }
+            };
+            token.run_until_cancelled(kept).await;
+            tasks.done(&name);
+        });
+    }
+
+    /// Says that something has ended without which the server is none: the process ends, for a clean start.
+    pub fn break_off(&self, name: &str, how: &str) {
+        self.tasks.failed(name, how);
+        self.broken.cancel();
+    }
+
+    /// Returns when something has been [broken off](Self::break_off).
+    pub async fn is_broken(&self) {
+        self.broken.cancelled().await;
     }
 
     /// Asks all to end.
@@ -55,5 +108,83 @@ impl Shutdown {
         self.cancel();
         self.tracker.close();
         tokio::time::timeout(grace, self.tracker.wait()).await.is_ok()
+    }
+
+    /// The task; a panic is counted on its way.
+    fn counted<F: Future>(
+        &self,
+        task: F,
+        place: &'static Location<'static>,
+    ) -> impl Future<Output = F::Output> + use<F> {
+        let tasks = self.tasks.clone();
+        async move {
+            match AssertUnwindSafe(task).catch_unwind().await {
+                Ok(output) => output,
+                Err(payload) => {
+                    let name = format!("{}:{}", place.file(), place.line());
+                    tasks.failed(&name, &panic_text(payload.as_ref()));
+                    tasks.begins(&name);
+                    std::panic::resume_unwind(payload)
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::tasks::Failing;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    #[tokio::test]
+    async fn a_task_that_panics_or_ends_early_is_counted_told_and_made_again() {
+        let shutdown = Shutdown::default();
+        let (times, running) = (Arc::new(AtomicU32::new(0)), Arc::new(tokio::sync::Notify::new()));
+        let (count, runs) = (Arc::clone(&times), Arc::clone(&running));
+        shutdown.supervise("the task", move || {
+            let (count, runs) = (Arc::clone(&count), Arc::clone(&runs));
+            async move {
+                match count.fetch_add(1, Ordering::Relaxed) {
+                    0 => panic!("at first"),
+                    1 => {}
+                    _ => {
+                        runs.notify_one();
+                        std::future::pending().await
+                    }
+                }
+            }
+        });
+        running.notified().await;
+        let told = shutdown.tasks().failing();
+        let wanted = Failing { name: "the task".into(), failures: 2, how: "it ended".into(), runs: true };
+        assert_eq!(told, [wanted]);
+        assert!(shutdown.finish(Duration::from_secs(1)).await);
+    }
+
+    #[tokio::test]
+    async fn a_panic_while_a_task_is_made_counts_and_one_that_is_done_is_not_made_again() {
+        let shutdown = Shutdown::default();
+        let (mut times, made) = (0, Arc::new(tokio::sync::Notify::new()));
+        let tell = Arc::clone(&made);
+        shutdown.supervise("made badly", move || {
+            times += 1;
+            assert!(times > 1, "not yet");
+            tell.notify_one();
+            async { End::Done }
+        });
+        made.notified().await;
+        assert!(shutdown.finish(Duration::from_secs(1)).await);
+        assert_eq!(shutdown.tasks().failing(), [], "it is done with");
+    }
+
+    #[tokio::test]
+    async fn a_panic_of_any_other_task_is_counted_where_it_was_spawned() {
+        let shutdown = Shutdown::default();
+        let task = shutdown.spawn(async { assert!(std::env::args().count() == 0, "for some reason") });
+        assert!(task.await.is_err());
+        let told = shutdown.tasks().failing();
+        assert!(told[0].name.contains("base/shutdown.rs:") && told[0].how.ends_with("for some reason"), "{told:?}");
     }
 }

@@ -22,6 +22,8 @@ pub enum Fault {
     Exited(ReplicaExit),
     /// It refused the connection, or is not what it should be.
     Refused(String),
+    /// It runs, and nothing moves in it.
+    Hung(String),
     /// It was not ready in time.
     NotReady(std::time::Duration),
 }
@@ -37,6 +39,7 @@ impl Fault {
                 .code
                 .map_or_else(|| "a replica ended".to_owned(), |code| format!("a replica ended with code {code}")),
             Self::Refused(_) => "a replica cannot be used".to_owned(),
+            Self::Hung(how) => format!("a replica was hung: {how}"),
             Self::NotReady(limit) => format!("a replica was not ready within {} s", limit.as_secs()),
         }
     }
@@ -81,6 +84,7 @@ impl Control {
                 ("replica-exited", format!("a replica ended{code} before it was ready"), None)
             }
             Fault::Refused(why) => ("replica-refused", format!("a replica cannot be used: {why}"), None),
+            Fault::Hung(how) => ("replica-hung", format!("a replica was hung: {how}"), None),
             Fault::NotReady(limit) if self.runtime().away_since().is_some() => (
                 "engine-away",
                 format!("a replica was not ready within {} s: Docker Engine cannot be reached", limit.as_secs()),

@@ -9,14 +9,23 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// What `status` shows of an agent.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
     /// Ready replicas of the release that serves.
     pub ready: u32,
     /// Wanted ones.
     pub wanted: u32,
+    /// Whether some of them are beginning, and none has crashed.
+    pub is_beginning: bool,
     /// Why some are not ready.
     pub crashes: Option<Crashes>,
+}
+
+impl Default for Snapshot {
+    /// Nothing is known yet: the server is beginning.
+    fn default() -> Self {
+        Self { ready: 0, wanted: 0, is_beginning: true, crashes: None }
+    }
 }
 
 /// Replicas that ended on their own, one after the other.

@@ -94,6 +94,8 @@ struct Inner {
     paused: watch::Sender<bool>,
     /// Agents whose own databases are too large, and what is said of it.
     full_databases: Mutex<HashMap<Uuid, String>>,
+    /// Held for reading while something is done about replicas, for writing by whoever pauses that.
+    steps: RwLock<()>,
 }
 
 /// One agent's reconciler.
@@ -238,6 +240,8 @@ impl From<crate::store::checkpoints::CheckpointError> for ControlError {
 
 /// How long a server that stops removes what replicas have left; the rest is the next one's.
 const CLEAR: Duration = Duration::from_secs(10);
+/// How long a step that is under way may take when the server is replaced.
+const STEP: Duration = Duration::from_secs(15);
 /// How often containers are compared with what is known of them.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
@@ -254,6 +258,7 @@ impl Control {
             changes: watch::Sender::new(0),
             paused: watch::Sender::new(false),
             full_databases: Mutex::default(),
+            steps: RwLock::default(),
             parts,
         }))
     }
@@ -263,7 +268,8 @@ impl Control {
         self.gateway().reload_keys().await?;
         self.spawn_exits();
         self.spawn_clear();
-        self.0.parts.shutdown.spawn_until_cancelled(leftovers::clear(self.clone()));
+        let control = self.clone();
+        self.0.parts.shutdown.supervise("leftovers", move || leftovers::clear(control.clone()));
         let known = self.runtime().list().await?;
         for one in &known {
             self.take_charge(one.id);
@@ -281,7 +287,8 @@ impl Control {
             self.discard_replica(orphan.id, Duration::ZERO).await?;
         }
         self.spawn_sweep();
-        self.0.parts.shutdown.spawn_until_cancelled(database::watch(self.clone()));
+        let control = self.clone();
+        self.0.parts.shutdown.supervise("sizes of databases", move || database::watch(control.clone()));
         Ok(())
     }
 
@@ -308,8 +315,11 @@ impl Control {
     }
 
     /// Stops to look after the replicas, or begins again. What serves them goes on all the while.
-    pub fn pause(&self, paused: bool) {
+    pub async fn pause(&self, paused: bool) {
         self.0.paused.send_replace(paused);
+        if paused && tokio::time::timeout(STEP, self.0.steps.write()).await.is_err() {
+            tracing::warn!("a step of a reconciler takes long: another server goes on beside it");
+        }
     }
 
     /// The store.
@@ -382,9 +392,33 @@ impl Control {
         let (publish, snapshot) = watch::channel(Snapshot::default());
         let handle = AgentHandle { kick: Arc::clone(&kick), snapshot };
         agents.insert(agent.id, handle.clone());
-        let task = reconciler::run(self.clone(), agent.clone(), known, kick, publish);
-        self.0.parts.shutdown.spawn_until_cancelled(task);
+        let (control, own, mut first) = (self.clone(), agent.clone(), Some(known));
+        self.0.parts.shutdown.supervise(format!("reconciler of {}", agent.name), move || {
+            let (control, agent, known) = (control.clone(), own.clone(), first.take());
+            let (kick, publish) = (Arc::clone(&kick), publish.clone());
+            async move {
+                // One that begins again finds what runs as a server does that begins.
+                let known = match known {
+                    Some(known) => known,
+                    None => control.replicas_of(&agent.name).await,
+                };
+                reconciler::run(control, agent, known, kick, publish).await
+            }
+        });
         handle
+    }
+
+    /// The agent's replicas, once the engine tells them.
+    async fn replicas_of(&self, agent: &str) -> Vec<crate::runtime::KnownReplica> {
+        loop {
+            match self.runtime().list().await {
+                Ok(known) => return known.into_iter().filter(|one| one.agent == agent).collect(),
+                Err(error) => {
+                    tracing::warn!(agent, error = %crate::gateway::committer::chain(&error), "replicas could not be listed");
+                    tokio::time::sleep(SWEEP_EVERY).await;
+                }
+            }
+        }
     }
 
     fn forget_reconciler(&self, agent: Uuid) {
@@ -402,11 +436,15 @@ impl Control {
 
     /// Hands the runtime's exits to whoever supervises the replica.
     fn spawn_exits(&self) {
-        let mut from_runtime = self.runtime().exits();
+        let from_runtime = Arc::new(tokio::sync::Mutex::new(self.runtime().exits()));
         let control = self.clone();
-        self.0.parts.shutdown.spawn_until_cancelled(async move {
-            while let Some(exit) = from_runtime.recv().await {
-                let _ = control.0.exits.send(exit);
+        self.0.parts.shutdown.supervise("exits of replicas", move || {
+            let (control, from_runtime) = (control.clone(), Arc::clone(&from_runtime));
+            async move {
+                let mut from_runtime = from_runtime.lock().await;
+                while let Some(exit) = from_runtime.recv().await {
+                    let _ = control.0.exits.send(exit);
+                }
             }
         });
     }
@@ -414,42 +452,41 @@ impl Control {
     /// Removes what replicas have left in their folders, beside everything else.
     fn spawn_clear(&self) {
         let run_dir = self.0.parts.run_dir.clone();
-        self.0.parts.shutdown.spawn_until_cancelled(async move {
-            loop {
-                run_dir.is_left().await;
-                run_dir.clear().await;
-            }
-        });
+        self.0.parts.shutdown.supervise("removal of folders", move || clear(run_dir.clone()));
     }
 
     /// Removes what nobody here looks after: containers that a call to the engine whose answer was lost has left,
     /// and folders that a replica on its way out was still writing to when they were removed.
     fn spawn_sweep(&self) {
         let control = self.clone();
-        self.0.parts.shutdown.spawn_until_cancelled(async move {
-            let mut suspects = HashSet::new();
-            loop {
-                tokio::time::sleep(SWEEP_EVERY).await;
-                if *control.0.paused.borrow() {
-                    // They are another server's now.
-                    suspects.clear();
-                    continue;
-                }
-                let Ok(known) = control.runtime().list().await else { continue };
-                if *control.0.paused.borrow() {
-                    continue;
-                }
-                let looked_after = control.looked_after();
-                let known: HashSet<Uuid> = known.into_iter().map(|one| one.id).collect();
-                control.0.parts.run_dir.discard_all_but(&known.union(&looked_after).copied().collect());
-                let strange: HashSet<Uuid> = known.difference(&looked_after).copied().collect();
-                for id in strange.intersection(&suspects) {
-                    tracing::warn!(replica = %id, "a container that nobody looks after is removed");
-                    let _ = control.discard_replica(*id, Duration::ZERO).await;
-                }
-                suspects = strange;
+        self.0.parts.shutdown.supervise("sweep of replicas", move || control.clone().sweep());
+    }
+
+    async fn sweep(self) {
+        let control = self;
+        let mut suspects = HashSet::new();
+        loop {
+            tokio::time::sleep(SWEEP_EVERY).await;
+            if *control.0.paused.borrow() {
+                // They are another server's now.
+                suspects.clear();
+                continue;
             }
-        });
+            let Ok(known) = control.runtime().list().await else { continue };
+            let _step = control.0.steps.read().await;
+            if *control.0.paused.borrow() {
+                continue;
+            }
+            let looked_after = control.looked_after();
+            let known: HashSet<Uuid> = known.into_iter().map(|one| one.id).collect();
+            control.0.parts.run_dir.discard_all_but(&known.union(&looked_after).copied().collect());
+            let strange: HashSet<Uuid> = known.difference(&looked_after).copied().collect();
+            for id in strange.intersection(&suspects) {
+                tracing::warn!(replica = %id, "a container that nobody looks after is removed");
+                let _ = control.discard_replica(*id, Duration::ZERO).await;
+            }
+            suspects = strange;
+        }
     }
 
     fn looked_after(&self) -> HashSet<Uuid> {
@@ -467,6 +504,14 @@ impl Control {
         self.0.parts.run_dir.discard(replica).await;
         self.0.replicas.lock().unwrap_or_else(PoisonError::into_inner).remove(&replica);
         Ok(())
+    }
+}
+
+/// Removes what is left of replicas' folders for as long as the server lives.
+async fn clear(run_dir: RunDir) {
+    loop {
+        run_dir.is_left().await;
+        run_dir.clear().await;
     }
 }
 

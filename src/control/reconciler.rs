@@ -8,11 +8,13 @@ mod drive;
 mod turnover;
 
 use self::drive::Progress;
+use super::evidence::Fault;
 use super::fleet::{Crashes, Member, MemberState, Snapshot};
 use super::replica::{Charge, supervise};
 use super::settings::{AgentSettings, Database};
 use super::{Control, ControlError};
 use crate::base::ids;
+use crate::base::tasks::{End, panic_text};
 use crate::gateway::committer::chain;
 use crate::gateway::replica::Replica;
 use crate::gateway::route::{Route, ServedGraph, Serving};
@@ -24,7 +26,9 @@ use crate::store::agents::Agent;
 use crate::store::databases::database_name;
 use crate::store::releases::Release;
 use crate::store::rollouts::Rollout;
+use futures_util::FutureExt as _;
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
@@ -94,12 +98,12 @@ pub async fn run(
     known: Vec<KnownReplica>,
     kick: Arc<Notify>,
     publish: watch::Sender<Snapshot>,
-) {
+) -> End {
     let route = match control.gateway().ensure_route(&agent) {
         Ok(route) => route,
         Err(error) => {
             tracing::error!(agent = agent.name, error = %chain(&error), "the agent has no way to it");
-            return;
+            return End::Early;
         }
     };
     let mut reconciler = Reconciler {
@@ -122,18 +126,31 @@ pub async fn run(
     let mut paused = reconciler.control.0.paused.subscribe();
     loop {
         if paused.wait_for(|paused| !paused).await.is_err() {
-            return;
+            return End::Done;
+        }
+        let control = reconciler.control.clone();
+        let under_way = control.0.steps.read().await;
+        if *paused.borrow() {
+            continue;
         }
         let step = reconciler.step(&mut known).await;
+        drop(under_way);
         let wait = match step {
             Ok(Some(wait)) => wait,
-            Ok(None) => return,
+            Ok(None) => return End::Done,
             Err(error) => {
                 tracing::error!(agent = reconciler.agent.name, error = %chain(&error), "the agent could not be reconciled");
                 RETRY_AFTER
             }
         };
         let _ = tokio::time::timeout(wait, reconciler.kick.notified()).await;
+    }
+}
+
+impl Drop for Reconciler {
+    /// However it ends: whoever reconciles next adopts what runs.
+    fn drop(&mut self) {
+        self.members.iter().for_each(|one| one.end.cancel());
     }
 }
 
@@ -183,7 +200,8 @@ impl Reconciler {
             desired.push((Desired { rollout: turnover::OLD, replicas: old }, release));
         }
         if let Some(rollout) = rollout.filter(|_| !replaces) {
-            let replicas = self.load(rollout.release_id).await?.settings.wanted(self.agent.scale);
+            let settings = Arc::clone(&self.load(rollout.release_id).await?.settings);
+            let replicas = self.tried(&settings, false);
             desired.push((Desired { rollout: rollout.generation, replicas }, rollout.release_id));
         }
         if let Some((standby, release)) = self.agent.standby_generation.zip(self.agent.standby_release)
@@ -224,10 +242,31 @@ impl Reconciler {
                     tracing::info!(agent = self.agent.name, replica = %one.id, "a replica is adopted");
                     self.supervise(one.id, one.rollout, release, true).await?;
                 }
+                None if one.stage == Stage::Running => self.drain_unwanted(one).await?,
                 None => self.control.discard_replica(one.id, Duration::ZERO).await?,
             }
             known.pop();
         }
+        Ok(())
+    }
+
+    /// Removes a replica that the server before had taken out, once its runs have ended or its drain's time is over.
+    async fn drain_unwanted(&mut self, one: &KnownReplica) -> Result<(), ControlError> {
+        let drain = match self.control.store().find_release(one.release).await? {
+            Some(_) => self.load(one.release).await.map_or(STOP_GRACE, |loaded| loaded.settings.drain_timeout),
+            None => STOP_GRACE,
+        };
+        let (control, agent, id) = (self.control.clone(), self.agent.name.clone(), one.id);
+        tracing::info!(agent, replica = %id, "a replica that nobody wants ends what it runs");
+        let leaving = turnover::Leaving::new(&self.leaving, &self.kick);
+        self.control.0.parts.shutdown.spawn_until_cancelled(async move {
+            let _leaving = leaving;
+            let since = Instant::now();
+            while since.elapsed() < drain && control.store().live_attempts_on(id).await.is_ok_and(|runs| runs > 0) {
+                tokio::time::sleep(RETRY_AFTER).await;
+            }
+            control.remove_surely(&agent, id).await;
+        });
         Ok(())
     }
 
@@ -250,8 +289,21 @@ impl Reconciler {
         };
         let (tell, state) = watch::channel(MemberState::Starting);
         let end = CancellationToken::new();
+        let (control, kick, over, agent) =
+            (self.control.clone(), Arc::clone(&self.kick), tell.clone(), self.agent.name.clone());
         let task = supervise(self.control.clone(), charge, tell, Arc::clone(&self.kick), end.clone());
-        self.control.0.parts.shutdown.spawn_until_cancelled(task);
+        self.control.0.parts.shutdown.spawn_until_cancelled(async move {
+            if let Err(payload) = AssertUnwindSafe(task).catch_unwind().await {
+                let how = panic_text(payload.as_ref());
+                let name = format!("supervisor of a replica of {agent}");
+                let tasks = control.0.parts.shutdown.tasks();
+                tasks.failed(&name, &how);
+                // Another replica takes its place, with another supervisor.
+                tasks.begins(&name);
+                over.send_replace(MemberState::Over { fault: Fault::Refused(how), with_runs: true });
+                kick.notify_one();
+            }
+        });
         let since = Instant::now();
         self.members.push(Member { id, release, generation, state, end, since, draining: false, was_ready: false });
         Ok(())
@@ -324,10 +376,7 @@ impl Reconciler {
                 hand_over(&replica, drain).await;
             }
             member.end.cancel();
-            while let Err(error) = control.discard_replica(id, STOP_GRACE).await {
-                tracing::warn!(agent, replica = %id, error = %chain(&error), "a replica could not be removed; it is tried again");
-                tokio::time::sleep(REMOVE_AGAIN).await;
-            }
+            control.remove_surely(&agent, id).await;
         });
     }
 
@@ -368,7 +417,7 @@ impl Reconciler {
     /// Tells the gateway and `status` what is ready.
     async fn tell(&mut self) -> Result<(), ControlError> {
         let Some((generation, release)) = self.agent.serving_generation.zip(self.agent.serving_release) else {
-            self.publish.send_replace(Snapshot::default());
+            self.publish.send_replace(Snapshot { is_beginning: false, ..Snapshot::default() });
             return Ok(());
         };
         let loaded = self.load(release).await?;
@@ -376,7 +425,12 @@ impl Reconciler {
         let count = u32::try_from(ready.len()).unwrap_or(u32::MAX);
         let wanted = loaded.settings.wanted(self.agent.scale);
         self.last_crash = self.last_crash.take().filter(|_| count < wanted);
-        self.publish.send_replace(Snapshot { ready: count, wanted, crashes: self.last_crash.clone() });
+        // Those that were there before the server, or are new: how long they may take the manifest says.
+        let limit = loaded.settings.ready_timeout;
+        let begins = |one: &Member| one.is_alive() && one.ready().is_none() && one.since.elapsed() < limit;
+        let is_beginning =
+            self.last_crash.is_none() && self.members.iter().any(|one| self.is_serving(one) && begins(one));
+        self.publish.send_replace(Snapshot { ready: count, wanted, is_beginning, crashes: self.last_crash.clone() });
         self.route.set_wanted(wanted);
         let mut now: Vec<Arc<Replica>> = ready.iter().map(|(replica, _)| Arc::clone(replica)).collect();
         now.sort_unstable_by_key(|replica| replica.id);
@@ -416,6 +470,16 @@ impl Reconciler {
         self.control.forget_reconciler(self.agent.id);
         tracing::info!(agent = self.agent.name, "an agent is gone");
         Ok(())
+    }
+}
+
+impl Control {
+    /// Ends a replica and removes it, when its engine is back at the latest.
+    async fn remove_surely(&self, agent: &str, id: Uuid) {
+        while let Err(error) = self.discard_replica(id, STOP_GRACE).await {
+            tracing::warn!(agent, replica = %id, error = %chain(&error), "a replica could not be removed; it is tried again");
+            tokio::time::sleep(REMOVE_AGAIN).await;
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::base::redact::Redactor;
 use crate::base::secret::SecretString;
 use crate::egress;
 use crate::gateway::committer::chain;
-use crate::gateway::replica::{Attachment, Replica};
+use crate::gateway::replica::{Attachment, Hung, Replica};
 use crate::models;
 use crate::runner::connection::{ConnectError, Endpoint};
 use crate::runtime::folders::{REPLICA_UID, bind};
@@ -18,7 +18,7 @@ use crate::store::checkpoints::Schema;
 use crate::store::postgres::passage;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, broadcast, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -27,6 +27,14 @@ use uuid::Uuid;
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 /// How often one is that was there and refuses now.
 const RECONNECT_EVERY: Duration = Duration::from_millis(250);
+
+/// How often one that serves is looked at.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// How long one that was there may not be reached before another takes its place.
+const UNREACHABLE: Duration = Duration::from_secs(20);
+
+/// How long one whose socket is there may compute instead of answering it.
+const LONGEST_COMPUTATION: Duration = Duration::from_secs(300);
 
 /// How often an engine that is away is asked again to start one.
 const START_AGAIN: Duration = Duration::from_millis(500);
@@ -125,10 +133,30 @@ async fn lead(
     };
     tell(MemberState::Loading);
     let mut was_ready = false;
+    // Adopted or new: how long its graphs take to load the manifest says.
+    let mut since = Instant::now();
+    let mut has_socket = false;
     loop {
+        let limit = if was_ready { UNREACHABLE } else { charge.settings.ready_timeout };
+        let waited = since.elapsed();
+        if waited >= limit && control.runtime().away_since().is_none() {
+            if !was_ready {
+                return Fault::NotReady(limit);
+            }
+            // One that computes answers nothing, and its supervisor says so.
+            if !has_socket || waited >= LONGEST_COMPUTATION || !endpoint.supervisor_answers().await {
+                return Fault::Hung(format!("it could not be reached for {} s", waited.as_secs()));
+            }
+        }
         let connection = match endpoint.connect().await {
             Ok(connection) => connection,
-            Err(ConnectError::NoSocket | ConnectError::TimedOut | ConnectError::Io(_) | ConnectError::Handshake(_)) => {
+            Err(
+                error @ (ConnectError::NoSocket
+                | ConnectError::TimedOut
+                | ConnectError::Io(_)
+                | ConnectError::Handshake(_)),
+            ) => {
+                has_socket = !matches!(error, ConnectError::NoSocket);
                 tokio::time::sleep(if was_ready { RECONNECT_EVERY } else { LOOK_EVERY }).await;
                 continue;
             }
@@ -149,16 +177,42 @@ async fn lead(
         *connected_as.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&replica));
         // Runs in flight end in order even when this supervisor is dropped: the connection has its own task.
         let task = shutdown.spawn(connected);
-        if let Ok(describe) = described.await {
-            was_ready = true;
-            // A server that is being replaced may still have runs on it.
-            if let Err(error) = control.gateway().count_places(Some(&replica)).await {
-                tracing::warn!(error = %chain(&error), "the places that are taken on a replica could not be counted");
+        let left = if was_ready { LONGEST_COMPUTATION } else { charge.settings.ready_timeout.saturating_sub(waited) };
+        match tokio::time::timeout(left, described).await {
+            Ok(Ok(describe)) => {
+                was_ready = true;
+                // A server that is being replaced may still have runs on it.
+                if let Err(error) = control.gateway().count_places(Some(&replica)).await {
+                    tracing::warn!(error = %chain(&error), "the places that are taken on a replica could not be counted");
+                }
+                tell(MemberState::Ready(Arc::clone(&replica), Arc::new(describe)));
             }
-            tell(MemberState::Ready(replica, Arc::new(describe)));
+            Ok(Err(_)) => {}
+            Err(_) => return Fault::NotReady(charge.settings.ready_timeout),
         }
-        let _ = task.await;
+        let hung = tokio::select! {
+            _ = task => None,
+            hung = hung(&replica) => Some(hung),
+        };
+        if let Some(hung) = hung {
+            tracing::error!(agent = charge.agent, replica = %charge.id, run_id = ?hung.run, %hung, "a replica is hung and is replaced");
+            replica.give_up(hung.run).await;
+            return Fault::Hung(hung.to_string());
+        }
+        if was_ready {
+            since = Instant::now();
+        }
         tell(MemberState::Loading);
+    }
+}
+
+/// Returns when nothing moves in the replica any more, with why.
+async fn hung(replica: &Replica) -> Hung {
+    loop {
+        tokio::time::sleep(WATCH_EVERY).await;
+        if let Some(hung) = replica.hung() {
+            return hung;
+        }
     }
 }
 

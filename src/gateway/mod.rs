@@ -9,6 +9,7 @@ pub mod dispatch;
 pub mod execution;
 mod follow;
 pub mod lease;
+mod liveness;
 pub mod outcome;
 pub mod replica;
 pub mod route;
@@ -111,8 +112,12 @@ impl Gateway {
         }
         let route = Arc::new(Route::new(agent)?);
         routes.insert(agent.name.clone(), Arc::clone(&route));
-        self.0.shutdown.spawn_until_cancelled(dispatch::run(self.clone(), Arc::clone(&route)));
-        self.0.shutdown.spawn_until_cancelled(suspects::run(self.clone(), Arc::clone(&route)));
+        let (gateway, own) = (self.clone(), Arc::clone(&route));
+        let make = move || dispatch::run(gateway.clone(), Arc::clone(&own));
+        self.0.shutdown.supervise(format!("queue of {}", agent.name), make);
+        let (gateway, own) = (self.clone(), Arc::clone(&route));
+        let make = move || suspects::run(gateway.clone(), Arc::clone(&own));
+        self.0.shutdown.supervise(format!("suspects of {}", agent.name), make);
         Ok(route)
     }
 

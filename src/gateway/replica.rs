@@ -5,6 +5,8 @@ mod conversation;
 pub use conversation::faults;
 
 use super::committer::{Committer, Ended, Item};
+pub use super::liveness::Hung;
+use super::liveness::Liveness;
 use super::outcome::{self, Outcome};
 use super::state_size::{StateSize, TooLarge};
 use crate::base::redact::Redactor;
@@ -44,6 +46,7 @@ pub struct Replica {
     elsewhere: AtomicUsize,
     /// Whether it is kept for one run.
     apart: AtomicBool,
+    liveness: Liveness,
     /// Whether it ended by itself, and was not killed.
     ended_by_itself: AtomicBool,
     /// Whether runs were lost with it.
@@ -162,6 +165,7 @@ impl Replica {
             drains_since: Mutex::default(),
             elsewhere: AtomicUsize::new(0),
             apart: AtomicBool::new(false),
+            liveness: Liveness::new(),
             ended_by_itself: AtomicBool::new(false),
             lost_runs: AtomicBool::new(false),
             sender: FrameSender::new(Arc::clone(&session)),
@@ -297,6 +301,9 @@ impl Replica {
     pub async fn take_away(&self, run: Uuid, outcome: Outcome) -> bool {
         let Some(active) = self.active().remove(&run) else { return false };
         let attempt = active.attempt;
+        if matches!(outcome, Outcome::TimedOut) {
+            self.liveness.is_overdue(run);
+        }
         self.finish(run, active, outcome).await;
         self.cancel(run, attempt);
         true
@@ -349,6 +356,25 @@ impl Replica {
         let attempt = u32::try_from(attempt).unwrap_or_default();
         let cancel = Cancel { run: run.to_string(), attempt, action: "interrupt".into(), reason: "taken away".into() };
         let _ = self.sender.send(ToReplica::Cancel(cancel));
+    }
+
+    /// Why it is to be replaced though it runs, if it is.
+    pub fn hung(&self) -> Option<Hung> {
+        self.liveness.hung(std::time::Instant::now())
+    }
+
+    /// Gives up a replica that is hung: its runs go on elsewhere, and only the one that holds it pays for it.
+    pub async fn give_up(&self, culprit: Option<Uuid>) {
+        self.alive.store(false, Ordering::Release);
+        self.ended_by_itself();
+        let Some(culprit) = culprit else { return self.lose_all().await };
+        self.lost_runs.store(true, Ordering::Release);
+        let lost: Vec<(Uuid, Active)> = self.active().drain().collect();
+        let death = Death { runs: 1, apart: self.is_apart(), by_itself: true };
+        for (run, active) in lost {
+            let held_against = if run == culprit { death.against(0) } else { Loss::NONE };
+            self.requeue(run, active, held_against).await;
+        }
     }
 
     async fn lose_all(&self) {
@@ -404,7 +430,8 @@ impl Replica {
         let schema = Arc::clone(&self.schema);
         let sender = self.sender.clone();
         match frame {
-            FromReplica::Ready(_) | FromReplica::Pong(_) | FromReplica::Event(_) => {}
+            FromReplica::Ready(_) | FromReplica::Event(_) => {}
+            FromReplica::Pong(body) => self.liveness.told(body.stalled),
             FromReplica::Checkpoint(body) => match self.granted(&body.run, body.attempt, Some(&body.thread_id)) {
                 Some(key) => match self.grow(key.0, &body) {
                     Ok(()) => self.committer.submit(Item::Save { schema, key, op: (*body).into(), sender, held }).await,
@@ -435,6 +462,7 @@ impl Replica {
             }
             FromReplica::End(end) => {
                 let Some(run) = Uuid::try_parse(&end.run).ok() else { return };
+                self.liveness.ended(run);
                 let Some(active) = self.take_active(run, end.attempt) else { return };
                 let stopped = match end.status {
                     EndStatus::Drained => true,

@@ -8,11 +8,11 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AgentState {
-    /// Its first release is being rolled out.
+    /// Its first release is being rolled out, or its replicas are beginning: with the server, or after a scale.
     Starting,
     /// As many replicas are ready as are wanted.
     Running,
-    /// Fewer are ready than wanted, one at least.
+    /// Fewer are ready than wanted, one at least; or most turns fail.
     Degraded,
     /// A release serves, another is being rolled out.
     Rolling,
@@ -26,6 +26,7 @@ pub enum AgentState {
 
 /// What an agent's state is derived from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent of each other")]
 pub struct AgentFacts {
     /// Whether a release serves.
     pub serving: bool,
@@ -37,16 +38,30 @@ pub struct AgentFacts {
     pub wanted: u32,
     /// Whether somebody scaled it to nothing.
     pub stopped: bool,
+    /// Whether replicas of it are beginning, and none has crashed.
+    pub beginning: bool,
+    /// Whether most of its last turns failed.
+    pub failing: bool,
+}
+
+/// Of the last turns, so few say nothing.
+const FEW_TURNS: i64 = 5;
+
+/// Whether most turns fail, by the last ones that ended and those among them that failed.
+pub fn most_fail(turns: i64, failed: i64) -> bool {
+    turns >= FEW_TURNS && failed * 2 > turns
 }
 
 /// The agent's state.
 pub fn agent_state(facts: AgentFacts) -> AgentState {
     match facts {
-        AgentFacts { serving: false, rolling: true, .. } => AgentState::Starting,
         AgentFacts { serving: true, rolling: true, ready: 1.., .. } => AgentState::Rolling,
         AgentFacts { serving: true, stopped: true, .. } => AgentState::Stopped,
+        AgentFacts { serving: false, rolling: true, .. }
+        | AgentFacts { serving: true, ready: 0, beginning: true, .. } => AgentState::Starting,
         AgentFacts { serving: false, .. } | AgentFacts { ready: 0, .. } => AgentState::Failed,
         AgentFacts { ready, wanted, .. } if ready < wanted => AgentState::Degraded,
+        AgentFacts { failing: true, .. } => AgentState::Degraded,
         AgentFacts { .. } => AgentState::Running,
     }
 }
@@ -147,6 +162,16 @@ pub fn dollars(cost: Option<f64>) -> String {
     cost.map_or_else(|| "-".to_owned(), |cost| format!("{cost:.5}"))
 }
 
+/// `0%`, `12%`; `-` when nothing has ended.
+pub fn error_rate(runs: i64, failed: i64) -> String {
+    if runs <= 0 {
+        return "-".to_owned();
+    }
+    // One in a thousand is not none.
+    let percent = (failed * 100 + runs - 1) / runs;
+    format!("{percent}%")
+}
+
 /// `1 replica`, `3 replicas`.
 pub fn replicas(ready: u32) -> String {
     if ready == 1 { "1 replica".to_owned() } else { format!("{ready} replicas") }
@@ -208,11 +233,29 @@ mod tests {
     }
 
     #[test]
+    fn most_turns_fail_when_more_than_half_of_some_do() {
+        assert!(most_fail(5, 3) && most_fail(20, 11) && most_fail(20, 20));
+        assert!(!most_fail(4, 4) && !most_fail(20, 10) && !most_fail(0, 0));
+    }
+
+    #[test]
     fn the_state_follows_from_the_facts() {
-        let facts = AgentFacts { serving: true, rolling: false, ready: 3, wanted: 3, stopped: false };
+        let facts = AgentFacts {
+            serving: true,
+            rolling: false,
+            ready: 3,
+            wanted: 3,
+            stopped: false,
+            beginning: false,
+            failing: false,
+        };
         assert_eq!(agent_state(facts), AgentState::Running);
         assert_eq!(agent_state(AgentFacts { ready: 2, ..facts }), AgentState::Degraded);
         assert_eq!(agent_state(AgentFacts { ready: 0, ..facts }), AgentState::Failed);
+        // Its replicas are there, and the server has just begun.
+        assert_eq!(agent_state(AgentFacts { ready: 0, beginning: true, ..facts }), AgentState::Starting);
+        assert_eq!(agent_state(AgentFacts { ready: 1, beginning: true, ..facts }), AgentState::Degraded);
+        assert_eq!(agent_state(AgentFacts { failing: true, ..facts }), AgentState::Degraded);
         assert_eq!(agent_state(AgentFacts { rolling: true, ..facts }), AgentState::Rolling);
         let nothing = AgentFacts { serving: false, ready: 0, ..facts };
         assert_eq!(agent_state(AgentFacts { rolling: true, ..nothing }), AgentState::Starting);

@@ -248,6 +248,19 @@ pub struct Ping {
 pub struct Pong {
     pub n: u64,
     pub runs: u64,
+    /// What holds the loop that runs graphs, when it does not move.
+    pub stalled: Option<Stalled>,
+}
+
+/// What holds the loop that runs graphs: the run, its node, `FILE:LINE` of the project, and for how long.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Stalled {
+    pub run: Option<String>,
+    pub node: Option<String>,
+    #[serde(rename = "where")]
+    pub place: Option<String>,
+    pub seconds: f64,
 }
 
 /// Body of [`FromReplica::Ready`].

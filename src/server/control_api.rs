@@ -54,8 +54,9 @@ async fn whoami(State(app): State<App>, Operator(owner): Operator) -> Result<Jso
     Ok(Json(Whoami { name: owner.name, role: owner.role, server }))
 }
 
-async fn server_health(_: Operator) -> Json<ServerHealth> {
-    Json(ServerHealth { dropped_log_lines: telemetry::dropped_lines() })
+async fn server_health(State(app): State<App>, _: Operator) -> Json<ServerHealth> {
+    let failing_tasks = app.control.failing_tasks();
+    Json(ServerHealth { dropped_log_lines: telemetry::dropped_lines(), failing_tasks })
 }
 
 async fn list(State(app): State<App>, _: Reader) -> Result<Json<Vec<AgentStatus>>, ApiError> {

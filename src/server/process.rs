@@ -297,7 +297,8 @@ async fn serve(
     let (reconcilers, keeper) = (shutdown.child(), shutdown.child());
     let gateway = Gateway::new(store.clone(), &shutdown);
     lease::begin(&gateway).await?;
-    shutdown.spawn_until_cancelled(lease::keep(gateway.clone()));
+    let leased = gateway.clone();
+    shutdown.supervise("lease", move || lease::keep(leased.clone()));
     let runtime: Arc<dyn Runtime> = Arc::new(DockerRuntime::new(docker, server, &reconcilers));
     let bound = |listener: &TcpListener, asked| listener.local_addr().unwrap_or(asked);
     let (bound, agents_bound) = (bound(&listener, settings.listen), bound(&agents_listener, settings.agents_listen));
@@ -322,13 +323,13 @@ async fn serve(
     // From here on the replicas are ours to look after.
     talk = talk_on(talk, "take", Some("yours")).await?;
     if let Some(managed) = managed {
-        keeper.spawn_until_cancelled(postgres::keep(managed));
+        keeper.supervise("Postgres", move || postgres::keep(managed.clone()));
     }
     control.begin().await?;
 
     let tls = certificate.as_ref().map(Certificate::acceptor).transpose()?;
     if let Some(certificate) = certificate {
-        shutdown.spawn_until_cancelled(certificate.keep());
+        shutdown.supervise("certificate", move || Arc::clone(&certificate).keep());
     }
     let (doors, closing) = (Doors::default(), CancellationToken::new());
     let app = App {
@@ -360,6 +361,7 @@ async fn serve(
         let next = successor(&file, data_dir, lock.as_ref(), [&listener, &agents_listener], &private, &control);
         tokio::select! {
             () = stop.cancelled() => None,
+            () = shutdown.is_broken() => None,
             leaving = next => Some(leaving),
         }
     };
@@ -518,7 +520,7 @@ async fn successor(
         };
         // Before the next one can be seen to serve: whoever stops it then finds this one as well.
         let leaving = place::say_leaving(data_dir).ok();
-        control.pause(true);
+        control.pause(true).await;
         let serving = blocking(move || {
             talk.say("yours")?;
             talk.expect("serving").map(|()| talk)
@@ -535,7 +537,7 @@ async fn successor(
                 tracing::error!(%error, "a restart failed: the next server ended before it served");
                 drop(leaving);
                 place::left(data_dir);
-                control.pause(false);
+                control.pause(false).await;
                 // It may have said already that it is the one.
                 if let Err(error) = file.write(data_dir).and_then(|()| sign(lock)) {
                     tracing::warn!(%error, "nobody finds this server by its data folder");

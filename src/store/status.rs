@@ -33,18 +33,35 @@ pub struct AgentRow {
     pub cost_per_turn: Option<f64>,
     /// Runs that ended in the last hour.
     pub runs: i64,
+    /// Those of them that failed or ran out of time.
+    pub failed: i64,
+    /// The last turns that ended in that hour, 20 at most.
+    pub last_turns: i64,
+    /// Those of them that failed.
+    pub last_failed: i64,
+    /// How most of those failed.
+    pub last_fault: Option<String>,
     /// Releases that no longer serve and still have runs, the newest first.
     pub draining: Json<Vec<Draining>>,
 }
 
 impl Store {
+    /// How many attempts a replica executes, whichever gateway gave it them.
+    pub async fn live_attempts_on(&self, replica: Uuid) -> Result<i64, StoreError> {
+        Ok(sqlx::query_scalar("SELECT count(*) FROM attempts WHERE replica = $1 AND state = 'live'")
+            .bind(replica)
+            .fetch_one(self.pool())
+            .await?)
+    }
+
     /// The rows of all agents, or of the one named, by name.
     pub async fn agent_rows(&self, name: Option<&str>) -> Result<Vec<AgentRow>, StoreError> {
         Ok(sqlx::query_as(
             "SELECT a.id, a.name, a.serving_release, coalesce(r.version, nullif(a.last_version, 0)) AS version,
                r.inputs_digest, r.image, coalesce(o.state = 'running', false) AS rolling,
                CASE WHEN o.state = 'failed' THEN o.failure ->> 'message' END AS last_failure, a.scale,
-               h.p95_ms, h.cost_per_turn, coalesce(h.runs, 0) AS runs,
+               h.p95_ms, h.cost_per_turn, coalesce(h.runs, 0) AS runs, coalesce(h.failed, 0) AS failed,
+               coalesce(l.turns, 0) AS last_turns, coalesce(l.failed, 0) AS last_failed, l.fault AS last_fault,
                coalesce(d.draining, '[]') AS draining
              FROM agents a
              LEFT JOIN releases r ON r.id = a.serving_release
@@ -55,9 +72,17 @@ impl Store {
              LEFT JOIN LATERAL (
                SELECT 1000 * percentile_disc(0.95) WITHIN GROUP (ORDER BY greatest(date_part('epoch', ended_at - accepted_at), 0)) AS p95_ms,
                  CASE WHEN count(*) FILTER (WHERE turn AND cost IS NULL) = 0 THEN avg(cost) FILTER (WHERE turn) END AS cost_per_turn,
-                 count(*) AS runs
+                 count(*) AS runs, count(*) FILTER (WHERE status IN ('error', 'timeout')) AS failed
                FROM runs WHERE agent_id = a.id AND ended_at > now() - interval '1 hour'
              ) h ON true
+             LEFT JOIN LATERAL (
+               SELECT count(*) AS turns, count(*) FILTER (WHERE status <> 'success') AS failed,
+                 mode() WITHIN GROUP (ORDER BY fault ->> 'type') FILTER (WHERE status <> 'success') AS fault
+               FROM (
+                 SELECT status, fault FROM runs WHERE agent_id = a.id AND turn AND ended_at > now() - interval '1 hour'
+                 ORDER BY ended_at DESC LIMIT 20
+               ) last
+             ) l ON true
              LEFT JOIN LATERAL (
                SELECT json_agg(old ORDER BY version DESC) AS draining FROM (
                  SELECT r.version, count(*) AS runs,

@@ -2,5 +2,8 @@
 
 mod agent;
 mod folders;
+mod hung;
 mod poison;
+mod profile;
 mod routes;
+mod status;

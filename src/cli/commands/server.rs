@@ -1,12 +1,14 @@
 //! `server run|start|stop|status`.
 
 use super::backup;
+use crate::base::secret::SecretString;
 use crate::base::{env, paths, telemetry};
 use crate::cli::args::{DataDirArg, ServerCommand, ServerOptions};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::ui::{Format, Printer};
+use crate::client::Client;
 use crate::server::place;
-use crate::server::process::ServerFile;
+use crate::server::process::{self, ServerFile};
 use crate::server::{ServerSettings, TlsFiles, run as run_server};
 use crate::store::postgres;
 use serde_json::json;
@@ -20,6 +22,8 @@ use std::time::{Duration, Instant};
 const START: Duration = Duration::from_secs(120);
 /// How long a stop may take.
 const STOP: Duration = Duration::from_secs(90);
+/// How long the server that is asked how it is may take.
+const ASK: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// The log of a server in the background is begun anew when it is larger, the old one kept once.
 const LOG_BYTES: u64 = 32 << 20;
@@ -31,7 +35,7 @@ pub async fn run(command: ServerCommand, printer: &Printer) -> Result<Exit, Fail
         ServerCommand::Start(options) => background(&options, printer).await,
         ServerCommand::Restart(place) => restart(&folder(&place), printer).await,
         ServerCommand::Stop(place) => stop(&folder(&place), printer).await,
-        ServerCommand::Status(place) => Ok(status(&folder(&place), printer)),
+        ServerCommand::Status(place) => Ok(status(&folder(&place), printer).await),
         ServerCommand::Backup(args) => backup::back_up(&folder(&args.data_dir), &args.file, printer).await,
         ServerCommand::Restore(args) => backup::restore(&args, &folder(&args.data_dir), printer).await,
     }
@@ -312,17 +316,35 @@ fn terminate(pid: u32) -> Result<(), Failure> {
     }
 }
 
-fn status(data_dir: &Path, printer: &Printer) -> Exit {
+async fn status(data_dir: &Path, printer: &Printer) -> Exit {
     let running = place::running(data_dir);
+    let problems = match &running {
+        Some(running) => problems(data_dir, running).await,
+        None => Vec::new(),
+    };
     match (&running, printer.format()) {
-        (running, Format::Json) => printer.json(&json!({ "running": running.is_some(), "server": running })),
+        (running, Format::Json) => {
+            printer.json(&json!({ "running": running.is_some(), "server": running, "problems": problems }));
+        }
         (Some(one), _) => printer.line(format!(
             "server runs: control API {}, agents {} (pid {}, rapidclaw {})",
             one.url, one.agents_url, one.pid, one.version
         )),
         (None, _) => printer.line("no server runs on this machine"),
     }
+    for problem in &problems {
+        printer.note(problem);
+    }
     if running.is_some() { Exit::Done } else { Exit::Failed }
+}
+
+/// What the server says is wrong with it, to whoever may read the administrator's token.
+async fn problems(data_dir: &Path, running: &ServerFile) -> Vec<String> {
+    let token = std::fs::read_to_string(process::admin_token_file(data_dir)).unwrap_or_default();
+    let token = SecretString::from(token.trim().to_owned());
+    let Ok(client) = Client::new(&running.url, token, None) else { return Vec::new() };
+    let asked = tokio::time::timeout(ASK, client.server_health()).await;
+    asked.ok().and_then(Result::ok).map(|health| health.problems()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::session;
 use crate::cli::ui::{Format, Printer, Screen, table};
 use crate::client::Client;
-use crate::release::state::{dollars, draining_line, latency, status_line};
+use crate::release::state::{dollars, draining_line, error_rate, latency, status_line};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -93,14 +93,15 @@ fn picture(agents: &[AgentStatus]) -> String {
 }
 
 fn table_of(agents: &[AgentStatus]) -> String {
-    table(["AGENT", "VERSION", "STATE", "REPLICAS", "P95", "$/TURN", "URL"], agents.iter().map(row))
+    table(["AGENT", "VERSION", "STATE", "REPLICAS", "P95", "$/TURN", "ERRORS", "URL"], agents.iter().map(row))
 }
 
-/// Why an agent is not healthy, and which releases still drain.
+/// Why an agent is not healthy, what failed in the server for it, and which releases still drain.
 fn remarks(agents: &[AgentStatus]) -> impl Iterator<Item = String> {
     agents.iter().flat_map(|agent| {
         let draining = agent.draining.iter().map(|old| draining_line(old.version, old.runs, old.oldest_seconds));
-        agent.reason.iter().cloned().chain(draining).map(|line| format!("{}: {line}", agent.name))
+        let tasks = agent.tasks.iter().map(|task| format!("the server's {task}"));
+        agent.reason.iter().cloned().chain(tasks).chain(draining).map(|line| format!("{}: {line}", agent.name))
     })
 }
 
@@ -108,7 +109,7 @@ fn line(agent: &AgentStatus) -> String {
     status_line(&agent.name, agent.version, agent.state, agent.ready, agent.p95_ms, agent.cost_per_turn)
 }
 
-fn row(agent: &AgentStatus) -> [String; 7] {
+fn row(agent: &AgentStatus) -> [String; 8] {
     [
         agent.name.clone(),
         format!("v{}", agent.version),
@@ -116,6 +117,7 @@ fn row(agent: &AgentStatus) -> [String; 7] {
         if agent.ready == agent.wanted { agent.ready.to_string() } else { format!("{}/{}", agent.ready, agent.wanted) },
         latency(agent.p95_ms),
         dollars(agent.cost_per_turn),
+        error_rate(agent.runs, agent.failed),
         agent.url.clone(),
     ]
 }

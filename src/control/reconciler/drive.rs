@@ -6,7 +6,6 @@ use crate::base::machine;
 use crate::base::secret::SecretString;
 use crate::control::evidence::Fault;
 use crate::control::fleet::{Member, MemberState};
-use crate::control::settings::Database;
 use crate::control::{AgentSettings, ControlError};
 use crate::release::state::{Phase, replicas};
 use crate::store::rollouts::Rollout;
@@ -34,7 +33,7 @@ impl Reconciler {
         let version = loaded.release.version;
         let replaces = self.agent.serving_release == Some(rollout.release_id);
         self.begin(rollout, &loaded.settings, replaces).await?;
-        let wanted = loaded.settings.wanted(self.agent.scale) as usize;
+        let wanted = self.tried(&loaded.settings, replaces) as usize;
         self.members.iter_mut().for_each(|one| one.was_ready |= one.ready().is_some());
         let green: Vec<&Member> = self.members.iter().filter(|one| one.generation == rollout.generation).collect();
         let started = self.progress.as_ref().map_or_else(Instant::now, |progress| progress.started);
@@ -50,17 +49,11 @@ impl Reconciler {
         let green: Vec<&Member> = green.into_iter().filter(|one| one.is_alive()).collect();
         let ready = green.iter().filter(|one| one.ready().is_some()).count();
         let limit = loaded.settings.ready_timeout;
-        let one_first = loaded.settings.database != Database::None;
         let late = || {
-            let late = if replaces {
-                // Each has its own time: the last one starts when all others are ready.
-                green.iter().find(|one| self.unready_for(one).is_some_and(|time| time >= limit))
-            } else {
-                // With a database of the agent's own the others start when the first is ready: each has its own time.
-                green.iter().find(|one| one.ready().is_none() && (!one_first || one.since.elapsed() >= limit))
-            };
-            let is_late =
-                if replaces || one_first { late.is_some() } else { ready < wanted && started.elapsed() >= limit };
+            // Each has its own time: one may start when others are ready, or when more are asked for meanwhile.
+            let late = green.iter().find(|one| self.unready_for(one).is_some_and(|time| time >= limit));
+            let none_starts = green.is_empty() && !replaces && started.elapsed() >= limit;
+            let is_late = late.is_some() || none_starts;
             is_late.then(|| (late.map_or(Uuid::nil(), |one| one.id), Fault::NotReady(limit)))
         };
         if let Some((id, fault)) = fault.or_else(late) {
@@ -109,7 +102,7 @@ impl Reconciler {
 
     /// Begins to drive a rollout, or once more when newer secrets have given it another generation.
     async fn begin(&mut self, rollout: &Rollout, settings: &AgentSettings, replaces: bool) -> Result<(), ControlError> {
-        let wanted = settings.wanted(self.agent.scale);
+        let wanted = self.tried(settings, replaces);
         let known = self.progress.as_ref().filter(|progress| progress.rollout == rollout.id);
         if known.is_some_and(|progress| progress.generation == rollout.generation) {
             return Ok(());
@@ -176,16 +169,19 @@ impl Reconciler {
     /// When the rollout's time is up, or that of one of its replicas.
     pub(super) async fn deadline(&mut self, rollout: Option<&Rollout>) -> Result<Duration, ControlError> {
         let Some(rollout) = rollout else { return Ok(LOOK_EVERY) };
-        let loaded = self.load(rollout.release_id).await?;
-        let limit = loaded.settings.ready_timeout;
-        let each = self.target == Some(rollout.generation) || loaded.settings.database != Database::None;
-        let awaited = if each {
-            let green = self.members.iter().filter(|one| one.generation == rollout.generation);
-            green.filter_map(|one| self.unready_for(one)).max()
-        } else {
-            self.progress.as_ref().map(|progress| progress.started.elapsed())
-        };
+        let limit = self.load(rollout.release_id).await?.settings.ready_timeout;
+        let green = || self.members.iter().filter(|one| one.generation == rollout.generation);
+        let awaited = green().filter_map(|one| self.unready_for(one)).max();
+        let none = self.target != Some(rollout.generation) && green().next().is_none();
+        let awaited =
+            awaited.or_else(|| self.progress.as_ref().filter(|_| none).map(|progress| progress.started.elapsed()));
         Ok(awaited.map_or(LOOK_EVERY, |time| limit.saturating_sub(time) + Duration::from_millis(1)))
+    }
+
+    /// How many replicas a release is tried with before it serves: one at least, though none is wanted just now. One
+    /// that serves is tried already.
+    pub(super) fn tried(&self, settings: &AgentSettings, replaces: bool) -> u32 {
+        settings.wanted(self.agent.scale).max(u32::from(!replaces))
     }
 
     /// How long a replica of the rollout under way is awaited; nothing when it is ready.

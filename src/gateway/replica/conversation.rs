@@ -191,6 +191,7 @@ impl Replica {
             };
             let said = reader.read(message).await;
             heard = Instant::now();
+            self.liveness.heard();
             self.responsive.store(true, Ordering::Release);
             match said {
                 Said::Frame(FromReplica::Ready(body), _) => {

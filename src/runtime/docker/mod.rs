@@ -26,6 +26,7 @@ use bollard::{Docker, body_try_stream};
 use futures_util::StreamExt as _;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, mpsc, watch};
 use uuid::Uuid;
@@ -59,8 +60,8 @@ impl DockerRuntime {
     pub fn new(docker: Docker, server: Uuid, shutdown: &Shutdown) -> Self {
         let (sender, receiver) = mpsc::channel(256);
         let (tell_away, away_since) = watch::channel(None);
-        let watcher = Watcher { docker: docker.clone(), server, exits: sender, away_since: tell_away };
-        shutdown.spawn_until_cancelled(watcher.run());
+        let watcher = Arc::new(Watcher { docker: docker.clone(), server, exits: sender, away_since: tell_away });
+        shutdown.supervise("watcher of Docker Engine", move || Arc::clone(&watcher).run());
         Self { docker, server, exits: std::sync::Mutex::new(Some(receiver)), away_since, networks: Mutex::new(()) }
     }
 

@@ -16,6 +16,10 @@ const PIDS: i64 = 1024;
 const HOSTNAME: &str = "replica";
 /// Size of its `/tmp`.
 const TMPFS_BYTES: u64 = 512 << 20;
+/// The system calls that it may make; the engine's own profile depends on its age. Of the kernel's list all but what
+/// administers the machine, looks into other processes, makes namespaces, or is young and large (`io_uring`, bpf,
+/// userfaultfd, keyrings); sockets of four families; none of another processor's.
+const SECCOMP: &str = include_str!("seccomp.json");
 /// Its log: what `logs` and the last lines of a crash are read from.
 const LOG_SIZE: &str = "10m";
 const LOG_FILES: &str = "3";
@@ -48,7 +52,7 @@ pub fn container(spec: &ReplicaSpec, server: Uuid, network: Option<&str>) -> Con
             mount(&spec.folders.replica, REPLICA_SIDE, false),
         ]),
         cap_drop: Some(vec!["ALL".to_owned()]),
-        security_opt: Some(vec!["no-new-privileges:true".to_owned()]),
+        security_opt: Some(vec!["no-new-privileges:true".to_owned(), format!("seccomp={SECCOMP}")]),
         pids_limit: Some(PIDS),
         memory: Some(memory),
         memory_swap: Some(memory),
@@ -122,6 +126,14 @@ mod tests {
         assert_eq!(host.extra_hosts, Some(hosts.to_vec()));
         assert_eq!(host.readonly_rootfs, Some(true));
         assert_eq!(host.cap_drop, Some(vec!["ALL".to_owned()]));
+        let profile = host.security_opt.unwrap();
+        let profile: serde_json::Value = serde_json::from_str(profile[1].strip_prefix("seccomp=").unwrap()).unwrap();
+        assert_eq!(profile["defaultAction"], "SCMP_ACT_ERRNO");
+        let allowed = profile["syscalls"][0]["names"].as_array().unwrap();
+        assert!(allowed.iter().any(|name| name == "read"));
+        for refused in ["io_uring_setup", "bpf", "keyctl", "userfaultfd", "mount", "unshare", "ptrace", "socket"] {
+            assert!(allowed.iter().all(|name| name != refused), "{refused}");
+        }
         assert_eq!(host.nano_cpus, Some(500_000_000));
         assert_eq!(host.memory, host.memory_swap);
         let mounts = host.mounts.unwrap();

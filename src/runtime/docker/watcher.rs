@@ -8,6 +8,7 @@ use bollard::models::{ContainerState, EventMessage};
 use bollard::query_parameters::EventsOptionsBuilder;
 use futures_util::StreamExt as _;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
@@ -33,7 +34,7 @@ pub(super) struct Watcher {
 
 impl Watcher {
     /// Runs for as long as the server lives.
-    pub async fn run(self) {
+    pub async fn run(self: Arc<Self>) {
         let mut broke = false;
         loop {
             if let Err(error) = self.ask().await {

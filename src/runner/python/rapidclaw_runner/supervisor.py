@@ -68,7 +68,7 @@ def start_relay(selector: selectors.BaseSelector, base: str, entries: Any) -> Re
     return relay
 
 
-def answer_for_the_living(selector: selectors.BaseSelector, base: str) -> None:
+def answer_for_the_living(selector: selectors.BaseSelector, base: str, runners: list[int]) -> None:
     """Listens on `alive.sock`: whoever connects reads `alive`. This process ends with the runner's, so
     the answer holds however busy that is (a node in a long C call answers no ping)."""
     path = os.path.join(base, "r", "alive.sock")
@@ -86,13 +86,22 @@ def answer_for_the_living(selector: selectors.BaseSelector, base: str) -> None:
         try:
             peer, _ = listener.accept()
             with peer:
-                peer.send(b"alive\n")
+                peer.send(b"stopped\n" if any(map(is_stopped, runners)) else b"alive\n")
         except OSError as error:
             if error.errno in EXHAUSTED:
                 sleep(RETRY_EVERY)  # it stays readable: no spinning
             # Else the one who asked has gone away.
 
     selector.register(listener, selectors.EVENT_READ, answer)
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a signal has stopped a process: it computes nothing, and will not by itself."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] in (b"T", b"t")
+    except (OSError, IndexError):
+        return False
 
 
 def start_runner(lifeline: int, env: Any) -> int:
@@ -124,7 +133,8 @@ def main() -> None:
     replica = read_replica(base)
     selector = selectors.DefaultSelector()
     relay = start_relay(selector, base, replica.get("relay"))
-    answer_for_the_living(selector, base)
+    runners: list[int] = []
+    answer_for_the_living(selector, base, runners)
 
     wake_read, wake_write = os.pipe()
     for end in (wake_read, wake_write):
@@ -138,6 +148,7 @@ def main() -> None:
     lifeline, held = os.pipe()
     os.set_blocking(held, False)
     child = start_runner(lifeline, replica.pop("env", None))
+    runners.append(child)
     os.close(lifeline)
     replica.clear()
 
