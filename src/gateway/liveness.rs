@@ -13,8 +13,10 @@ use uuid::Uuid;
 
 /// How long nothing may move where no run's time tells.
 const LONGEST: Duration = Duration::from_secs(300);
-/// How long after a run's time was up.
+/// How long after a run's time was up, and how long at least.
 const AFTER_ITS_TIME: Duration = Duration::from_secs(10);
+/// A pong that tells no stall says that the loop has moved within so long.
+const MOVED_WITHIN: Duration = Duration::from_secs(4);
 
 /// What is known of one replica.
 pub(super) struct Liveness(Mutex<Known>);
@@ -62,7 +64,13 @@ impl Liveness {
 
     /// What a pong says of the loop that runs graphs.
     pub(super) fn told(&self, stalled: Option<Stalled>) {
-        self.with(|known| known.stalled = stalled.map(|stalled| (stalled, Instant::now())));
+        self.with(|known| {
+            if stalled.is_none() {
+                // It has moved since their time was up: they are not what holds it.
+                known.overdue.retain(|_, at| at.elapsed() < MOVED_WITHIN);
+            }
+            known.stalled = stalled.map(|stalled| (stalled, Instant::now()));
+        });
     }
 
     /// A run's time is up.
@@ -85,8 +93,8 @@ impl Liveness {
             });
             let stuck_for = silent.max(stalled);
             let late = known.overdue.iter().map(|(run, at)| (*run, now.saturating_duration_since(*at)));
-            // Of one that has moved since, the time was up for another reason.
-            let late = late.filter(|(_, late)| *late >= AFTER_ITS_TIME && stuck_for >= *late).max_by_key(|one| one.1);
+            let is_held = stuck_for >= AFTER_ITS_TIME;
+            let late = late.filter(|(_, late)| is_held && *late >= AFTER_ITS_TIME).max_by_key(|one| one.1);
             if stuck_for < LONGEST && late.is_none() {
                 return None;
             }
@@ -149,12 +157,18 @@ mod tests {
         let (run, now) = (Uuid::from_u128(7), Instant::now());
         let liveness = Liveness::new();
         liveness.with(|known| known.overdue.insert(run, now));
-        // It answers, and another run holds its loop for a second.
+        // It answers, and something holds its loop for a second.
         liveness.with(|known| known.heard = now + 20 * SECOND);
         liveness.with(|known| known.stalled = stalled(Uuid::nil(), 1.0).map(|stalled| (stalled, now + 20 * SECOND)));
         assert_eq!(liveness.hung(now + 21 * SECOND), None);
-        // Its own node holds the loop since before its time was up.
-        liveness.with(|known| known.stalled = stalled(run, 21.0).map(|stalled| (stalled, now + 20 * SECOND)));
+        // A node holds the loop; on a busy machine its runner has counted less than went by.
+        liveness.with(|known| known.stalled = stalled(run, 12.0).map(|stalled| (stalled, now + 20 * SECOND)));
         assert_eq!(liveness.hung(now + 21 * SECOND).unwrap().run, Some(run));
+        // Of one whose loop has moved after its time was up, the next long computation is none of its doing.
+        let long_ago = now.checked_sub(5 * SECOND).unwrap();
+        liveness.with(|known| known.overdue.insert(run, long_ago));
+        liveness.told(None);
+        liveness.told(stalled(Uuid::nil(), 30.0));
+        assert_eq!(liveness.hung(now + 21 * SECOND), None);
     }
 }
