@@ -78,7 +78,7 @@ const BEYOND_SCHEMA: [(&str, &str); 9] = [
 ];
 
 /// Sections that both judge, and must judge alike.
-const SECTIONS: [(&str, bool); 44] = [
+const SECTIONS: [(&str, bool); 45] = [
     ("null", true),
     ("{}", true),
     ("[]", false),
