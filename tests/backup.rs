@@ -6,6 +6,7 @@ mod machine;
 
 use machine::{Project, Server, said_with_stdin};
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 #[test]
 fn a_server_that_lost_everything_comes_back_from_its_backup() {
@@ -38,6 +39,7 @@ fn a_server_that_lost_everything_comes_back_from_its_backup() {
     server.rapidclaw(&restore).fails(1).says("the key file ").says("--key-file");
     let other_key = home.join("other.key");
     fs::write(&other_key, "0".repeat(64)).unwrap();
+    fs::set_permissions(&other_key, fs::Permissions::from_mode(0o600)).unwrap();
     let other = [&restore[..], &["--key-file", other_key.to_str().unwrap()]].concat();
     server.rapidclaw(&other).fails(1).says("is not the one that the backup's secrets are sealed with");
     assert!(!data.exists());

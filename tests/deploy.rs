@@ -57,7 +57,7 @@ fn the_example_goes_to_production() {
     let key = deployed.key();
     assert!(key.starts_with("rck") && key.len() > 30, "{key}");
     assert_eq!(server.status("agent"), "agent v1 running 3 replicas p95=- $-/turn");
-    server.rapidclaw(&["keys", "list", "agent"]).ok().prints("first deploy").hides(&key);
+    server.rapidclaw(&["keys", "list", "agent"]).ok().prints("first\\x20deploy").hides(&key);
 
     // An answer needs the thread's memory, though another replica gives it.
     let say = |thread: &str, message: &str| {

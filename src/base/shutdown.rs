@@ -151,7 +151,7 @@ mod tests {
                     1 => {}
                     _ => {
                         runs.notify_one();
-                        std::future::pending().await
+                        std::future::pending::<()>().await;
                     }
                 }
             }

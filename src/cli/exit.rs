@@ -282,6 +282,20 @@ impl From<EngineError> for Failure {
     }
 }
 
+/// What to do about a key file that cannot be used.
+pub fn key_hint(error: &SecretError) -> Option<&'static str> {
+    match error {
+        SecretError::KeyLost(_) | SecretError::KeyChanged(_) => Some(
+            "restore the key file from your copy of it: without it nobody can open the secrets again; to begin anew, name another --data-dir, or another database",
+        ),
+        SecretError::KeyFile { .. } => Some(
+            "the key file has to be a file of this user that nobody else may read, and no link: `chown` and `chmod 600` make it so",
+        ),
+        SecretError::KeyFormat(_) => Some("restore the key file from your copy of it"),
+        SecretError::Open | SecretError::Random => None,
+    }
+}
+
 impl From<ServerError> for Failure {
     fn from(error: ServerError) -> Self {
         let (exit, hint) = match &error {
@@ -312,10 +326,7 @@ impl From<ServerError> for Failure {
                 Some("--tls-cert wants the certificate and those above it, --tls-key its key without a passphrase, both in PEM form".to_owned()),
             ),
             ServerError::DataDir { .. } => (Exit::Failed, Some("name another with --data-dir".to_owned())),
-            ServerError::Secret(SecretError::KeyLost(_) | SecretError::KeyChanged(_)) => (
-                Exit::Failed,
-                Some("restore the key file from your copy of it: without it nobody can open the secrets again; a server that shall begin anew wants another --data-dir, or another database".to_owned()),
-            ),
+            ServerError::Secret(error) => (Exit::Failed, key_hint(error).map(str::to_owned)),
             ServerError::Runtime(RuntimeError::Folder { .. }) => {
                 (Exit::Failed, Some(format!("name a folder that is this user's alone with {}", env::RUN_DIR)))
             }

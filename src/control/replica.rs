@@ -227,8 +227,10 @@ async fn prepare(
     let files = replica_files(identity, &charge.settings, &charge.secrets, &parts.providers, &parts.key)
         .map_err(|error| chain(&error))?;
     let folders: ReplicaFolders = parts.run_dir.prepare(charge.id, &files.json).map_err(|error| chain(&error))?;
-    if !charge.adopt && parts.run_dir.bound(charge.id) && !control.runtime().sees(&folders.replica).await {
+    let mut is_bound = !charge.adopt && parts.run_dir.bound(charge.id);
+    if is_bound && !control.runtime().sees(&folders.replica).await {
         parts.run_dir.unbind(charge.id);
+        is_bound = false;
     }
     let egress_socket = bind(&folders, EGRESS_SOCKET).map_err(|error| chain(&error))?;
     let models_socket = bind(&folders, MODELS_SOCKET).map_err(|error| chain(&error))?;
@@ -260,6 +262,11 @@ async fn prepare(
                 Err(RuntimeError::Unreachable(_)) => tokio::time::sleep(START_AGAIN).await,
                 started => break started.map_err(|error| chain(&error))?,
             }
+        }
+        // Who answered may have passed the call on to an engine elsewhere: then what is mounted here hides the
+        // folder that the replica has.
+        if is_bound && control.runtime().has_folder(charge.id, &folders.replica).await == Some(false) {
+            parts.run_dir.unbind(charge.id);
         }
     }
     Ok(Endpoint { folder: folders.replica, uid: REPLICA_UID, secret: files.secret })

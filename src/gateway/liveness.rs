@@ -123,9 +123,9 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn stalled(run: Uuid, seconds: f64) -> Option<Stalled> {
+    fn stalled(run: Uuid, seconds: f64) -> Stalled {
         let place = Some("agent.py:12".to_owned());
-        Some(Stalled { run: Some(run.to_string()), node: Some("act".to_owned()), place, seconds })
+        Stalled { run: Some(run.to_string()), node: Some("act".to_owned()), place, seconds }
     }
 
     #[test]
@@ -134,7 +134,7 @@ mod tests {
         let now = Instant::now();
         assert_eq!(liveness.hung(now + 299 * SECOND), None);
         assert_eq!(liveness.hung(now + 301 * SECOND).map(|hung| (hung.run, hung.place)), Some((None, None)));
-        liveness.told(stalled(Uuid::nil(), 290.0));
+        liveness.told(Some(stalled(Uuid::nil(), 290.0)));
         assert_eq!(liveness.hung(now + 5 * SECOND), None);
         let hung = liveness.hung(now + 15 * SECOND).unwrap();
         assert!(hung.to_string().ends_with("s: run 00000000-0000-0000-0000-000000000000, node \"act\", agent.py:12"));
@@ -159,16 +159,16 @@ mod tests {
         liveness.with(|known| known.overdue.insert(run, now));
         // It answers, and something holds its loop for a second.
         liveness.with(|known| known.heard = now + 20 * SECOND);
-        liveness.with(|known| known.stalled = stalled(Uuid::nil(), 1.0).map(|stalled| (stalled, now + 20 * SECOND)));
+        liveness.with(|known| known.stalled = Some((stalled(Uuid::nil(), 1.0), now + 20 * SECOND)));
         assert_eq!(liveness.hung(now + 21 * SECOND), None);
         // A node holds the loop; on a busy machine its runner has counted less than went by.
-        liveness.with(|known| known.stalled = stalled(run, 12.0).map(|stalled| (stalled, now + 20 * SECOND)));
+        liveness.with(|known| known.stalled = Some((stalled(run, 12.0), now + 20 * SECOND)));
         assert_eq!(liveness.hung(now + 21 * SECOND).unwrap().run, Some(run));
         // Of one whose loop has moved after its time was up, the next long computation is none of its doing.
         let long_ago = now.checked_sub(5 * SECOND).unwrap();
         liveness.with(|known| known.overdue.insert(run, long_ago));
         liveness.told(None);
-        liveness.told(stalled(Uuid::nil(), 30.0));
+        liveness.told(Some(stalled(Uuid::nil(), 30.0)));
         assert_eq!(liveness.hung(now + 21 * SECOND), None);
     }
 }

@@ -188,8 +188,10 @@ pub trait Runtime: Send + Sync {
     fn exits(&self) -> mpsc::Receiver<ReplicaExit>;
     /// Since when the engine cannot be reached; nothing while it can. What runs may go on meanwhile.
     fn away_since(&self) -> Option<std::time::Instant>;
-    /// Whether the engine has the same file system at this path as this process.
+    /// Whether whoever answers for the engine has the same file system at this path as this process.
     async fn sees(&self, path: &Path) -> bool;
+    /// Whether a replica that runs has `folder`, as it is here, for its own; nothing where that cannot be told.
+    async fn has_folder(&self, id: Uuid, folder: &Path) -> Option<bool>;
     /// What the engine is.
     async fn engine(&self) -> Result<crate::api::control::EngineInfo, RuntimeError>;
 }

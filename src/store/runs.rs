@@ -1,11 +1,11 @@
 //! Runs, threads, attempts and leases. A run is a row before it is work; a claim is one short
 //! statement; a run ends in the transaction that commits its last checkpoint.
 
+mod request;
+
 use super::{Store, StoreError, violates};
-use crate::api::chat::ChatConfig;
 use crate::api::problem::RunFault;
 use crate::run::loss::{Loss, MOST_DEATHS, MOST_LOSSES};
-use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
@@ -14,53 +14,10 @@ use sqlx::{AssertSqlSafe, FromRow, PgConnection, Postgres, Row as _};
 use std::sync::{Arc, LazyLock};
 use uuid::Uuid;
 
+pub use request::{ChatMore, Resume, RunRequest};
+
 /// How often a run that others got in the way of is offered to the table again.
 const MOST_TRIES: u32 = 16;
-
-/// What a run was asked to do, as it is kept until it is done.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum RunRequest {
-    /// A turn of `/v1/chat`.
-    Chat {
-        /// What the user said; empty where only `more` says what to do.
-        message: String,
-        /// Whether the answer holds messages and values.
-        full: bool,
-        /// What else it asked for.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        more: Option<Box<ChatMore>>,
-    },
-}
-
-/// What a turn may say beside its message. A field of its own, so that a server of before this finds the
-/// message where it was.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ChatMore {
-    /// The thread's name, where the client gave it one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub thread: Option<String>,
-    /// The graph's input.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub input: Option<serde_json::Map<String, serde_json::Value>>,
-    /// What open interrupts are answered with.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub resume: Option<Resume>,
-    /// The run's context.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub context: Option<serde_json::Map<String, serde_json::Value>>,
-    /// The run's config.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub config: Option<ChatConfig>,
-}
-
-/// An answer to interrupts; it may be null.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Resume {
-    /// Any JSON, or a map by interrupt id.
-    pub value: serde_json::Value,
-}
 
 /// A run on its way into the table.
 #[derive(Debug, Clone)]

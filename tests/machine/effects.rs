@@ -5,7 +5,7 @@ use super::docker_said;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 /// What was asked under one key.
@@ -42,8 +42,16 @@ async def effect(what):
 impl Effects {
     pub fn start() -> Self {
         // No agent may reach this machine's loopback: the service listens on the bridge's address.
-        let bridge = docker_said(&["network", "inspect", "bridge", "-f", "{{(index .IPAM.Config 0).Gateway}}"]);
-        let listener = TcpListener::bind((bridge.as_str(), 0)).unwrap();
+        let format = "{{range .IPAM.Config}}{{.Gateway}} {{.Subnet}}{{end}}";
+        let said = docker_said(&["network", "inspect", "bridge", "-f", format]);
+        let (gateway, subnet) = said.split_once(' ').unwrap();
+        // An engine that has found its bridge there does not name the gateway: it is the first address.
+        let first = |subnet: &str| -> Ipv4Addr {
+            let network: Ipv4Addr = subnet.split('/').next().unwrap().parse().unwrap();
+            (u32::from(network) + 1).into()
+        };
+        let bridge: Ipv4Addr = gateway.parse().unwrap_or_else(|_| first(subnet));
+        let listener = TcpListener::bind((bridge, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let (done, refused) = (Arc::<Mutex<BTreeMap<_, _>>>::default(), Arc::<Mutex<Vec<_>>>::default());
         let state = (Arc::clone(&done), Arc::clone(&refused));

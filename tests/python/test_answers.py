@@ -8,7 +8,7 @@ import uuid
 import pytest
 from gateway import PROJECTS
 
-GRAPHS = {name: f"{PROJECTS}/given.py:{name}" for name in ("answers", "added_answers", "paying")}
+GRAPHS = {name: f"{PROJECTS}/given.py:{name}" for name in ("answers", "added_answers", "paying", "returned")}
 
 
 def say(text: str) -> dict:
@@ -45,6 +45,13 @@ async def test_messages_without_ids_are_told_apart_too(own_gateway):
     for text, result in (("say", "words"), ("be silent", None), ("say", "words"), ("be silent", None)):
         end = await own_gateway.run(say(text), graph="added_answers", thread_id=t, answer="chat")
         assert end["result"] == result, text
+
+
+async def test_what_a_function_returns_is_this_turns_whether_or_not_it_said_it_before(own_gateway):
+    t = str(uuid.uuid4())
+    for _ in range(2):
+        end = await own_gateway.run(say("say"), graph="returned", thread_id=t, answer="chat")
+        assert end["result"] == "words"
 
 
 async def test_what_an_earlier_attempt_spent_is_told_again_under_the_same_ids(own_gateway):

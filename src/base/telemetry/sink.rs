@@ -5,9 +5,9 @@ use crate::base::secret::{ExposeSecret as _, SecretString};
 use crate::base::text;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Lines that wait to be written; more are dropped.
 const QUEUE_LINES: usize = 8192;
@@ -86,12 +86,20 @@ impl Sink {
         concealed.sort_by_key(|value| std::cmp::Reverse(value.expose_secret().len()));
     }
 
-    /// Waits until what was queued is written or dropped, `patience` at most.
+    /// Waits until what was queued is written or dropped, `patience` at most; also behind a full queue.
     pub fn flush(&self, patience: Duration) {
+        let deadline = Instant::now() + patience;
         let (done, written) = sync_channel(1);
-        if self.queue.try_send(Entry::Flush(done)).is_ok() {
-            let _ = written.recv_timeout(patience);
+        let mut entry = Entry::Flush(done);
+        loop {
+            match self.queue.try_send(entry) {
+                Ok(()) => break,
+                Err(TrySendError::Full(back)) if Instant::now() < deadline => entry = back,
+                Err(_) => return,
+            }
+            std::thread::sleep(TRY_EVERY);
         }
+        let _ = written.recv_timeout(deadline.saturating_duration_since(Instant::now()));
     }
 }
 

@@ -1,7 +1,7 @@
 //! `server backup` and `server restore`.
 
 use crate::cli::args::RestoreArgs;
-use crate::cli::exit::{Exit, Failure};
+use crate::cli::exit::{Exit, Failure, key_hint};
 use crate::cli::ui::{Format, Printer};
 use crate::server::backup::{self, BackupError, Contents};
 use crate::server::process::key_file;
@@ -69,7 +69,8 @@ impl From<BackupError> for Failure {
         let hint = match error {
             BackupError::Postgres(error) => return error.into(),
             BackupError::Server(error) => return (*error).into(),
-            BackupError::Io { .. } | BackupError::Secret(_) => None,
+            BackupError::Secret(ref error) => key_hint(error),
+            BackupError::Io { .. } => None,
             BackupError::NoPostgres(_) => Some(
                 "name the server's data folder with --data-dir; a database of your own (DATABASE_URL) is backed up with `pg_dump`",
             ),

@@ -9,6 +9,7 @@ mod spec;
 mod watcher;
 
 use self::watcher::Watcher;
+use super::folders::REPLICA_SIDE;
 use super::{
     ImageArchive, KnownReplica, LineRange, ReplicaExit, ReplicaSpec, Runtime, RuntimeError, Stage, WrittenLine,
 };
@@ -237,6 +238,15 @@ impl Runtime for DockerRuntime {
 
     async fn sees(&self, path: &Path) -> bool {
         engine::sees(path).await
+    }
+
+    async fn has_folder(&self, id: Uuid, folder: &Path) -> Option<bool> {
+        let name = self.name(id);
+        let found = bounded("looking at a replica", self.docker.inspect_container(&name, None)).await.ok()?;
+        let pid = found.state?.pid.filter(|pid| *pid > 0)?;
+        let there = format!("/proc/{pid}/root{REPLICA_SIDE}");
+        let (here, there) = (rustix::fs::stat(folder).ok()?, rustix::fs::stat(there.as_str()).ok()?);
+        Some((here.st_dev, here.st_ino) == (there.st_dev, there.st_ino))
     }
 
     async fn engine(&self) -> Result<EngineInfo, RuntimeError> {

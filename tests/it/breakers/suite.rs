@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Does what its message names.
-const BREAKER: &str = r##"import asyncio
+const BREAKER: &str = r#"import asyncio
 import ctypes
 import os
 import re
@@ -133,7 +133,7 @@ async def answer(state: State, config) -> dict:
 
 
 graph = StateGraph(State).add_node(answer).add_edge(START, "answer").compile()
-"##;
+"#;
 
 struct Suite {
     server: Server,
@@ -262,7 +262,7 @@ fn each_way_harms_only_whoever_tries_it() {
         let body = json!({ "thread_id": "a\u{1b}[2Jb\r\nforged", "user_id": "ann", "message": "hi" });
         let answer = post(&suite.chat_url("e2e-breaker"), &[("x-api-key", &suite.breaker_key)], &body);
         let listed = suite.server.rapidclaw(&["threads", "e2e-breaker"]).ok().out;
-        assert!(!listed.contains('\u{1b}') && !listed.contains("\r"), "{listed:?}");
+        assert!(!listed.contains('\u{1b}') && !listed.contains('\r'), "{listed:?}");
         answer.status.to_string()
     });
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, TypedDict
 
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage, ToolMessage
+from langgraph.func import entrypoint
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.runtime import Runtime
@@ -189,3 +190,8 @@ def paid(number):
 
 
 paying = chain(State, paid(1), paid(2), paid(3))
+
+
+@entrypoint()
+def returned(state):
+    return {"messages": [AIMessage("words")]}

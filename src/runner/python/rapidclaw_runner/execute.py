@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.constants import END
 from langgraph.pregel import Pregel
 
 from . import answers, current_run, failures, hints, inputs, jsonable
@@ -90,6 +91,7 @@ class Stream:
         self.interrupts: dict[str, Any] = {}
         self.interrupted = False
         self._seen_values = 0
+        self._shows_start = True
         fields = run.fields
         self._asked = [MODES.get(mode, mode) for mode in fields.get("stream_modes") or ()]
         self._subgraphs = bool(fields.get("subgraphs"))
@@ -130,6 +132,8 @@ class Stream:
         if decided is None:
             self.interrupted = True
             return
+        # The functional API shows no values before those that it returns.
+        self._shows_start = graph.output_channels != END
         asked, namespace = frozenset(self._asked), ()
         items = graph.astream(inputs.graph_input(decided, graph), config, **options)
         try:
@@ -181,7 +185,7 @@ class Stream:
         if type(data) is dict and INTERRUPT in data:
             self._on_interrupts(data[INTERRUPT])
             data = {key: value for key, value in data.items() if key != INTERRUPT}
-        if self._seen_values == 1:
+        if self._seen_values == 1 and self._shows_start:
             self.run.turn.begun(data)
         self.values = data
 
