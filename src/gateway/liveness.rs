@@ -78,9 +78,14 @@ impl Liveness {
         self.with(|known| known.overdue.insert(run, Instant::now()));
     }
 
-    /// A run has ended in the replica.
+    /// A run has ended in the replica: its code has, too, unless the loop stands still, for then its runner ends
+    /// runs without their code.
     pub(super) fn ended(&self, run: Uuid) {
-        self.with(|known| known.overdue.remove(&run));
+        self.with(|known| {
+            if known.stalled.is_none() {
+                known.overdue.remove(&run);
+            }
+        });
     }
 
     /// Why it is to be replaced, if it is.

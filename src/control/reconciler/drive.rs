@@ -38,10 +38,12 @@ impl Reconciler {
         let green: Vec<&Member> = self.members.iter().filter(|one| one.generation == rollout.generation).collect();
         let started = self.progress.as_ref().map_or_else(Instant::now, |progress| progress.started);
         // One that was on standby before has served: when it dies another takes its place. So it is with
-        // those that the engine took along, and with those that have served beside what they replace.
+        // those that the engine took along, with those that have served beside what they replace, and with those
+        // that die once all were ready, while the switch waits for the database.
+        let gets_another = replaces || self.progress.as_ref().is_some_and(|progress| progress.phase == Phase::Switch);
         let fault = green
             .iter()
-            .filter(|one| one.since >= started && !one.ended_with_engine() && !(replaces && one.was_ready))
+            .filter(|one| one.since >= started && !one.ended_with_engine() && !(gets_another && one.was_ready))
             .find_map(|one| match one.now() {
                 MemberState::Over { fault, .. } => Some((one.id, fault)),
                 _ => None,

@@ -3,7 +3,7 @@
 //! meanwhile, and its slowest turn.
 
 use crate::machine::{Project, Server, post, try_post, until};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -135,6 +135,14 @@ async def answer(state: State, config) -> dict:
 graph = StateGraph(State).add_node(answer).add_edge(START, "answer").compile()
 "#;
 
+struct LastTurn<'a>(&'a AtomicBool);
+
+impl Drop for LastTurn<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 struct Suite {
     server: Server,
     breaker_key: String,
@@ -149,6 +157,8 @@ impl Suite {
         let this = &*self;
         let (outcome, (turns, slowest)) = std::thread::scope(|scope| {
             let talk = scope.spawn(|| this.neighbour_talks(&over));
+            // However the attack ends, the neighbour's talk ends.
+            let last_turn = LastTurn(&over);
             let outcome = attack(this);
             until(&format!("{way}: the breaker answers again"), || {
                 let body = json!({ "thread_id": "calm", "user_id": "ann", "message": "hi" });
@@ -157,7 +167,7 @@ impl Suite {
                     other => Err(format!("{other:?}")),
                 }
             });
-            over.store(true, Ordering::Relaxed);
+            drop(last_turn);
             (outcome, talk.join().unwrap())
         });
         let _ = writeln!(self.table, "{way:<28} {turns:>5} {:>8} ms   {outcome}", slowest.as_millis());
@@ -193,6 +203,15 @@ impl Suite {
             }
             Err(error) => format!("{error}"),
         }
+    }
+
+    /// The resident memory of the server that runs now.
+    fn resident_kib(&self) -> u64 {
+        let file = std::fs::read_to_string(self.server.machine.data_dir().join("server.json")).unwrap();
+        let file: Value = serde_json::from_str(&file).unwrap();
+        let status = std::fs::read_to_string(format!("/proc/{}/status", file["pid"])).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
     fn connect(&self) -> TcpStream {
@@ -278,7 +297,7 @@ fn each_way_harms_only_whoever_tries_it() {
         format!("{count} made")
     });
     suite.tries("60 bodies without a key", |suite| {
-        let before = resident_kib(&suite.server.pid);
+        let before = suite.resident_kib();
         let body = vec![b' '; 1 << 20];
         let streams: Vec<TcpStream> = (0..60)
             .map_while(|_| {
@@ -294,7 +313,7 @@ fn each_way_harms_only_whoever_tries_it() {
                 Some(stream)
             })
             .collect();
-        let grown = resident_kib(&suite.server.pid).saturating_sub(before) >> 10;
+        let grown = suite.resident_kib().saturating_sub(before) >> 10;
         assert!(grown < 50, "the server grew by {grown} MiB for {} strangers", streams.len());
         format!("the server grew by {grown} MiB")
     });
@@ -310,11 +329,4 @@ fn first_line(stream: &mut TcpStream) -> String {
     let mut bytes = [0; 256];
     let read = stream.read(&mut bytes).unwrap_or(0);
     String::from_utf8_lossy(&bytes[..read]).lines().next().unwrap_or_default().to_owned()
-}
-
-/// The resident memory of a process.
-fn resident_kib(pid: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
 }

@@ -102,7 +102,7 @@ fn cases_of_one_set_of_requirements_end_as_a_user_expects() {
     for (thread, message) in [("t", "first"), ("one", "one")] {
         let (kind, answer) = agent.fails("br03", thread, message);
         assert_eq!(kind, "StateTooLarge", "{answer:?}");
-        assert!(answer.text.contains("MiB"), "{answer:?}");
+        assert!(answer.text.contains("limits.state_bytes"), "{answer:?}");
     }
     // BR-05: decisions where a text is no answer, and two questions at once.
     let asked = agent.ask("br05a", "t", "wipe").ok();
