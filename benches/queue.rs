@@ -69,7 +69,7 @@ impl World {
             thread: ids::thread_id(thread),
             given: thread,
             graph: "agent",
-            request: &RunRequest::Chat { message: "hello".into(), full: false },
+            request: &RunRequest::Chat { message: "hello".into(), full: false, more: None },
             metadata: &json!({ "user_id": "ann" }),
             idempotency_key: None,
             queue_limit: Some(1000),

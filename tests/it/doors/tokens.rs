@@ -6,6 +6,7 @@ use crate::machine::Machine;
 use rapidclaw::base::secret::token_hash;
 use rapidclaw::store::postgres::{Managed, Options};
 use std::process::Stdio;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// What a role has to allow at least.
@@ -68,7 +69,7 @@ async fn a_role_allows_what_it_says_and_no_more() {
     pool.close().await;
 
     // then each route answers those that may, and nobody else.
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let http = rapidclaw::base::http::client(Duration::from_secs(5), Some(Duration::from_secs(60))).unwrap();
     for (needs, method, path) in ROUTES {
         let ask = async |token: &str| {
             let method = method.parse::<reqwest::Method>().unwrap();
@@ -100,7 +101,7 @@ async fn what_callers_named_forges_no_row_and_moves_no_cursor() {
         "INSERT INTO rapidclaw.threads (agent_id, id, given)
          SELECT a.id, gen_random_uuid(), one FROM rapidclaw.agents a, unnest($1::text[]) one",
         "INSERT INTO rapidclaw.runs (id, agent_id, thread_id, graph, turn, status, request, fault, ended_at)
-         SELECT gen_random_uuid(), agent_id, id, 'g', true, 'error', json_build_object('message', given),
+         SELECT gen_random_uuid(), agent_id, id, 'g', true, 'error', json_build_object('kind', 'chat', 'message', given, 'full', false),
            json_build_object('type', given), now() FROM rapidclaw.threads",
     ] {
         let query = sqlx::query(sql);
