@@ -176,14 +176,14 @@ fn a_replica_without_memory_or_without_end_is_given_up() {
 
     // Never ready: given up when its time is over, not before and not much later.
     let endless = project(name, "import time\ngraph = None\nprint('waiting', flush=True)\ntime.sleep(3600)\n");
-    let endless = endless.set("rapidclaw.rollout", json!({ "ready_timeout": "4s" }));
+    let endless = endless.set("rapidclaw.rollout", json!({ "ready_timeout": "8s" }));
     let began = Instant::now();
     failed(
         &server,
         server.deploy(&endless),
-        &["error: a replica was not ready within 4 s", "waiting", "ready_timeout", "v1 still serves"],
+        &["error: a replica was not ready within 8 s", "waiting", "ready_timeout", "v1 still serves"],
     );
-    assert!(began.elapsed() >= Duration::from_secs(4), "{:?}", began.elapsed());
+    assert!(began.elapsed() >= Duration::from_secs(8), "{:?}", began.elapsed());
 
     // One that takes longer than `--timeout` is left to itself: exit 7, and it ends as it must.
     let said = server.deploy_with(&endless, &["--timeout", "1"]);
