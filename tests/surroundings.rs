@@ -55,7 +55,7 @@ fn nothing_runs_in(machine: &Machine) {
 #[test]
 fn a_full_disk_under_the_data_folder() {
     let machine = Machine::new();
-    let _small = Small::mount(&machine.data_dir(), "size=8m,mode=711");
+    let _small = Small::mount(&machine.data_dir(), "size=8600k,mode=711");
     let full = machine.rapidclaw(&START).fails(5);
     insta::assert_snapshot!(stable(&full, &machine), @r"
     error: the disk of [DATA] is full: 8 MiB free, and a new Postgres needs 96 MiB
