@@ -40,8 +40,9 @@ const BATCH: usize = 256;
 /// and their bytes, unless it is one item alone.
 const BATCH_BYTES: usize = 12 << 20;
 /// How long checkpoints that nobody waits for may wait for what comes after them: most runs' next step, or
-/// their end, comes sooner, and is committed with them. LangGraph's durability `async` promises no more.
-const LINGER: Duration = Duration::from_millis(5);
+/// their end, comes sooner, and is committed with them. Whatever somebody waits for takes them along at once.
+/// LangGraph's durability `async` promises no more.
+const LINGER: Duration = Duration::from_millis(25);
 /// How soon the database is asked again that was away. However long it is, what replicas sent waits for it:
 /// this gateway holds the runs, and nobody else ends them.
 const RETRY_EVERY: Duration = Duration::from_millis(500);

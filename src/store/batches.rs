@@ -2,9 +2,10 @@
 //! the live ones wrote is stored, what they ended ends. One round trip and one commit, whatever is in it.
 
 use super::checkpoints::{self, Op, Schema};
+use super::postgres::HotConnection;
 use super::runs::{ENDS, Ending, EndingColumns, ending_sql};
 use super::{Store, StoreError};
-use sqlx::{PgExecutor, Row as _};
+use sqlx::{Connection as _, PgExecutor, Row as _};
 use std::collections::HashSet;
 use uuid::Uuid;
 
@@ -94,18 +95,21 @@ SELECT (SELECT which FROM live), (SELECT array_agg(id) FROM run)"
 impl Store {
     /// Commits batches, one an agent: all or none of them.
     pub async fn commit(&self, batches: &[Batch<'_>]) -> Result<Committed, StoreError> {
-        let mut committed = Committed::default();
-        match batches {
-            [] => {}
-            [batch] => batch.commit(&self.commits, &mut committed).await?,
-            batches => {
-                let mut transaction = self.commits.begin().await?;
-                for batch in batches {
-                    batch.commit(&mut *transaction, &mut committed).await?;
+        let question = async |connection: &mut HotConnection| {
+            let mut committed = Committed::default();
+            match batches {
+                [] => {}
+                [batch] => batch.commit(&mut **connection, &mut committed).await?,
+                batches => {
+                    let mut transaction = connection.begin().await?;
+                    for batch in batches {
+                        batch.commit(&mut *transaction, &mut committed).await?;
+                    }
+                    transaction.commit().await?;
                 }
-                transaction.commit().await?;
             }
-        }
-        Ok(committed)
+            Ok(committed)
+        };
+        self.commits.ask(question).await
     }
 }

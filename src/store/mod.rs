@@ -21,6 +21,9 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+use crate::runner::protocol::Read;
+use checkpoints::{Page, Schema};
+use postgres::Hot;
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -42,9 +45,12 @@ const SETTINGS: [(&str, &str); 7] = [
     ("jit", "off"),
 ];
 /// Connections of a server, its whole use of Postgres, however many replicas there are: those that commit what
-/// replicas send, so that they never wait behind others, and those for all else.
+/// replicas send, those that accept and begin runs and those that read threads, so that none ever waits behind
+/// others, and those for all else.
 const COMMITS: u32 = 4;
-const CONNECTIONS: u32 = 12;
+const BEGINNINGS: u32 = 4;
+const READS: u32 = 4;
+const CONNECTIONS: u32 = 8;
 
 /// How often a migration is begun again that could not have a lock.
 const MIGRATION_TRIES: u32 = 5;
@@ -102,18 +108,22 @@ impl StoreError {
     }
 }
 
-/// The store: a small fixed pool of connections. Clones share it.
+/// The store: small fixed sets of connections. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Store {
     pool: PgPool,
-    commits: PgPool,
+    commits: Hot,
+    beginnings: Hot,
+    reads: Hot,
 }
 
 impl Store {
     /// Connects and brings the tables to this version.
     pub async fn open(options: sqlx::postgres::PgConnectOptions) -> Result<Self, StoreError> {
         let options = options.options(SETTINGS);
-        let commits = postgres::pool(options.clone(), COMMITS);
+        let commits = Hot::new(options.clone(), COMMITS);
+        let beginnings = Hot::new(options.clone(), BEGINNINGS);
+        let reads = Hot::new(options.clone(), READS);
         let pool = postgres::pool(options, CONNECTIONS);
         let mut connection = pool.acquire().await?;
         sqlx::query("SELECT pg_advisory_lock(hashtext('rapidclaw.migrate'))").execute(&mut *connection).await?;
@@ -131,7 +141,7 @@ impl Store {
         .await;
         sqlx::query("SELECT pg_advisory_unlock(hashtext('rapidclaw.migrate'))").execute(&mut *connection).await?;
         drop(connection);
-        migrated.map(|()| Self { pool, commits })
+        migrated.map(|()| Self { pool, commits, beginnings, reads })
     }
 
     /// The pool, for the other files of this room.
@@ -148,9 +158,14 @@ impl Store {
         Ok(transaction)
     }
 
+    /// Answers what a replica asks of its threads.
+    pub async fn read_checkpoints(&self, schema: &Schema, read: &Read) -> Result<Page, StoreError> {
+        self.reads.ask(async |connection| Ok(checkpoints::read(connection, schema, read).await?)).await
+    }
+
     /// Closes all connections, each when it is done with what it does.
     pub async fn close(&self) {
-        tokio::join!(self.pool.close(), self.commits.close());
+        tokio::join!(self.pool.close(), self.commits.close(), self.beginnings.close(), self.reads.close());
     }
 
     /// A random id made at the first start; labels of containers bear it.

@@ -311,7 +311,7 @@ impl Store {
     }
 
     async fn insert_run(&self, new: &NewRun<'_>, place: Option<Place>) -> Result<Option<Accepted>, sqlx::Error> {
-        sqlx::query_as(ACCEPT)
+        let accept = sqlx::query_as(ACCEPT)
             .bind(new.agent)
             .bind(new.thread)
             .bind(new.given)
@@ -323,9 +323,8 @@ impl Store {
             .bind(place.map(|place| place.gateway))
             .bind(place.map(|place| place.replica))
             .bind(new.idempotency_key)
-            .bind(new.queue_limit.map(|limit| i32::try_from(limit).unwrap_or(i32::MAX)))
-            .fetch_optional(self.pool())
-            .await
+            .bind(new.queue_limit.map(|limit| i32::try_from(limit).unwrap_or(i32::MAX)));
+        self.beginnings.ask(async |connection| accept.fetch_optional(&mut **connection).await).await
     }
 
     /// The agent's oldest waiting runs whose threads are free, begun at these places of `gateway`: one a
@@ -358,7 +357,7 @@ impl Store {
         alone: bool,
     ) -> Result<Vec<Claimed>, sqlx::Error> {
         let claim = sqlx::query_as(CLAIM).bind(agent).bind(release).bind(gateway).bind(replicas).bind(alone);
-        claim.fetch_all(self.pool()).await
+        self.beginnings.ask(async |connection| claim.fetch_all(&mut **connection).await).await
     }
 
     /// Whether a run of the agent waits for a replica for itself, and its thread is free.

@@ -180,20 +180,25 @@ async fn what_a_column_cannot_hold_is_the_fault_of_one_run() {
     ends_only_its_run("22P05", "the run's state could not be stored").await;
 }
 
-/// Whether one turn, leases apart, is so many statements at most. On a busy machine frames are held up, and come in
-/// more batches: then it is measured again.
+/// Whether the usual turn is so many round trips at most: leases are renewed beside some. On a busy machine frames are
+/// held up, and come in more batches: then it is measured again.
 async fn costs_at_most(most: usize, graph: &str) {
     let (world, counting, _runner) = counted().await;
     let mut seen = Vec::new();
-    for _ in 0..200 {
-        let before = counting.statements();
-        world.answer(graph, "t", "hello").await;
-        seen.push(counting.statements() - before);
-        if seen.last().is_some_and(|last| *last <= most) {
+    for _ in 0..20 {
+        let mut turns = [0; 9];
+        for turn in &mut turns {
+            let before = counting.round_trips();
+            world.answer(graph, "t", "hello").await;
+            *turn = counting.round_trips() - before;
+        }
+        turns.sort_unstable();
+        if turns[turns.len() / 2] <= most {
             return;
         }
+        seen.push(turns);
     }
-    panic!("more than {most} statements each time: {seen:?}");
+    panic!("more than {most} round trips each time: {seen:?}");
 }
 
 async fn counted() -> (World, Counting, Runner) {
@@ -211,11 +216,11 @@ async fn counted() -> (World, Counting, Runner) {
 }
 
 #[tokio::test]
-async fn a_turn_on_a_known_thread_is_three_statements() {
+async fn a_turn_on_a_known_thread_is_three_round_trips() {
     costs_at_most(3, "memory").await;
 }
 
 #[tokio::test]
-async fn a_turn_of_three_slow_nodes_is_seven_statements() {
+async fn a_turn_of_three_slow_nodes_is_seven_round_trips() {
     costs_at_most(7, "pacing").await;
 }

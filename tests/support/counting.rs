@@ -1,4 +1,4 @@
-//! A proxy in front of Postgres that counts what the server answers: each `ReadyForQuery` behind a statement.
+//! A proxy in front of Postgres that counts the `ReadyForQuery` messages that it passes on: the round trips.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ const SOCKET: &str = ".s.PGSQL.5432";
 /// Passes everything through.
 pub struct Counting {
     folder: TempDir,
-    statements: Arc<AtomicUsize>,
+    round_trips: Arc<AtomicUsize>,
 }
 
 impl Counting {
@@ -22,14 +22,14 @@ impl Counting {
     pub fn new(postgres: &Path) -> Self {
         let folder = tempfile::Builder::new().prefix("rcpg").tempdir_in("/tmp").unwrap();
         let listener = UnixListener::bind(folder.path().join(SOCKET)).unwrap();
-        let statements = Arc::new(AtomicUsize::new(0));
-        let (count, server) = (Arc::clone(&statements), postgres.join(SOCKET));
+        let round_trips = Arc::new(AtomicUsize::new(0));
+        let (count, server) = (Arc::clone(&round_trips), postgres.join(SOCKET));
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 tokio::spawn(pass(client, server.clone(), Arc::clone(&count)));
             }
         });
-        Self { folder, statements }
+        Self { folder, round_trips }
     }
 
     /// Where it listens.
@@ -37,10 +37,9 @@ impl Counting {
         self.folder.path()
     }
 
-    /// Since it began. The pool looks at each connection that is given back to it, when nobody waits any more; that
-    /// carries nothing out and is not counted.
-    pub fn statements(&self) -> usize {
-        self.statements.load(Ordering::SeqCst)
+    /// Since it began.
+    pub fn round_trips(&self) -> usize {
+        self.round_trips.load(Ordering::SeqCst)
     }
 }
 
@@ -56,7 +55,6 @@ async fn pass(client: UnixStream, server: PathBuf, count: Arc<AtomicUsize>) {
 
 /// Each message of the server: a letter, a length that counts itself, and the rest.
 async fn answers(mut server: OwnedReadHalf, mut client: OwnedWriteHalf, count: &AtomicUsize) -> std::io::Result<()> {
-    let mut carried_out = false;
     loop {
         let kind = server.read_u8().await?;
         let length = server.read_u32().await?;
@@ -64,12 +62,7 @@ async fn answers(mut server: OwnedReadHalf, mut client: OwnedWriteHalf, count: &
         message[0] = kind;
         message[1..5].copy_from_slice(&length.to_be_bytes());
         server.read_exact(&mut message[5..]).await?;
-        // CommandComplete, EmptyQueryResponse, ErrorResponse.
-        carried_out |= matches!(kind, b'C' | b'I' | b'E');
-        if kind == b'Z' {
-            count.fetch_add(usize::from(carried_out), Ordering::SeqCst);
-            carried_out = false;
-        }
+        count.fetch_add(usize::from(kind == b'Z'), Ordering::SeqCst);
         client.write_all(&message).await?;
     }
 }

@@ -14,9 +14,9 @@ use tokio::sync::{Semaphore, mpsc};
 use uuid::Uuid;
 
 /// Questions that are answered at once: each holds a connection, and an answer's bytes.
-const AT_ONCE: usize = 6;
+const AT_ONCE: usize = 4;
 /// Of these, one agent's.
-const OF_AN_AGENT: usize = 3;
+const OF_AN_AGENT: usize = 2;
 /// One agent's that wait; more are refused.
 const WAITING: usize = 1024;
 
@@ -57,8 +57,7 @@ impl Questions {
     async fn answer(&self, question: Item) {
         match question {
             Item::Read { schema, read, sender, .. } => {
-                let result =
-                    self.in_turn(&schema, || async { Ok(checkpoints::read(self.store.pool(), &schema, &read).await?) });
+                let result = self.in_turn(&schema, || self.store.read_checkpoints(&schema, &read));
                 let answer = match result.await {
                     Ok(Page { tuples, more }) => Reply { id: read.id, tuples, more, error: None },
                     Err(refusal) => Reply { id: read.id, error: Some(refusal), ..Reply::default() },

@@ -4,8 +4,9 @@ use super::manage::{self, Strategy};
 use super::read::{Filter, list_within};
 use super::{CheckpointError, Op, Schema};
 use crate::runner::protocol::{Checkpoint, Manage, Read, Tuple, Writes};
+use crate::store::postgres::HotConnection;
 use serde::Deserialize;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 
 impl From<Checkpoint> for Op {
     fn from(body: Checkpoint) -> Self {
@@ -80,7 +81,7 @@ pub struct Page {
 }
 
 /// Answers a `read`, or the first page of it.
-pub async fn read(pool: &PgPool, schema: &Schema, frame: &Read) -> Result<Page, CheckpointError> {
+pub async fn read(connection: &mut HotConnection, schema: &Schema, frame: &Read) -> Result<Page, CheckpointError> {
     let limit = if frame.pages { Some(frame.limit.unwrap_or(PAGE).min(PAGE)) } else { frame.limit };
     let filter = Filter {
         thread_id: frame.thread_id.clone(),
@@ -91,7 +92,7 @@ pub async fn read(pool: &PgPool, schema: &Schema, frame: &Read) -> Result<Page, 
         limit,
     };
     let most = if frame.pages { PAGE_BYTES } else { WHOLE_BYTES };
-    let (tuples, cut) = list_within(pool, schema, &filter, most).await?;
+    let (tuples, cut) = list_within(connection, schema, &filter, most).await?;
     if cut && !frame.pages {
         return Err(CheckpointError::TooMuch(WHOLE_BYTES));
     }

@@ -2,11 +2,12 @@
 
 use super::{CheckpointError, Schema, failed};
 use crate::runner::protocol::{Json, Tuple};
+use crate::store::postgres::HotConnection;
 use futures_util::TryStreamExt as _;
 use serde_bytes::ByteBuf;
 use sqlx::postgres::{PgArguments, PgExecutor, PgRow};
 use sqlx::query::Query;
-use sqlx::{PgPool, Postgres, Row as _, SqlStr};
+use sqlx::{Postgres, Row as _, SqlStr};
 
 /// What [`list`] shall find; every part that is given narrows.
 #[derive(Debug, Clone, Default)]
@@ -95,17 +96,16 @@ pub async fn list(
 /// As [`list`], but for those that would make it more than `most` bytes together, and whether there are such. No
 /// more than that is ever held, whatever the filter asks for.
 pub async fn list_within(
-    pool: &PgPool,
+    connection: &mut HotConnection,
     schema: &Schema,
     filter: &Filter,
     most: usize,
 ) -> Result<(Vec<Tuple>, bool), CheckpointError> {
     let error = || failed("list checkpoints");
     let query = list_query(schema, filter)?;
-    let mut connection = pool.acquire().await.map_err(error())?;
     let (mut tuples, mut bytes, mut cut) = (Vec::new(), 0, false);
     {
-        let mut rows = query.fetch(&mut *connection);
+        let mut rows = query.fetch(&mut **connection);
         while let Some(row) = rows.try_next().await.map_err(error())? {
             let next = tuple(&row).map_err(error())?;
             bytes += next.bytes();
@@ -117,8 +117,8 @@ pub async fn list_within(
         }
     }
     if cut {
-        // Its connection would have to read all of the rest.
-        drop(connection.detach());
+        // It would have to read all of the rest.
+        connection.spoil();
     }
     Ok((tuples, cut))
 }

@@ -1,4 +1,7 @@
 use super::*;
+use crate::runner::protocol::Read;
+use crate::store::StoreError;
+use crate::store::postgres::Hot;
 
 #[tokio::test]
 async fn the_newest_checkpoint_or_one_by_its_id_with_the_versions_it_names() {
@@ -154,11 +157,17 @@ fn question(pages: bool, limit: Option<u64>, before: Option<String>) -> crate::r
     }
 }
 
+/// Answers a question as the server does.
+async fn answer(hot: &Hot, schema: &Schema, question: &Read) -> Result<Page, StoreError> {
+    hot.ask(async |connection| Ok(super::super::read(connection, schema, question).await?)).await
+}
+
 /// How many tuples each page has that a reader asks for, one after the other.
 async fn pages(database: &TestDatabase, schema: &Schema, limit: Option<u64>) -> Vec<usize> {
+    let hot = Hot::new(database.options(), 1);
     let (mut sizes, mut before, mut last) = (Vec::new(), None, usize::MAX);
     loop {
-        let page = super::super::read(database.pool(), schema, &question(true, limit, before)).await.unwrap();
+        let page = answer(&hot, schema, &question(true, limit, before)).await.unwrap();
         for tuple in &page.tuples {
             let id = tuple.checkpoint_id.parse().unwrap();
             assert!(id < last, "newest first, none twice");
@@ -188,12 +197,13 @@ async fn a_page_has_so_many_tuples_and_so_many_bytes_and_says_whether_there_is_m
 #[tokio::test]
 async fn who_does_not_read_in_pages_gets_all_or_is_told_why_not() {
     let (database, schema) = history(10, 5 << 20).await;
-    let read = async |limit| super::super::read(database.pool(), &schema, &question(false, limit, None)).await;
+    let hot = Hot::new(database.options(), 1);
+    let read = async |limit| answer(&hot, &schema, &question(false, limit, None)).await;
     let some = read(Some(9)).await.unwrap();
     assert_eq!((some.tuples.len(), some.more), (9, false));
     let error = read(None).await.unwrap_err();
     assert_eq!(error.to_string(), "the history has more than 48 MiB: ask for less of it (`limit`)");
-    assert!(error.is_fault_of_data());
+    assert!(matches!(error, StoreError::Checkpoints(error) if error.is_fault_of_data()));
     // The connection that was given up was replaced.
     assert_eq!(read(Some(1)).await.unwrap().tuples.len(), 1);
 }
