@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Measures what strangers cost those with a key: turns of a deployed graph, and the server's memory, while
-# 2,000 connections are idle, 200 send a head a byte at a time, and 100 bodies of 16 MiB come without a key.
+# 2,000 connections are idle, 200 send a head a byte a second, and 100 bodies of 16 MiB come without a key.
 #
 #   benches/doors.sh [--smoke]      --smoke: a tenth of the strangers, few turns, no time is asserted
 #

@@ -2,8 +2,8 @@
 
     python3 benches/figures.py FOLDER VERSION [--write README.md]
 
-FOLDER holds the last line of each benchmark: `status.json`, `queue.json`, `push.json`, `run.json`,
-`validate.json` (may be missing). With `--write` the text between the two marks of the file is replaced.
+FOLDER holds the last line of each benchmark: `status.json`, `queue.json`, `push.json`, `run.json`, `doors.json`,
+`poison.json`, `callback.json`, `validate.json` (may be missing). With `--write` the text between the two marks of the file is replaced.
 """
 
 import json
@@ -25,6 +25,7 @@ def told(name):
 
 
 run, status, push, validate, queue = told("run"), told("status"), told("push"), told("validate"), told("queue")
+doors, poison, callback = told("doors"), told("poison"), told("callback")
 
 
 def of(what, **fields):
@@ -84,6 +85,21 @@ for row in of("floor"):
             floor = f"in-process `AsyncPostgresSaver`: {base['runs_per_s']}/s, p50 {base['p50']} ms"
             name = f"`/v1/chat`, one replica, {clients} client{'s' if clients > 1 else ''}"
             rows.append((name, ours, floor, aims.get(clients, "-")))
+
+if doors:
+    alone, crowd = doors[0], doors[-1]
+    grown = max(row["mib"] for row in doors) - alone["mib"]
+    what = f"a turn beside strangers without a key ({', '.join(row['what'] for row in doors[1:-1])} together), median"
+    rows.append((what, f"{crowd['median_ms']} ms", f"without them: {alone['median_ms']} ms", "2 ×"))
+    rows.append(("what they cost the server in memory, at most", f"{grown:.1f} MiB", f"{alone['mib']} MiB", "50 MB"))
+if poison:
+    sent = sum(one["sent"] for one in poison["poisons"].values())
+    what = f"longest of {poison['turns']} turns of 8 clients beside {sent} requests that end their replica"
+    beside = f"a replica's start: {poison['start_s']} s; failed: {len(poison['failed'])}"
+    rows.append((what, f"{poison['longest_s']} s", beside, "a start + 1 s"))
+if callback:
+    what = f"counting the tokens of a stream of {callback['chunks']} chunks in a sync node"
+    rows.append((what, f"{callback['added_ms']} ms", f"the node without: {callback['floor_ms']} ms", "100 ms"))
 
 lines = ["| " + " | ".join(row) + " |" for row in rows]
 lines.insert(1, "| --- | --- | --- | --- |")

@@ -3,7 +3,7 @@
 #
 #   benches/figures.sh [--smoke]      --smoke: short runs, and README.md stays as it is
 #
-# Takes about ten minutes on two cores, which should have nothing else to do. RAPIDCLAW_CORPUS names the folder of
+# Takes about a quarter of an hour on two cores, which should have nothing else to do. RAPIDCLAW_CORPUS names the folder of
 # other people's manifests (without it `validate` is left out); RAPIDCLAW_BIN a binary, else the release profile is
 # built (--smoke: quick).
 set -euo pipefail
@@ -30,10 +30,14 @@ export RAPIDCLAW_BIN=$rapidclaw
 results=$(mktemp -d)
 at_end rm -rf "$results"
 
-for bench in status queue push run; do
+for bench in status queue push run doors poison; do
     "$here/$bench.sh" "${smoke[@]}" | tee "$results/$bench.out"
     tail -n 1 "$results/$bench.out" >"$results/$bench.json"
 done
+if [ -z "${RAPIDCLAW_TEST_PYTHON:-}" ]; then
+    ensure_venv "$target/test-python" "$root/tests/python/requirements.txt"
+fi
+"${RAPIDCLAW_TEST_PYTHON:-$python}" "$here/callback.py" | tee "$results/callback.json"
 corpus=${RAPIDCLAW_CORPUS:-$root/../shared/corpus}
 if [ -d "$corpus/real" ]; then
     ensure_venv "$target/bench-python" "$here/requirements.txt"

@@ -90,7 +90,7 @@ class Strangers:
             if first:
                 first = False
                 here.wait()
-            self.end.wait(0.05)
+            self.end.wait(1)
 
     def __exit__(self, *_):
         self.end.set()
@@ -99,19 +99,23 @@ class Strangers:
 
 
 def stay_idle(number, connection, _):
+    """Says nothing; one that was closed calls again ten seconds later."""
     if connection is None:
         return connect(number)
+    if isinstance(connection, float):
+        return connection if time.monotonic() < connection else connect(number)
     connection.setblocking(False)
     try:
         if connection.recv(16) == b"":
             connection.close()
-            return None
+            return time.monotonic() + 10
     except BlockingIOError:
         pass
     return connection
 
 
 def send_slowly(number, connection, _):
+    """A byte a second."""
     if connection is None:
         connection = connect(number)
         connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n")

@@ -9,7 +9,6 @@ use crate::run::chat::message_input;
 use crate::run::limits::ceiling;
 use crate::run::loss::Loss;
 use crate::runner::protocol::{Answer, Start, State, Tuple, Turn};
-use crate::store::checkpoints;
 use crate::store::runs::{ChatMore, Requeued, RunRequest};
 use serde_bytes::ByteBuf;
 use serde_json::{Map, Value, json};
@@ -21,6 +20,9 @@ use uuid::Uuid;
 
 /// What the gateway waits beyond `run_timeout` for the replica's own end.
 const TIMEOUT_GRACE: Duration = Duration::from_secs(1);
+
+/// Attempts up to this one go on elsewhere when another run holds them up; a later one stays.
+const MOST_MOVED: i32 = 2;
 
 /// What became of an attempt.
 enum Attempt {
@@ -94,16 +96,18 @@ impl Execution {
             gateway.committer().submit(Item::Requeue { key, loss: Loss::NONE, done }).await;
             return self.after_requeue(gateway, route, requeued).await;
         };
-        let finish = match self.time_left().map(|left| left + TIMEOUT_GRACE) {
-            None => end.await,
-            Some(limit) => match tokio::time::timeout(limit, &mut end).await {
-                Ok(finish) => finish,
-                Err(_) => {
-                    // A node that blocks cannot be stopped, but it loses the run.
-                    replica.take_away(self.run, Outcome::TimedOut).await;
-                    end.await
-                }
-            },
+        let limit = self.time_left().map_or(Duration::MAX, |left| left + TIMEOUT_GRACE);
+        let finish = tokio::select! {
+            finish = &mut end => finish,
+            () = tokio::time::sleep(limit) => {
+                // A node that blocks cannot be stopped, but it loses the run.
+                replica.take_away(self.run, Outcome::TimedOut).await;
+                end.await
+            }
+            () = self.held_up(route) => {
+                replica.move_away(self.run).await;
+                end.await
+            }
         };
         match finish {
             Ok(Finish::Ended(outcome, committed)) => match committed.await {
@@ -115,6 +119,24 @@ impl Execution {
             Ok(Finish::Requeued(requeued)) => self.after_requeue(gateway, route, requeued).await,
             Err(_) => Attempt::Elsewhere,
         }
+    }
+
+    /// Returns when another run of the replica holds this one up, and it can begin elsewhere at once. What it did since
+    /// its last checkpoint is done again there, so it is moved a few times at most.
+    async fn held_up(&self, route: &Route) {
+        if self.attempt > MOST_MOVED {
+            return std::future::pending().await;
+        }
+        let own = self.slot.replica();
+        let mut holder = own.holder();
+        while holder.changed().await.is_ok() {
+            let is_held_up = holder.borrow_and_update().is_some_and(|holder| holder != self.run);
+            let serving = is_held_up.then(|| route.serving()).flatten();
+            if serving.is_some_and(|serving| serving.replicas.iter().any(|one| one.has_room())) {
+                return;
+            }
+        }
+        std::future::pending().await
     }
 
     async fn after_requeue(&self, gateway: &Gateway, route: &Route, requeued: oneshot::Receiver<Requeued>) -> Attempt {
@@ -153,8 +175,7 @@ impl Execution {
         let tuple = if self.new_thread {
             None
         } else {
-            let read = async || Ok(checkpoints::get(gateway.store().pool(), &route.schema, &thread, "", None).await?);
-            patiently(read).await.map_err(|error| {
+            patiently(|| gateway.store().newest_checkpoint(&route.schema, &thread)).await.map_err(|error| {
                 tracing::error!(run_id = %self.run, error = %chain(&error), "the thread's state could not be read");
                 Outcome::fault("StateUnreadable", "the thread's state could not be read")
             })?

@@ -1,7 +1,8 @@
 //! Whether a replica that is there still gets anywhere: when it was last heard, what its runner says holds its loop,
 //! which of its runs are past their time.
 //!
-//! A long computation is no death. A replica is hung when nothing has moved for minutes, or when what does not move
+//! A long computation is no death. While a run holds the loop, those beside it go on elsewhere where there is another
+//! replica, and new ones are not given to this one. It is hung when nothing has moved for minutes, or when what does not move
 //! has begun before a run's time was up and goes on for a while after.
 
 use crate::runner::protocol::Stalled;
@@ -9,6 +10,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 use uuid::Uuid;
 
 /// How long nothing may move where no run's time tells.
@@ -18,8 +20,15 @@ const AFTER_ITS_TIME: Duration = Duration::from_secs(10);
 /// A pong that tells no stall says that the loop has moved within so long.
 const MOVED_WITHIN: Duration = Duration::from_secs(4);
 
+/// How long a run holds the loop before those beside it go on elsewhere: about as long as a new replica would take.
+const HELD_UP: Duration = Duration::from_millis(1500);
+
 /// What is known of one replica.
-pub(super) struct Liveness(Mutex<Known>);
+pub(super) struct Liveness {
+    known: Mutex<Known>,
+    /// The run that holds all others up.
+    holder: watch::Sender<Option<Uuid>>,
+}
 
 struct Known {
     heard: Instant,
@@ -54,7 +63,8 @@ impl fmt::Display for Hung {
 
 impl Liveness {
     pub(super) fn new() -> Self {
-        Self(Mutex::new(Known { heard: Instant::now(), stalled: None, overdue: HashMap::new() }))
+        let known = Known { heard: Instant::now(), stalled: None, overdue: HashMap::new() };
+        Self { known: Mutex::new(known), holder: watch::Sender::new(None) }
     }
 
     /// A frame has come.
@@ -64,6 +74,9 @@ impl Liveness {
 
     /// What a pong says of the loop that runs graphs.
     pub(super) fn told(&self, stalled: Option<Stalled>) {
+        let held_up = stalled.as_ref().filter(|stalled| stalled.seconds >= HELD_UP.as_secs_f64());
+        let holder = held_up.and_then(|stalled| Uuid::try_parse(stalled.run.as_deref()?).ok());
+        self.holder.send_replace(holder);
         self.with(|known| {
             if stalled.is_none() {
                 // It has moved since their time was up: they are not what holds it.
@@ -71,6 +84,16 @@ impl Liveness {
             }
             known.stalled = stalled.map(|stalled| (stalled, Instant::now()));
         });
+    }
+
+    /// Whether its loop does not move.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.with(|known| known.stalled.is_some())
+    }
+
+    /// The run that holds all others up, told anew with each pong.
+    pub(super) fn holder(&self) -> watch::Receiver<Option<Uuid>> {
+        self.holder.subscribe()
     }
 
     /// A run's time is up.
@@ -118,7 +141,7 @@ impl Liveness {
     }
 
     fn with<T>(&self, look: impl FnOnce(&mut Known) -> T) -> T {
-        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        look(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -143,6 +166,19 @@ mod tests {
         assert_eq!(liveness.hung(now + 5 * SECOND), None);
         let hung = liveness.hung(now + 15 * SECOND).unwrap();
         assert!(hung.to_string().ends_with("s: run 00000000-0000-0000-0000-000000000000, node \"act\", agent.py:12"));
+    }
+
+    #[test]
+    fn whoever_holds_the_loop_holds_up_the_others_after_a_while() {
+        let (run, liveness) = (Uuid::from_u128(7), Liveness::new());
+        let holder = liveness.holder();
+        assert!(!liveness.is_stalled());
+        liveness.told(Some(stalled(run, 1.1)));
+        assert!(liveness.is_stalled() && holder.borrow().is_none());
+        liveness.told(Some(stalled(run, 1.6)));
+        assert_eq!(*holder.borrow(), Some(run));
+        liveness.told(None);
+        assert!(!liveness.is_stalled() && holder.borrow().is_none());
     }
 
     #[test]

@@ -208,9 +208,21 @@ impl Replica {
         self.retired.store(true, Ordering::Release);
     }
 
-    /// Whether it has answered lately; one that has not is busy in a way that keeps it from answering.
+    /// Whether it has answered lately and its loop moves; one that does not is busy in a way that holds up whatever
+    /// it is given.
     pub fn is_responsive(&self) -> bool {
-        self.responsive.load(Ordering::Acquire)
+        self.responsive.load(Ordering::Acquire) && !self.liveness.is_stalled()
+    }
+
+    /// The run that holds up all others here, told anew twice a second.
+    pub fn holder(&self) -> watch::Receiver<Option<Uuid>> {
+        self.liveness.holder()
+    }
+
+    /// Whether a run given to it would begin at once.
+    pub fn has_room(&self) -> bool {
+        let taken = self.in_flight() + self.elsewhere.load(Ordering::Acquire);
+        self.is_alive() && self.is_responsive() && !self.is_apart() && taken < self.capacity
     }
 
     /// Runs in flight, reserved places included.
@@ -307,6 +319,14 @@ impl Replica {
         self.finish(run, active, outcome).await;
         self.cancel(run, attempt);
         true
+    }
+
+    /// Takes a run away that another one holds up: it goes on elsewhere from its last checkpoint.
+    pub async fn move_away(&self, run: Uuid) {
+        let Some(active) = self.active().remove(&run) else { return };
+        tracing::info!(replica = %self.id, run_id = %run, "a run that another one holds up goes on elsewhere");
+        self.cancel(run, active.attempt);
+        self.requeue(run, active, Loss::NONE).await;
     }
 
     /// Asks for all runs in flight to stop at their next super-step: they go on elsewhere.

@@ -21,9 +21,9 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-use crate::runner::protocol::Read;
+use crate::runner::protocol::{Read, Tuple};
 use checkpoints::{Page, Schema};
-use postgres::Hot;
+use postgres::{Hot, HotConnection};
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -49,7 +49,7 @@ const SETTINGS: [(&str, &str); 7] = [
 /// others, and those for all else.
 const COMMITS: u32 = 4;
 const BEGINNINGS: u32 = 4;
-const READS: u32 = 4;
+const READS: u32 = 6;
 const CONNECTIONS: u32 = 8;
 
 /// How often a migration is begun again that could not have a lock.
@@ -156,6 +156,14 @@ impl Store {
         let sql = format!("SET LOCAL statement_timeout = {limit}");
         sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut *transaction).await?;
         Ok(transaction)
+    }
+
+    /// The newest checkpoint of a thread's root graph.
+    pub async fn newest_checkpoint(&self, schema: &Schema, thread: &str) -> Result<Option<Tuple>, StoreError> {
+        let ask = async |connection: &mut HotConnection| {
+            Ok(checkpoints::get(&mut **connection, schema, thread, "", None).await?)
+        };
+        self.reads.ask(ask).await
     }
 
     /// Answers what a replica asks of its threads.

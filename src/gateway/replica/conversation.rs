@@ -15,8 +15,8 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// How often a replica is asked whether it lives.
-const PING_EVERY: Duration = Duration::from_secs(1);
+/// How often a replica is asked whether it lives, and whether its loop moves.
+const PING_EVERY: Duration = Duration::from_millis(500);
 /// A replica that has not answered for so long gets no new runs while another does.
 const UNRESPONSIVE: Duration = Duration::from_secs(2);
 /// How long a replica may be silent, though pinged, before its supervisor is asked whether it lives; and how

@@ -38,6 +38,16 @@ def count(state):
     return say(f"heard {len(said)}: {said[-1]}")
 
 
+async def hold(state):
+    """Never gives the loop back before the test allows it."""
+    deadline = time.monotonic() + 60
+    while not GATE.exists():
+        assert time.monotonic() < deadline, f"nobody has opened {GATE}"
+        time.sleep(0.01)
+    return {"log": ["held"]}
+
+
+holding = chain(hold=hold, count=count).compile()
 gated = chain(note=lambda state: {"log": ["begun"]}, wait=wait, count=count).compile()
 
 

@@ -1,8 +1,8 @@
 """Watches the graph loop from the connection thread: whether it moves, and which code holds it.
 
 A node that blocks the loop (a computation, `time.sleep` in an async node) holds up every run of the
-replica. The gateway is told with each `pong`, and replaces the replica if it lasts; the log names run,
-node, file and line. A process that was stopped as a whole has not stalled: only time in which the
+replica. The gateway is told with each `pong`: it gives the replica no new runs, lets those that wait go on
+elsewhere, and replaces the replica if it lasts; the log names run, node, file and line. A process that was stopped as a whole has not stalled: only time in which the
 connection thread itself was awake counts.
 """
 
@@ -25,7 +25,7 @@ from . import current_run, foreign
 log = logging.getLogger("rapidclaw")
 
 BEAT_SECONDS = 0.5
-STALLED_SECONDS = 3.0
+STALLED_SECONDS = 1.0
 LONGEST_LOOK_SECONDS = 2.0
 """What one look may add: between two looks further apart the watcher was held up itself."""
 LOGGED_AT = (3.0, 30.0, 120.0)
@@ -64,7 +64,7 @@ class LoopWatch:
             self._loop.call_later(BEAT_SECONDS, self._beat)
 
     def look(self, now: float) -> dict[str, Any] | None:
-        """What holds the loop, once it has not moved for some seconds: the `stalled` of a `pong`."""
+        """What holds the loop, once it has not moved for a while: the `stalled` of a `pong`."""
         since, self._seen_at = min(now - self._seen_at, LONGEST_LOOK_SECONDS), now
         if self._loop is None or self._beats != self._seen_beats:
             self._seen_beats, self._stalled_for, self._logged = self._beats, 0.0, 0
