@@ -147,7 +147,9 @@ impl<'n> Fields<'n> {
         let node = self.get(key)?;
         let parsed = match &node.kind {
             Kind::String(text) => units::parse_duration(text),
-            Kind::Number(number) => number.as_f64().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
+            Kind::Number(number) => {
+                number.as_f64().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok().map(units::bounded))
+            }
             _ => return wrong_type(faults, &self.name(key), node, "a duration such as \"15m\""),
         };
         let parsed = parsed.filter(|value| !value.is_zero());

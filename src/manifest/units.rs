@@ -9,7 +9,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
         [("w", 604_800.0), ("d", 86_400.0), ("h", 3_600.0), ("m", 60.0), ("s", 1.0), ("ms", 0.001)];
     let mut rest = text.trim();
     if !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()) {
-        return rest.parse().ok().map(Duration::from_secs);
+        return rest.parse().ok().map(Duration::from_secs).map(bounded);
     }
     let mut seconds = 0.0;
     let mut allowed = UNITS.as_slice();
@@ -21,7 +21,14 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
         allowed = &allowed[index + 1..];
         rest = after[end..].trim_start();
     }
-    if seconds > 0.0 { Duration::try_from_secs_f64(seconds).ok() } else { None }
+    if seconds > 0.0 { Duration::try_from_secs_f64(seconds).ok().map(bounded) } else { None }
+}
+
+/// What is longer than anything lasts is a time that others can be added to: a sum of two that overflows ends whoever
+/// adds them.
+pub fn bounded(duration: Duration) -> Duration {
+    const LONGEST: Duration = Duration::from_secs(100 * 366 * 86_400);
+    duration.min(LONGEST)
 }
 
 /// `"4MiB"`, `"1GiB"`, `"512Mi"`, `"10MB"` (powers of ten) or digits alone for bytes.
@@ -85,6 +92,10 @@ mod tests {
             ("7d", 604_800.0),
         ] {
             assert_eq!(parse_duration(text), Some(Duration::from_secs_f64(seconds)), "{text}");
+        }
+        for endless in ["18446744073709551615", "9999999999w"] {
+            let sum = parse_duration(endless).unwrap() + Duration::from_secs(1);
+            assert!(std::time::Instant::now().checked_add(sum).is_some(), "{endless}");
         }
         for text in ["", "s", "1x", "-5s", "1m1h", "1m1m", "1.", "0s", "1e5s", "99999999999999999999w"] {
             assert_eq!(parse_duration(text), None, "{text}");

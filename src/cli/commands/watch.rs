@@ -50,7 +50,7 @@ pub async fn rollout(
 ) -> Result<RolloutView, Failure> {
     let progress = printer.progress();
     printer.goes_on("the rollout goes on: `rapidclaw rollouts AGENT --watch` or `rapidclaw status`");
-    let deadline = timeout.map(|timeout| Instant::now() + timeout);
+    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let mut after = 0;
     let mut last_heard = Instant::now();
     let mut lost: Option<ClientError> = None;
