@@ -29,7 +29,7 @@ use crate::base::secret::{MasterKey, SecretError, SecretString};
 use crate::base::shutdown::Shutdown;
 use crate::base::telemetry;
 use crate::egress::Resolver;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, lease};
 use crate::models::{Clients, ProviderOverride};
 use crate::registry::Registry;
 use crate::runtime::folders::RunDir;
@@ -242,6 +242,11 @@ impl From<crate::store::checkpoints::CheckpointError> for ControlError {
 const CLEAR: Duration = Duration::from_secs(10);
 /// How long a step that is under way may take when the server is replaced.
 const STEP: Duration = Duration::from_secs(15);
+/// A server that was replaced may still be asked for something, over connections that were open: how often is looked
+/// for runs that it has accepted, how often in all, and which of these looks are for deploys and the like as well.
+const LISTEN_EVERY: Duration = Duration::from_millis(200);
+const LAST_LOOKS: u32 = 20;
+const KICK_EVERY: u32 = 5;
 /// How often containers are compared with what is known of them.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
@@ -319,6 +324,21 @@ impl Control {
         self.0.paused.send_replace(paused);
         if paused && tokio::time::timeout(STEP, self.0.steps.write()).await.is_err() {
             tracing::warn!("a step of a reconciler takes long: another server goes on beside it");
+        }
+    }
+
+    /// Gives runs their places, now that the server before gives none, and takes up what that one still accepts.
+    pub async fn take_places(&self) {
+        self.gateway().take_places().await;
+        for look in 1..=LAST_LOOKS {
+            tokio::time::sleep(LISTEN_EVERY).await;
+            if let Err(error) = lease::find_waiting(self.gateway()).await {
+                tracing::warn!(error = %crate::gateway::committer::chain(&error), "waiting runs could not be looked for");
+            }
+            if look % KICK_EVERY == 0 {
+                let agents = self.0.agents.lock().unwrap_or_else(PoisonError::into_inner);
+                agents.values().for_each(|agent| agent.kick.notify_one());
+            }
         }
     }
 

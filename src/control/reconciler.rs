@@ -367,13 +367,17 @@ impl Reconciler {
         if let Some(replica) = &ready {
             replica.retire();
         }
-        let control = self.control.clone();
+        let (control, is_alive) = (self.control.clone(), member.is_alive());
         let agent = self.agent.name.clone();
         let leaving = turnover::Leaving::new(&self.leaving, &self.kick);
         self.control.0.parts.shutdown.spawn_until_cancelled(async move {
             let _leaving = leaving;
+            let since = Instant::now();
             if let Some(replica) = ready {
                 hand_over(&replica, drain).await;
+            }
+            if is_alive {
+                control.others_end(id, drain.saturating_sub(since.elapsed())).await;
             }
             member.end.cancel();
             control.remove_surely(&agent, id).await;
@@ -474,8 +478,24 @@ impl Reconciler {
 }
 
 impl Control {
-    /// Ends a replica and removes it, when its engine is back at the latest.
+    /// Returns when no other gateway runs anything on a replica, after `limit` at the latest: a server that was
+    /// replaced ends there what it has begun.
+    async fn others_end(&self, id: Uuid, limit: Duration) {
+        let since = Instant::now();
+        let own = self.gateway().id();
+        let runs = async || self.store().places_of_others(own).await.is_ok_and(|all| all.iter().any(|one| one.0 == id));
+        while runs().await && since.elapsed() < limit {
+            tokio::time::sleep(RETRY_AFTER).await;
+        }
+    }
+
+    /// Ends a replica and removes it, when its engine is back at the latest. Where another server looks after the
+    /// replicas by now, that one does.
     async fn remove_surely(&self, agent: &str, id: Uuid) {
+        let mut paused = self.0.paused.subscribe();
+        if paused.wait_for(|paused| !paused).await.is_err() {
+            return;
+        }
         while let Err(error) = self.discard_replica(id, STOP_GRACE).await {
             tracing::warn!(agent, replica = %id, error = %chain(&error), "a replica could not be removed; it is tried again");
             tokio::time::sleep(REMOVE_AGAIN).await;

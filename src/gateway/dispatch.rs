@@ -40,6 +40,7 @@ pub async fn run(gateway: Gateway, route: Arc<Route>) {
 /// Begins what waits and may begin, as many at once as there are places.
 async fn begin_all(gateway: &Gateway, route: &Arc<Route>) {
     while let Some(serving) = route.serving() {
+        let Some(giving) = gateway.0.places.give().await else { return };
         // Those that somebody here waits for; what nobody is known to wait for may be any number.
         let orphans = route.orphans.load(Ordering::Acquire);
         let most = if orphans { AT_ONCE } else { route.waiting.load(Ordering::Acquire).clamp(1, AT_ONCE) };
@@ -51,6 +52,7 @@ async fn begin_all(gateway: &Gateway, route: &Arc<Route>) {
         route.orphans.store(false, Ordering::Release);
         let replicas: Vec<Uuid> = slots.iter().map(|slot| slot.replica().id).collect();
         let claimed = gateway.store().claim_runs(route.agent, serving.release, gateway.id(), &replicas, false).await;
+        drop(giving);
         let claimed = match claimed {
             Ok(claimed) => claimed,
             Err(error) => {

@@ -74,6 +74,8 @@ impl Execution {
         match outcome {
             Attempt::Ended(outcome) => gateway.deliver(self.run, outcome),
             Attempt::Queued => {
+                // Whoever claims it: this gateway or another.
+                gateway.follow(self.run);
                 route.orphans.store(true, Ordering::Release);
                 route.suspects.notify_one();
             }

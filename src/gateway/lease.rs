@@ -9,7 +9,6 @@ use crate::run::loss::Loss;
 use crate::store::StoreError;
 use crate::store::runs::ForeignLease;
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -85,14 +84,14 @@ async fn sweep(gateway: &Gateway, watched: &mut Watched) -> Result<(), StoreErro
         tracing::warn!(run_id = %key.0, attempt = key.1, "a run that nobody here executes goes on");
         gateway.committer().submit(Item::Requeue { key, loss: Loss::NONE, done }).await;
     }
-    let waiting = store.agents_with_waiting_runs().await?;
-    for route in gateway.0.routes.read().unwrap_or_else(std::sync::PoisonError::into_inner).values() {
-        if waiting.contains(&route.agent) {
-            route.orphans.store(true, Ordering::Release);
-            route.kick.notify_one();
-            route.suspects.notify_one();
-        }
-    }
+    find_waiting(gateway).await
+}
+
+/// Begins waiting runs, whoever waits for them.
+pub async fn find_waiting(gateway: &Gateway) -> Result<(), StoreError> {
+    let waiting = gateway.store().agents_with_waiting_runs().await?;
+    let routes = gateway.0.routes.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+    routes.values().filter(|route| waiting.contains(&route.agent)).for_each(|route| route.look_for_waiting());
     Ok(())
 }
 

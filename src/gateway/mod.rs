@@ -11,6 +11,7 @@ mod follow;
 pub mod lease;
 mod liveness;
 pub mod outcome;
+mod places;
 pub mod replica;
 pub mod route;
 pub mod state_size;
@@ -24,6 +25,7 @@ use crate::store::checkpoints::CheckpointError;
 use crate::store::{Store, StoreError};
 use committer::{Committer, Key};
 use outcome::Outcome;
+use places::Places;
 use replica::Replica;
 use route::Route;
 use std::collections::{HashMap, HashSet};
@@ -47,6 +49,8 @@ struct Inner {
     follows: Notify,
     /// Attempts that are executed here.
     executing: Mutex<HashMap<Key, Arc<Replica>>>,
+    /// Whether runs get their places here.
+    places: Places,
     shutdown: Shutdown,
     /// Tasks of runs: they end when their runs are committed, not when they are asked to.
     runs: Shutdown,
@@ -77,6 +81,7 @@ impl Gateway {
             followed: Mutex::default(),
             follows: Notify::new(),
             executing: Mutex::default(),
+            places: Places::default(),
             shutdown: shutdown.clone(),
             runs: Shutdown::default(),
         }));

@@ -195,6 +195,11 @@ impl Replica {
         self.elsewhere.store(count, Ordering::Release);
     }
 
+    /// Whether other gateways run something there.
+    pub fn has_elsewhere(&self) -> bool {
+        self.elsewhere.load(Ordering::Acquire) > 0
+    }
+
     /// Drops a run whose attempt is not the run's any more, and asks the replica to end it.
     pub fn abandon(&self, run: Uuid, attempt: i32) {
         let is_this = self.active().get(&run).is_some_and(|active| active.attempt == attempt);

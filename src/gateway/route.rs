@@ -104,6 +104,13 @@ impl Route {
         self.waiting.load(Ordering::Acquire) > 0 || self.orphans.load(Ordering::Acquire)
     }
 
+    /// Has the table looked at for waiting runs, whoever waits for them.
+    pub(super) fn look_for_waiting(&self) {
+        self.orphans.store(true, Ordering::Release);
+        self.kick.notify_one();
+        self.suspects.notify_one();
+    }
+
     pub(super) fn close(&self) {
         self.serving.send_replace(None);
     }

@@ -44,6 +44,9 @@ pub async fn run(gateway: Gateway, route: Arc<Route>) {
 
 /// Begins the oldest of them where a replica can be had for it. Says whether it has begun.
 async fn try_one(gateway: &Gateway, route: &Arc<Route>, since: Instant) -> bool {
+    if !gateway.0.places.are_given() {
+        return false;
+    }
     let Some(serving) = route.serving() else { return false };
     let last_too = route.wanted() <= 1 || since.elapsed() >= KEEP_THE_LAST;
     let Some((apart, is_last)) = choose(&serving, last_too) else { return false };
@@ -52,6 +55,11 @@ async fn try_one(gateway: &Gateway, route: &Arc<Route>, since: Instant) -> bool 
         route.kick.notify_one();
         return false;
     };
+    // What a server before this one still runs there is company, too.
+    if slot.replica().has_elsewhere() {
+        return false;
+    }
+    let Some(_giving) = gateway.0.places.give().await else { return false };
     let replica = slot.replica().id;
     match gateway.store().claim_runs(route.agent, serving.release, gateway.id(), &[replica], true).await {
         Ok(mut claimed) => match claimed.pop() {

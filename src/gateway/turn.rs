@@ -138,7 +138,8 @@ impl Gateway {
         let (run, given, outcome) = match self.accept(route, &serving, &new, doubt).await? {
             Accept::New { mut waiting, queued } => {
                 let told = if queued.is_some() {
-                    match tokio::time::timeout(FOLLOWED_AFTER, &mut waiting).await {
+                    let alone = if self.0.places.are_given() { FOLLOWED_AFTER } else { Duration::ZERO };
+                    match tokio::time::timeout(alone, &mut waiting).await {
                         Ok(told) => told,
                         Err(_) => {
                             self.follow(run);
@@ -169,11 +170,14 @@ impl Gateway {
         new: &NewRun<'_>,
         doubt: &watch::Sender<bool>,
     ) -> Result<Accept, TurnError> {
-        let slot = serving.reserve();
+        let giving = self.0.places.give().await;
+        let slot = giving.as_ref().and_then(|_| serving.reserve());
         let place = slot.as_ref().map(|slot| Place { gateway: self.id(), replica: slot.replica().id });
         // Registered before the row is there: whoever claims it finds us.
         let waiting = self.wait_for(new.id);
-        let accepted = match self.accept_surely(new, place, doubt).await {
+        let accepted = self.accept_surely(new, place, doubt).await;
+        drop(giving);
+        let accepted = match accepted {
             Ok(Acceptance::Accepted(accepted)) => accepted,
             Ok(Acceptance::Repeated(own)) if own == new.id => {
                 // It was accepted just when the database went away. Its attempt has not begun: the queue has it.

@@ -2,9 +2,13 @@
 //! the next one, over a private Unix socket in the data folder.
 //!
 //! The next one says `begin` and gets the descriptors, makes itself ready, says `take` when it is about to
-//! look after the replicas (the old one looks after them no more), and `serving` when it accepts. Requests
-//! that the old one has taken end there; open connections to agents' databases come over as descriptors. Nothing waits longer than the new one's look at the replicas.
+//! look after the replicas (the old one looks after them no more), and `serving` when it accepts. Then the old one
+//! gives no more runs their places, says so, and the new one does. Requests that the old one has taken end
+//! there; open connections to agents' databases come over as descriptors. Nothing waits longer than the new one's look
+//! at the replicas.
 
+use crate::base::shutdown::Shutdown;
+use crate::control::Control;
 use crate::store::postgres::passage::OpenPassage;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
@@ -21,6 +25,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// Descriptors that change hands: the lock, both listeners.
 const DESCRIPTORS: usize = 3;
@@ -28,8 +33,13 @@ const DESCRIPTORS: usize = 3;
 const MESSAGE_BYTES: usize = 64 << 10;
 /// The longest word.
 const WORD_BYTES: u64 = 64 << 10;
+/// Says among the connections to agents' databases that runs get no more places from the side that says it. One that
+/// does not know it takes it for a connection without descriptors, and leaves it out.
+const PLACES_LEFT: u8 = 2;
 /// How long a caller may take to say its first word, and the server to answer one that only asks.
 const FIRST_WORD: Duration = Duration::from_secs(5);
+/// How long the next server gives no places where the one before does not say that it has stopped to.
+const LAST_WORD: Duration = Duration::from_secs(5);
 /// How long either side waits for the other's next word.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -80,6 +90,25 @@ pub fn ask<T: DeserializeOwned>(data_dir: &Path) -> io::Result<T> {
     talk.0.set_write_timeout(Some(FIRST_WORD))?;
     talk.say("who")?;
     Ok(serde_json::from_str(&talk.hear()?)?)
+}
+
+/// Takes what the server before still has to give: runs' places, and open connections to agents' databases.
+pub fn take(talk: Talk, control: &Control, shutdown: &Shutdown) {
+    let (left, places_left) = oneshot::channel();
+    let next = control.clone();
+    shutdown.spawn_until_cancelled(async move {
+        // Also when it is gone without a word, or says none.
+        let _ = tokio::time::timeout(LAST_WORD, places_left).await;
+        next.take_places().await;
+    });
+    let control = control.clone();
+    shutdown.spawn_until_cancelled(async move {
+        let taken = tokio::task::spawn_blocking(move || talk.take_passages(left)).await;
+        match taken.map_err(io::Error::other).flatten() {
+            Ok(open) => control.take_passages(open),
+            Err(error) => tracing::warn!(%error, "connections to agents' databases were lost"),
+        }
+    });
 }
 
 /// The next server's first word to the one that runs. Blocks.
@@ -150,6 +179,11 @@ impl Talk {
         Ok(())
     }
 
+    /// Says that runs get no more places here. Blocks.
+    pub fn say_places_left(&mut self) -> io::Result<()> {
+        self.0.write_all(&[PLACES_LEFT])
+    }
+
     /// Hands connections to agents' databases over, and ends the talk. Blocks.
     pub fn hand_over_passages(self, passages: &[OpenPassage]) -> io::Result<()> {
         for passage in passages {
@@ -163,8 +197,10 @@ impl Talk {
         Ok(())
     }
 
-    /// Takes them, until the other side ends the talk. Blocks.
-    pub fn take_passages(self) -> io::Result<Vec<OpenPassage>> {
+    /// Takes them, until the other side ends the talk. `places_left` hears, or is dropped, once the other side gives no
+    /// more places. Blocks.
+    pub fn take_passages(self, places_left: oneshot::Sender<()>) -> io::Result<Vec<OpenPassage>> {
+        let mut places_left = Some(places_left);
         let mut passages = Vec::new();
         loop {
             let mut kind = [0];
@@ -174,6 +210,10 @@ impl Talk {
                 recvmsg(&self.0, &mut [IoSliceMut::new(&mut kind)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
             if received.bytes == 0 {
                 return Ok(passages);
+            }
+            if kind == [PLACES_LEFT] {
+                let _ = places_left.take().map(|left| left.send(()));
+                continue;
             }
             let mut descriptors = ancillary.drain().filter_map(|message| match message {
                 RecvAncillaryMessage::ScmRights(rights) => Some(rights),

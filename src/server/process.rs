@@ -283,7 +283,7 @@ async fn serve(
 ) -> Result<bool, ServerError> {
     let Began { lock, listener, agents_listener, certificate, private, mut talk, docker, managed, options, stop } =
         began;
-    let data_dir = &settings.data_dir;
+    let (data_dir, takes_over) = (&settings.data_dir, talk.is_some());
     let data_error = |source| ServerError::DataDir { path: data_dir.display().to_string(), source };
     let shares = Shares::of(open_files::raise());
     let passages = Passages::to(&options);
@@ -296,6 +296,9 @@ async fn serve(
     let shutdown = Shutdown::default();
     let (reconcilers, keeper) = (shutdown.child(), shutdown.child());
     let gateway = Gateway::new(store.clone(), &shutdown);
+    if takes_over {
+        gateway.wait_for_places();
+    }
     lease::begin(&gateway).await?;
     let leased = gateway.clone();
     shutdown.supervise("lease", move || lease::keep(leased.clone()));
@@ -352,7 +355,7 @@ async fn serve(
     file.write(data_dir).map_err(data_error)?;
     lock.as_ref().map_or(Ok(()), sign).map_err(data_error)?;
     if let Some(talk) = talk_on(talk, "serving", None).await? {
-        shutdown.spawn_until_cancelled(take_passages(talk, control.clone()));
+        handover::take(talk, &control, &shutdown);
     }
     tracing::info!(url = file.url, agents_url = file.agents_url, pid = file.pid, "the server answers");
     ready(&file);
@@ -377,14 +380,6 @@ async fn serve(
     running.stop().await;
     let _ = std::fs::remove_file(server_file(data_dir));
     Ok(false)
-}
-
-/// Goes on with the connections to agents' databases that the server before has open.
-async fn take_passages(talk: Talk, control: Control) {
-    match blocking(move || talk.take_passages()).await {
-        Ok(open) => control.take_passages(open),
-        Err(error) => tracing::warn!(%error, "connections to agents' databases were lost"),
-    }
 }
 
 /// Answers on both listeners: of the control API, and of the agents. Each has so many connections.
@@ -526,9 +521,11 @@ async fn successor(
             talk.expect("serving").map(|()| talk)
         });
         match serving.await {
-            Ok(talk) => {
+            Ok(mut talk) => {
+                control.gateway().leave_places().await;
+                let said = blocking(move || talk.say_places_left().map(|()| talk)).await;
                 let open = control.passages().hand_over().await;
-                if let Err(error) = blocking(move || talk.hand_over_passages(&open)).await {
+                if let Err(error) = blocking(move || said?.hand_over_passages(&open)).await {
                     tracing::warn!(%error, "connections to agents' databases were cut");
                 }
                 return leaving;

@@ -14,6 +14,7 @@ mod contract;
 mod databases;
 mod doors;
 mod queue;
+mod restart;
 mod supervision;
 mod turns;
 mod tutorial;

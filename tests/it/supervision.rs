@@ -1,6 +1,6 @@
 //! Long-lived tasks, replicas and their folders: nothing dies by half.
 
-mod agent;
+pub mod agent;
 mod folders;
 mod hung;
 mod poison;

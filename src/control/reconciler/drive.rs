@@ -52,11 +52,10 @@ impl Reconciler {
         let ready = green.iter().filter(|one| one.ready().is_some()).count();
         let limit = loaded.settings.ready_timeout;
         let late = || {
-            // Each has its own time: one may start when others are ready, or when more are asked for meanwhile.
-            let late = green.iter().find(|one| self.unready_for(one).is_some_and(|time| time >= limit));
+            let late = self.progress.as_ref().and_then(|_| late(&green, started, limit));
             let none_starts = green.is_empty() && !replaces && started.elapsed() >= limit;
             let is_late = late.is_some() || none_starts;
-            is_late.then(|| (late.map_or(Uuid::nil(), |one| one.id), Fault::NotReady(limit)))
+            is_late.then(|| (late.unwrap_or_default(), Fault::NotReady(limit)))
         };
         if let Some((id, fault)) = fault.or_else(late) {
             self.fail(rollout, id, &fault).await?;
@@ -188,9 +187,20 @@ impl Reconciler {
 
     /// How long a replica of the rollout under way is awaited; nothing when it is ready.
     fn unready_for(&self, member: &Member) -> Option<Duration> {
-        let started = self.progress.as_ref()?.started;
-        member.ready().is_none().then(|| member.since.max(started).elapsed())
+        awaited_for(member, self.progress.as_ref()?.started)
     }
+}
+
+/// How long a replica of a rollout that was started then is awaited; nothing when it is ready.
+fn awaited_for(member: &Member, started: Instant) -> Option<Duration> {
+    member.ready().is_none().then(|| member.since.max(started).elapsed())
+}
+
+/// One that has been awaited for too long. Each has its own time: one may start when others are ready, or when more
+/// are asked for meanwhile.
+fn late(green: &[&Member], started: Instant, limit: Duration) -> Option<Uuid> {
+    let late = green.iter().find(|one| awaited_for(one, started).is_some_and(|time| time >= limit));
+    late.map(|one| one.id)
 }
 
 fn count(members: usize) -> u32 {
@@ -236,6 +246,33 @@ fn notes_of(describe: &[u8]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::sync::watch;
+    use tokio_util::sync::CancellationToken;
+
+    #[test]
+    fn each_replica_of_a_rollout_has_its_own_time() {
+        let limit = Duration::from_secs(100);
+        let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
+        let loads = |id, since| Member {
+            id: Uuid::from_u128(id),
+            release: Uuid::nil(),
+            generation: Uuid::nil(),
+            state: watch::channel(MemberState::Loading).1,
+            end: CancellationToken::new(),
+            since,
+            draining: false,
+            was_ready: false,
+        };
+        // The rollout's time is over, but one more was asked for meanwhile.
+        let scaled = loads(1, ago(30));
+        assert_eq!(late(&[&scaled], ago(500), limit), None);
+        let first = loads(2, ago(499));
+        assert_eq!(late(&[&scaled, &first], ago(500), limit), Some(first.id));
+        // One that was there before has its time from the rollout's beginning.
+        let standby = loads(3, ago(500));
+        assert_eq!(late(&[&standby], ago(30), limit), None);
+        assert_eq!(late(&[&standby], ago(130), limit), Some(standby.id));
+    }
 
     #[test]
     fn memory_that_may_not_do_is_said() {

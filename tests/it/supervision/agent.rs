@@ -8,8 +8,10 @@ const CODE: &str = r#"import asyncio, ctypes, json, os, re, signal, socket, time
 
 from langchain_core.messages import AIMessage
 from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.types import interrupt
 
 HELD = []
+WAITING = [0, 0]
 
 
 def sockets(name):
@@ -33,6 +35,18 @@ def fill(folder):
     except OSError as error:
         return f"{made} files: {error.strerror}"
     return f"{made} files"
+
+
+def flood(seconds):
+    """Frames of 400 kB with 200,000 values each, as fast as they are taken."""
+    from rapidclaw_runner import current_run
+
+    run, sent, until = current_run.get(), 0, time.monotonic() + seconds
+    while time.monotonic() < until:
+        run.block_while_paused()
+        run.send("event", {"mode": "custom", "ns": ["a"] * 200_000, "data": b"null"})
+        sent += 1
+    return f"{sent} frames"
 
 
 # Numbers of x86-64, where they are not those of all: with arguments that would do no harm.
@@ -70,7 +84,19 @@ async def act(state: MessagesState) -> dict:
     elif word == "sleep":
         time.sleep(float(rest))
     elif word == "wait":
+        WAITING[0] += 1
+        WAITING[1] = max(WAITING)
         await asyncio.sleep(float(rest))
+        WAITING[0] -= 1
+    elif word == "waited":
+        done = f"{WAITING[1]} at once"
+    elif word == "hold":
+        while not os.path.exists(f"/tmp/{rest}"):
+            await asyncio.sleep(0.05)
+    elif word == "flood":
+        done = await asyncio.to_thread(flood, float(rest))
+    elif word == "ask":
+        done = f"{rest} {interrupt(rest)}"
     elif word == "stop":
         os.kill(os.getpid(), signal.SIGSTOP)
     elif word == "cut" and not os.path.exists(f"/tmp/{rest}"):

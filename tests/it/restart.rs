@@ -1,0 +1,174 @@
+//! `server restart`, which nobody notices: those who wait, replicas that end what they run, a rollout under way.
+
+use crate::machine::{Answer, Server, docker_said, try_post, until};
+use crate::supervision::agent::{project, turn};
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+const CLIENTS: usize = 8;
+/// Longer than a replica that is told to end may take.
+const STOPPED_BY: Duration = Duration::from_secs(13);
+
+#[test]
+fn clients_that_wait_in_a_queue_get_their_answers_over_a_restart_and_no_place_is_given_twice() {
+    // Given an agent with two places, and more clients than that, each with turn after turn on a thread of its own,
+    let server = Server::start();
+    let agent = "e2e-queued";
+    let key = server.deploy(&project(agent, 1).set("rapidclaw.runs_per_replica", json!(2))).ok().key();
+    let url = format!("{}/agents/{agent}/v1/chat", server.agents_url);
+    let is_over = AtomicBool::new(false);
+    let waiting = |server: &Server| {
+        until("a queue", || match server.query("SELECT count(*) FROM rapidclaw.runs WHERE status = 'pending'") {
+            count if count >= 3 => Ok(()),
+            count => Err(format!("{count} wait")),
+        });
+    };
+    let turns: usize = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|n| {
+                let (url, key, is_over) = (&url, &key, &is_over);
+                scope.spawn(move || {
+                    let mut turns = 0;
+                    loop {
+                        let is_last = is_over.load(Ordering::Relaxed);
+                        turns += 1;
+                        let body = json!({ "thread_id": format!("t-{n}"), "user_id": "ann", "message": "wait 0.3" });
+                        let answer = try_post(url, &[("x-api-key", key)], &body).unwrap().ok();
+                        // Each its own, and once: the thread holds as many messages as were sent.
+                        assert_eq!(answer.body["result"], format!("well {turns}"), "client {n}");
+                        if is_last {
+                            return turns;
+                        }
+                    }
+                })
+            })
+            .collect();
+        let restarted = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            // when the server is replaced, and once more,
+            for _ in 0..2 {
+                waiting(&server);
+                server.rapidclaw(&["server", "restart"]).ok();
+            }
+            waiting(&server);
+        }));
+        is_over.store(true, Ordering::Relaxed);
+        // then every turn is answered,
+        let turns = clients.into_iter().map(|client| client.join().unwrap()).sum();
+        restarted.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        turns
+    });
+    // by one attempt each, given by three servers in turn,
+    let count = |sql| usize::try_from(server.query(sql)).unwrap();
+    assert_eq!(count("SELECT count(*) FROM rapidclaw.runs WHERE status = 'success' AND attempt = 1"), turns);
+    assert_eq!(count("SELECT count(*) FROM rapidclaw.runs"), turns);
+    assert_eq!(count("SELECT count(*) FROM rapidclaw.attempts"), turns);
+    assert_eq!(count("SELECT count(DISTINCT gateway_id) FROM rapidclaw.attempts"), 3);
+    // and never by more at once than there are places: so says the database, and so does the replica.
+    let most = "SELECT max(beside) FROM (SELECT (SELECT count(*) FROM rapidclaw.attempts b
+                  WHERE b.started_at <= a.started_at AND b.ended_at > a.started_at) AS beside
+                FROM rapidclaw.attempts a) AS each";
+    assert_eq!(count(most), 2);
+    assert_eq!(server.turn(agent, &key, "last", "waited"), "2 at once 1");
+}
+
+#[test]
+fn replicas_that_end_what_they_run_have_their_time_over_a_restart() {
+    // Given a replica of a release that is neither served nor on standby any more, and one too many of the one that
+    // is, each with a run,
+    let server = Server::start();
+    let agent = "e2e-drains";
+    let version = |n: u32, replicas: u32| project(agent, replicas).set("rapidclaw.limits", json!({ "queue": 100 + n }));
+    let key = server.deploy(&version(1, 1)).ok().key();
+    let running = |server: &Server, count: i64| {
+        until("the runs", || match server.query("SELECT count(*) FROM rapidclaw.runs WHERE status = 'running'") {
+            running if running == count => Ok(()),
+            running => Err(format!("{running} are running")),
+        });
+    };
+    let answers: Vec<Answer> = std::thread::scope(|scope| {
+        let (server, key) = (&server, &key);
+        let hold = |thread: &'static str| scope.spawn(move || turn(server, agent, key, thread, "hold open"));
+        let mut held = vec![hold("first")];
+        let drained = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            running(server, 1);
+            server.deploy(&version(2, 1)).ok();
+            server.deploy(&version(3, 2)).ok();
+            let before = server.containers_of(agent);
+            held.extend([hold("second"), hold("third")]);
+            running(server, 3);
+            server.rapidclaw(&["scale", agent, "1"]).ok();
+
+            // when the server is replaced,
+            server.rapidclaw(&["server", "restart"]).ok();
+            // then nothing of them is ended,
+            server.until_status(agent, &format!("{agent} v3 running 1 replica"));
+            let began = Instant::now();
+            while began.elapsed() < STOPPED_BY {
+                assert_eq!(server.containers_of(agent), before);
+                std::thread::sleep(Duration::from_millis(250));
+            }
+        }));
+        for container in server.containers_of(agent) {
+            docker_said(&["exec", &container, "touch", "/tmp/open"]);
+        }
+        let answers = held.into_iter().map(|one| one.join().unwrap()).collect();
+        drained.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        answers
+    });
+    // their runs end as they began, each on a replica of its own,
+    let replicas: BTreeSet<_> = answers.into_iter().map(|answer| answer.ok().replica).collect();
+    assert_eq!(replicas.len(), 3);
+    assert_eq!(server.query("SELECT count(*) FROM rapidclaw.attempts WHERE state = 'lost'"), 0);
+    assert_eq!(server.query("SELECT count(*) FROM rapidclaw.attempts"), 3);
+    // and then they go: what is left is the one that is wanted, and the one on standby.
+    server.until_containers(agent, 2);
+    assert_eq!(server.turn(agent, &key, "first", "hello"), "well 2");
+}
+
+#[test]
+fn a_rollout_goes_on_over_a_restart_and_no_scale_makes_what_is_untried_serve() {
+    // Given a rollout whose replica loads for as long as nobody opens its gate,
+    let server = Server::start();
+    let agent = "e2e-rolls";
+    let key = server.deploy(&project(agent, 1)).ok().key();
+    let before = server.containers_of(agent);
+    let gated = project(agent, 1);
+    let code = std::fs::read_to_string(gated.path().join("agent.py")).unwrap();
+    let gate = "import os, time\nwhile not os.path.exists('/tmp/open'):\n    time.sleep(0.05)\n";
+    gated.write("agent.py", &format!("{gate}{code}"));
+    let mut deploy = server.machine.command();
+    let mut deploy =
+        deploy.arg("deploy").current_dir(gated.path()).stdout(std::process::Stdio::null()).spawn().unwrap();
+    let phase = |server: &Server| server.query("SELECT count(*) FROM rapidclaw.rollouts WHERE state = 'running'");
+    let green = until("the replica that loads", || {
+        let mut new = server.containers_of(agent);
+        new.retain(|one| !before.contains(one));
+        new.pop_first().ok_or_else(|| format!("{} rollouts", phase(&server)))
+    });
+
+    // when nothing is wanted any more, and the server is replaced meanwhile,
+    server.rapidclaw(&["scale", agent, "0"]).ok();
+    server.rapidclaw(&["server", "restart"]).ok();
+    until("the server that has taken over", || match server.log().matches("a replica is adopted").count() {
+        0 => Err("nothing was adopted".to_owned()),
+        _ => Ok(()),
+    });
+    // then the release is still being tried, by the one replica that it had, and does not serve;
+    assert_eq!(phase(&server), 1);
+    let release =
+        "SELECT r.version::bigint FROM rapidclaw.agents a JOIN rapidclaw.releases r ON r.id = a.serving_release";
+    assert_eq!(server.query(release), 1);
+    assert!(deploy.try_wait().unwrap().is_none());
+    // once it has shown that it can, it does.
+    docker_said(&["exec", &green, "touch", "/tmp/open"]);
+    assert!(deploy.wait().unwrap().success(), "{}", server.log());
+    assert_eq!(server.query(release), 2);
+    server.until_containers(agent, 0);
+    server.rapidclaw(&["scale", agent, "1", "--detach"]).ok();
+    let replica = server.until_containers(agent, 1).pop_first().unwrap();
+    docker_said(&["exec", &replica, "touch", "/tmp/open"]);
+    server.until_status(agent, &format!("{agent} v2 running 1 replica"));
+    assert_eq!(server.turn(agent, &key, "t", "hello"), "well 1");
+}
