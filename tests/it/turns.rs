@@ -2,6 +2,7 @@
 
 mod answers;
 mod elsewhere;
+mod http;
 mod requests;
 
 use crate::support::world::{Runner, World};
