@@ -76,6 +76,8 @@ impl Shutdown {
                     tasks.begins(&name);
                     let how = match AssertUnwindSafe(async { make().await }).catch_unwind().await.map(Into::into) {
                         Ok(End::Done) => return,
+                        // What it listened to has ended before it, with everything else.
+                        Ok(End::Early) if token.is_cancelled() => return,
                         Ok(End::Early) => "it ended".to_owned(),
                         Err(payload) => panic_text(payload.as_ref()),
                     };

@@ -145,7 +145,11 @@ fn a_rollout_goes_on_over_a_restart_and_no_scale_makes_what_is_untried_serve() {
     let green = until("the replica that loads", || {
         let mut new = server.containers_of(agent);
         new.retain(|one| !before.contains(one));
-        new.pop_first().ok_or_else(|| format!("{} rollouts", phase(&server)))
+        let new = new.pop_first().ok_or_else(|| format!("{} rollouts", phase(&server)))?;
+        match docker_said(&["inspect", "--format", "{{.State.Status}}", &new]).as_str() {
+            "running" => Ok(new),
+            status => Err(status.to_owned()),
+        }
     });
 
     // when nothing is wanted any more, and the server is replaced meanwhile,
