@@ -53,7 +53,9 @@ impl Gateway {
         }
         // Whoever waits here hears of it by the run's row.
         let waiting: Vec<_> = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect();
-        waiting.into_iter().for_each(|run| self.follow(run));
+        for run in waiting {
+            self.follow(run);
+        }
     }
 
     /// Gives places from now on, on top of what other gateways still run.
