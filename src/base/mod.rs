@@ -5,6 +5,7 @@ pub mod env;
 pub mod http;
 pub mod ids;
 pub mod machine;
+pub mod open_connections;
 pub mod open_files;
 pub mod paths;
 pub mod pipe;

@@ -2,7 +2,10 @@
 //! has nothing more to say.
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, header};
+use axum::middleware::{self, Next};
+use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -60,6 +63,19 @@ pub async fn connection<I>(
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection broke off");
     }
+}
+
+/// Routes whose answers tell clients to close the connection once `leaving` is cancelled.
+pub fn closing(router: Router, leaving: CancellationToken) -> Router {
+    router.layer(middleware::from_fn_with_state(leaving, say_close))
+}
+
+async fn say_close(State(leaving): State<CancellationToken>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    if leaving.is_cancelled() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// A connection whose client must read what is written to it.

@@ -13,6 +13,9 @@ use tokio::task::JoinHandle;
 pub use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// What ends because others do ends before it is asked to, for a moment.
+const MOMENT: Duration = Duration::from_millis(100);
+
 /// Handle to spawn tasks that end with the server. Clones share the tracker and the token.
 #[derive(Clone, Default)]
 pub struct Shutdown {
@@ -32,6 +35,12 @@ impl Shutdown {
     #[must_use]
     pub fn child(&self) -> Self {
         Self { token: self.token.child_token(), ..self.clone() }
+    }
+
+    /// A scope that ends when it is asked to and not with ours; what fails in it is told with ours.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        Self { tasks: self.tasks.clone(), broken: self.broken.clone(), ..Self::default() }
     }
 
     /// The tasks that have failed.
@@ -63,8 +72,8 @@ impl Shutdown {
     }
 
     /// Keeps a task of that name alive until the token is cancelled or it is [`End::Done`]: one that panics or ends
-    /// early is logged, counted and made again, after a pause that grows.
-    pub fn supervise<F>(&self, name: impl Into<String>, mut make: impl FnMut() -> F + Send + 'static)
+    /// early is logged, counted and made again, after a pause that grows. What ends because all do has not failed.
+    pub fn supervise<F>(&self, name: impl Into<String>, mut make: impl FnMut() -> F + Send + 'static) -> JoinHandle<()>
     where
         F: Future + Send + 'static,
         F::Output: Into<End>,
@@ -77,7 +86,7 @@ impl Shutdown {
                     let how = match AssertUnwindSafe(async { make().await }).catch_unwind().await.map(Into::into) {
                         Ok(End::Done) => return,
                         // What it listened to has ended before it, with everything else.
-                        Ok(End::Early) if token.is_cancelled() => return,
+                        Ok(End::Early) if tokio::time::timeout(MOMENT, token.cancelled()).await.is_ok() => return,
                         Ok(End::Early) => "it ended".to_owned(),
                         Err(payload) => panic_text(payload.as_ref()),
                     };
@@ -86,7 +95,7 @@ impl Shutdown {
             };
             token.run_until_cancelled(kept).await;
             tasks.done(&name);
-        });
+        })
     }
 
     /// Says that something has ended without which the server is none: the process ends, for a clean start.
@@ -179,6 +188,29 @@ mod tests {
         made.notified().await;
         assert!(shutdown.finish(Duration::from_secs(1)).await);
         assert_eq!(shutdown.tasks().failing(), [], "it is done with");
+    }
+
+    #[tokio::test]
+    async fn what_ends_because_all_do_has_not_failed() {
+        for _ in 0..100 {
+            let shutdown = Shutdown::default();
+            let (first, second) = (shutdown.child(), shutdown.child());
+            let (sender, receiver) = tokio::sync::mpsc::channel::<()>(1);
+            let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
+            first.supervise("one that sends", move || {
+                let sender = sender.clone();
+                async move { sender.closed().await }
+            });
+            second.supervise("one that receives", move || {
+                let receiver = Arc::clone(&receiver);
+                async move { while receiver.lock().await.recv().await.is_some() {} }
+            });
+            tokio::task::yield_now().await;
+            first.cancel();
+            tokio::task::yield_now().await;
+            assert!(shutdown.finish(Duration::from_secs(5)).await);
+            assert_eq!(shutdown.tasks().failing(), []);
+        }
     }
 
     #[tokio::test]

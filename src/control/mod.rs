@@ -25,6 +25,7 @@ pub mod status;
 
 pub use settings::{AgentSettings, SettingsError};
 
+use crate::base::open_connections::OpenConnections;
 use crate::base::secret::{MasterKey, SecretError, SecretString};
 use crate::base::shutdown::Shutdown;
 use crate::base::telemetry;
@@ -81,6 +82,7 @@ pub struct Parts {
 struct Inner {
     parts: Parts,
     clients: Arc<Clients>,
+    connections: OpenConnections,
     agents: Mutex<HashMap<Uuid, AgentHandle>>,
     exits: broadcast::Sender<ReplicaExit>,
     /// Those that somebody here looks after, until nothing of them is left.
@@ -256,6 +258,7 @@ impl Control {
         let clients = Arc::new(Clients::new(Arc::clone(&parts.resolver)));
         Self(Arc::new(Inner {
             clients,
+            connections: OpenConnections::default(),
             agents: Mutex::default(),
             exits: broadcast::Sender::new(1024),
             replicas: Mutex::default(),
@@ -355,6 +358,11 @@ impl Control {
     /// The ways of replicas to their agents' databases.
     pub fn passages(&self) -> &Passages {
         &self.0.parts.passages
+    }
+
+    /// The replicas' connections to models and hosts that go through this process.
+    pub fn connections(&self) -> &OpenConnections {
+        &self.0.connections
     }
 
     /// Goes on with connections to agents' databases that the server before handed over.

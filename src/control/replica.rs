@@ -236,11 +236,12 @@ async fn prepare(
     let models_socket = bind(&folders, MODELS_SOCKET).map_err(|error| chain(&error))?;
     let whose = egress::Replica { agent: charge.agent.clone(), replica: charge.id.to_string() };
     let policy = Arc::new(charge.settings.policy.clone());
-    egress::serve(egress_socket, whose, policy, Arc::clone(&parts.resolver), shutdown);
-    models::serve(models_socket, Arc::new(files.route), Arc::clone(&control.0.clients), shutdown);
+    let open = control.connections();
+    egress::serve(egress_socket, whose, policy, Arc::clone(&parts.resolver), open, shutdown);
+    models::serve(models_socket, Arc::new(files.route), Arc::clone(&control.0.clients), open, shutdown);
     if let Some(name) = &charge.database {
         let socket = bind(&folders, passage::SOCKET).map_err(|error| chain(&error))?;
-        control.passages().serve(socket, name.clone(), shutdown);
+        control.passages().serve(socket, name.clone(), &format!("{} of {}", charge.id, charge.agent), shutdown);
     }
     if !charge.adopt {
         let spec = ReplicaSpec {

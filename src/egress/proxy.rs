@@ -1,5 +1,6 @@
 //! The server side of one replica's `egress.sock`.
 
+use crate::base::open_connections::OpenConnections;
 use crate::base::open_files;
 use crate::base::shutdown::Shutdown;
 use crate::egress::Defaults;
@@ -17,7 +18,6 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
 
 /// Whose socket it is; for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +34,9 @@ struct Proxy {
     policy: Arc<Policy>,
     resolver: Arc<Resolver>,
     denials: Denials,
+    permits: Arc<Semaphore>,
+    open: OpenConnections,
+    tasks: Shutdown,
 }
 
 /// Serves one replica's socket until `shutdown` is cancelled (give it a [`Shutdown::child`] that ends with
@@ -43,15 +46,18 @@ pub fn serve(
     replica: Replica,
     policy: Arc<Policy>,
     resolver: Arc<Resolver>,
+    open: &OpenConnections,
     shutdown: &Shutdown,
-) -> JoinHandle<()> {
-    let proxy = Arc::new(Proxy { replica, policy, resolver, denials: Denials::default() });
-    let tasks = shutdown.clone();
-    shutdown.spawn_until_cancelled(async move { accept(listener, proxy, tasks).await })
+) {
+    let name = format!("connections of {} of {}", replica.replica, replica.agent);
+    let permits = Arc::new(Semaphore::new(open_files::of_one_replica(Defaults::CONNECTIONS)));
+    let (denials, open, tasks) = (Denials::default(), open.clone(), shutdown.clone());
+    let proxy = Arc::new(Proxy { replica, policy, resolver, denials, permits, open, tasks });
+    let listener = Arc::new(listener);
+    shutdown.supervise(name, move || accept(Arc::clone(&listener), Arc::clone(&proxy)));
 }
 
-async fn accept(listener: UnixListener, proxy: Arc<Proxy>, tasks: Shutdown) {
-    let permits = Arc::new(Semaphore::new(open_files::of_one_replica(Defaults::CONNECTIONS)));
+async fn accept(listener: Arc<UnixListener>, proxy: Arc<Proxy>) {
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -62,7 +68,7 @@ async fn accept(listener: UnixListener, proxy: Arc<Proxy>, tasks: Shutdown) {
                 continue;
             }
         };
-        let (own, one_of_all) = (permits.clone().try_acquire_owned(), open_files::replica_connection());
+        let (own, one_of_all) = (Arc::clone(&proxy.permits).try_acquire_owned(), open_files::replica_connection());
         let (Ok(permit), Some(one_of_all)) = (own, one_of_all) else {
             let detail = format!(
                 "this replica, or all together, have as many connections as they may ({})",
@@ -73,11 +79,11 @@ async fn accept(listener: UnixListener, proxy: Arc<Proxy>, tasks: Shutdown) {
             let _ = stream.try_write(&Problem::new(503, "egress_connections", detail).response());
             continue;
         };
-        let proxy = proxy.clone();
-        tasks.spawn_until_cancelled(async move {
-            proxy.connection(stream).await;
+        let own = Arc::clone(&proxy);
+        proxy.tasks.spawn_until_cancelled(proxy.open.track(async move {
+            own.connection(stream).await;
             drop((permit, one_of_all));
-        });
+        }));
     }
 }
 

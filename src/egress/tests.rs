@@ -2,6 +2,7 @@
 
 use super::client_hello::tests::rustls_hello;
 use super::*;
+use crate::base::open_connections::OpenConnections;
 use crate::base::shutdown::Shutdown;
 use serde_json::Value;
 use std::net::SocketAddr;
@@ -23,7 +24,7 @@ impl Scene {
         let scene = Self { folder: tempfile::tempdir().unwrap(), shutdown: Shutdown::default() };
         let listener = UnixListener::bind(scene.folder.path().join("egress.sock")).unwrap();
         let replica = Replica { agent: "agent".into(), replica: "one".into() };
-        serve(listener, replica, Arc::new(policy), Arc::new(resolver), &scene.shutdown);
+        serve(listener, replica, Arc::new(policy), Arc::new(resolver), &OpenConnections::default(), &scene.shutdown);
         scene
     }
 

@@ -11,6 +11,7 @@ mod questions;
 
 use crate::api::problem::RunFault;
 use crate::base::shutdown::Shutdown;
+use crate::base::tasks::{End, Tasks, panic_text};
 pub use crate::base::telemetry::chain;
 use crate::run::loss::Loss;
 use crate::runner::protocol::{Read, Reply, ToReplica};
@@ -25,7 +26,7 @@ use std::collections::{HashMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
@@ -96,10 +97,11 @@ impl Committer {
     /// Starts the workers; they end when all senders are gone, after what was sent is committed.
     pub fn start(store: &Store, shutdown: &Shutdown) -> Self {
         let questions = Arc::new(Questions::new(store.clone(), shutdown.clone()));
-        let workers = (0..WORKERS).map(|_| {
+        let workers = (1..=WORKERS).map(|n| {
             let (items, inbox) = mpsc::channel(QUEUE);
-            let worker = Worker::new(store.clone(), Arc::clone(&questions), inbox);
-            shutdown.spawn_until_cancelled(worker.work());
+            let worker = Arc::new(Mutex::new(Worker::new(store.clone(), Arc::clone(&questions), inbox)));
+            let (name, tasks) = (format!("committer {n}"), shutdown.tasks().clone());
+            shutdown.supervise(name.clone(), move || work(Arc::clone(&worker), name.clone(), tasks.clone()));
             Inbox { items, room: Arc::new(Semaphore::new(QUEUE_KB as usize)) }
         });
         Self(Arc::new(workers.collect()))
@@ -159,6 +161,23 @@ struct Worker {
     in_hand: Vec<Key>,
 }
 
+/// Commits until nothing can come any more. A panic is told, and what waits is committed without a pause: whatever
+/// panicked is gone.
+async fn work(worker: Arc<Mutex<Worker>>, name: String, tasks: Tasks) -> End {
+    let mut worker = worker.lock().await;
+    loop {
+        match AssertUnwindSafe(worker.round()).catch_unwind().await {
+            Ok(true) => {}
+            Ok(false) => return End::Done,
+            Err(payload) => {
+                tasks.failed(&name, &panic_text(payload.as_ref()));
+                tasks.begins(&name);
+                worker.lose_what_is_in_hand();
+            }
+        }
+    }
+}
+
 impl Worker {
     fn new(store: Store, questions: Arc<Questions>, inbox: mpsc::Receiver<Queued>) -> Self {
         Self {
@@ -173,19 +192,11 @@ impl Worker {
         }
     }
 
-    async fn work(mut self) {
-        loop {
-            match AssertUnwindSafe(self.round()).catch_unwind().await {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(_) => {
-                    // What was in hand is gone: a later checkpoint of those runs would leave a hole.
-                    tracing::error!(attempts = self.in_hand.len(), "a commit panicked; its runs end, the others go on");
-                    let lost = std::mem::take(&mut self.in_hand);
-                    self.rejected.extend(lost.into_iter().map(|key| (key, batch::fault("the run's state was lost"))));
-                }
-            }
-        }
+    /// What was in hand is gone: a later checkpoint of those runs would leave a hole.
+    fn lose_what_is_in_hand(&mut self) {
+        tracing::error!(attempts = self.in_hand.len(), "a commit panicked; its runs end, the others go on");
+        let lost = std::mem::take(&mut self.in_hand);
+        self.rejected.extend(lost.into_iter().map(|key| (key, batch::fault("the run's state was lost"))));
     }
 
     /// Commits what there is; says whether more may come.

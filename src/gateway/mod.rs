@@ -83,9 +83,10 @@ impl Gateway {
             executing: Mutex::default(),
             places: Places::default(),
             shutdown: shutdown.clone(),
-            runs: Shutdown::default(),
+            runs: shutdown.beside(),
         }));
-        drop(shutdown.spawn_until_cancelled(follow::run(gateway.clone())));
+        let own = gateway.clone();
+        shutdown.supervise("runs that end elsewhere", move || follow::run(own.clone()));
         gateway
     }
 

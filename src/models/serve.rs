@@ -1,5 +1,6 @@
 //! The server side of one replica's `models.sock`.
 
+use crate::base::open_connections::OpenConnections;
 use crate::base::open_files;
 use crate::base::serve::{self, Timeouts};
 use crate::base::shutdown::Shutdown;
@@ -21,8 +22,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinHandle;
-use tokio_util::task::TaskTracker;
 
 /// What a replica's connection may take. Clients keep theirs open between calls; models think for long, and so may
 /// who reads their answer.
@@ -34,40 +33,57 @@ struct Gateway {
     clients: Arc<Clients>,
 }
 
+/// One replica's socket.
+struct Door {
+    listener: UnixListener,
+    app: Router,
+    places: Arc<Semaphore>,
+    open: OpenConnections,
+    shutdown: Shutdown,
+}
+
 /// Serves one replica's socket until `shutdown` is cancelled (give it a [`Shutdown::child`] that ends with
-/// the replica); then no request is taken any more, and those under way are answered to their end.
-pub fn serve(listener: UnixListener, route: Arc<Route>, clients: Arc<Clients>, shutdown: &Shutdown) -> JoinHandle<()> {
+/// the replica); then no request is taken any more, and those under way are answered to their end. Once another
+/// server has taken over, each answer tells its client to close.
+pub fn serve(
+    listener: UnixListener,
+    route: Arc<Route>,
+    clients: Arc<Clients>,
+    open: &OpenConnections,
+    shutdown: &Shutdown,
+) {
+    let name = format!("model calls of {} of {}", route.replica, route.agent);
     let app = Router::new().fallback(answer).with_state(Gateway { route, clients });
-    let end = shutdown.token().clone();
-    let tasks = TaskTracker::new();
-    shutdown.spawn(async move {
-        let places = Arc::new(Semaphore::new(open_files::of_one_replica(Defaults::CONNECTIONS)));
-        loop {
-            // One more than its share waits in the socket's queue.
-            let accepted = tokio::select! {
-                () = end.cancelled() => break,
-                accepted = next(&listener, &places) => accepted,
-            };
-            match accepted {
-                Ok((stream, place)) => {
-                    // All replicas together have as many as they may: the replica's client tries again.
-                    let Some(one_of_all) = open_files::replica_connection() else { continue };
-                    let connection = serve::connection(stream, app.clone(), TIMEOUTS, end.clone(), |_| ());
-                    tasks.spawn(async move {
-                        connection.await;
-                        drop((place, one_of_all));
-                    });
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a model socket cannot accept");
-                    tokio::time::sleep(Defaults::ACCEPT_PAUSE).await;
-                }
+    let door = Arc::new(Door {
+        listener,
+        app: serve::closing(app, open.leaving().clone()),
+        places: Arc::new(Semaphore::new(open_files::of_one_replica(Defaults::CONNECTIONS))),
+        open: open.clone(),
+        shutdown: shutdown.clone(),
+    });
+    shutdown.supervise(name, move || accept(Arc::clone(&door)));
+}
+
+async fn accept(door: Arc<Door>) {
+    loop {
+        // One more than its share waits in the socket's queue.
+        match next(&door.listener, &door.places).await {
+            Ok((stream, place)) => {
+                // All replicas together have as many as they may: the replica's client tries again.
+                let Some(one_of_all) = open_files::replica_connection() else { continue };
+                let end = door.shutdown.token().clone();
+                let connection = serve::connection(stream, door.app.clone(), TIMEOUTS, end, |_| ());
+                door.shutdown.spawn(door.open.track(async move {
+                    connection.await;
+                    drop((place, one_of_all));
+                }));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a model socket cannot accept");
+                tokio::time::sleep(Defaults::ACCEPT_PAUSE).await;
             }
         }
-        drop(listener);
-        tasks.close();
-        tasks.wait().await;
-    })
+    }
 }
 
 async fn next(

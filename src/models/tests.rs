@@ -1,5 +1,6 @@
 //! The gateway over real sockets: a replica's client on a Unix socket, an upstream on loopback by `--provider`.
 
+use crate::base::open_connections::OpenConnections;
 use crate::base::secret::SecretString;
 use crate::base::shutdown::Shutdown;
 use crate::egress::{Policy, Resolver};
@@ -37,6 +38,7 @@ struct Scene {
     seen: mpsc::Receiver<(String, HeaderMap, usize)>,
     pieces: mpsc::Sender<&'static str>,
     dropped: mpsc::Receiver<()>,
+    open: OpenConnections,
     _shutdown: Shutdown,
 }
 
@@ -109,9 +111,9 @@ impl Scene {
         let folder = tempfile::tempdir().unwrap();
         let socket = UnixListener::bind(folder.path().join("models.sock")).unwrap();
         let clients = Arc::new(Clients::new(Arc::new(Resolver::new(Vec::new()))));
-        let shutdown = Shutdown::default();
-        serve(socket, Arc::new(planned.route), clients, &shutdown);
-        Self { folder, upstream: address, seen, pieces, dropped, _shutdown: shutdown }
+        let (open, shutdown) = (OpenConnections::default(), Shutdown::default());
+        serve(socket, Arc::new(planned.route), clients, &open, &shutdown);
+        Self { folder, upstream: address, seen, pieces, dropped, open, _shutdown: shutdown }
     }
 
     async fn usual() -> Self {
@@ -309,4 +311,34 @@ async fn an_upstream_that_is_not_there_is_named() {
     let text = answer.text().await.unwrap();
     assert!(text.contains("127.0.0.1") && text.contains("server_error"), "{text}");
     assert!(!text.contains("sk-real") && !text.contains("secret=1"), "{text}");
+}
+
+#[tokio::test]
+async fn a_server_that_leaves_answers_what_is_open_and_says_close() {
+    let scene = Scene::usual().await;
+    let client = scene.client();
+    let post = |path: &str| client.post(format!("http://127.0.0.1:4180{path}")).bearer_auth(GATEWAY_KEY).body("{}");
+    let pooled = post("/openai/v1/models").send().await.unwrap();
+    assert_eq!(pooled.headers().get("connection"), None);
+    pooled.bytes().await.unwrap();
+    let stream = tokio::spawn(scene.post("/openai/v1/stream").body("{}").send());
+    scene.pieces.send("data: one\n\n").await.unwrap();
+    let mut stream = stream.await.unwrap().unwrap();
+    assert_eq!(scene.open.count(), 2);
+
+    scene.open.leave();
+
+    let answer = post("/openai/v1/models").send().await.unwrap();
+    assert_eq!((answer.status().as_u16(), &answer.headers()["connection"]), (201, &"close".parse().unwrap()));
+    answer.bytes().await.unwrap();
+    assert!(tokio::time::timeout(Duration::ZERO, scene.open.ended()).await.is_err(), "a stream is open");
+    scene.pieces.send("data: two\n\n").await.unwrap();
+    scene.pieces.send("").await.unwrap();
+    let mut told = Vec::new();
+    while let Some(piece) = stream.chunk().await.unwrap() {
+        told.extend(piece);
+    }
+    assert_eq!(told, b"data: one\n\ndata: two\n\n");
+    drop(stream);
+    tokio::time::timeout(DEADLINE, scene.open.ended()).await.unwrap();
 }

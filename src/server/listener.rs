@@ -3,13 +3,10 @@
 use super::connections::{ConnectionGuard, Connections, Limits};
 use crate::api::problem::{MEDIA_TYPE, Problem};
 use crate::base::serve::{self, Timeouts};
-use axum::extract::Request;
-use axum::http::{HeaderValue, header};
-use axum::middleware::{self, Next};
-use axum::response::Response;
+use crate::base::tasks::End;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -39,11 +36,14 @@ pub struct Doors(CancellationToken);
 
 /// One listener.
 pub struct Door {
-    listener: Arc<TcpListener>,
+    /// Gone once no more are accepted.
+    listener: Mutex<Option<Arc<TcpListener>>>,
     tls: Option<TlsAcceptor>,
     connections: Connections,
     /// Cancelled when no more are accepted.
     closed: CancellationToken,
+    /// Of connections.
+    tasks: TaskTracker,
 }
 
 impl Doors {
@@ -55,37 +55,43 @@ impl Doors {
     /// A listener that closes with all others and has so many connections.
     pub fn door(&self, listener: Arc<TcpListener>, tls: Option<TlsAcceptor>, connections: usize) -> Door {
         let connections = Connections::new(Limits::of(connections));
-        Door { listener, tls, connections, closed: self.0.clone() }
+        let listener = Mutex::new(Some(listener));
+        Door { listener, tls, connections, closed: self.0.clone(), tasks: TaskTracker::new() }
     }
 
     /// Routes whose answers tell clients to close once the doors are closed.
     pub fn route(&self, router: axum::Router) -> axum::Router {
-        router.layer(middleware::from_fn_with_state(self.0.clone(), say_close))
+        serve::closing(router, self.0.clone())
     }
-}
-
-async fn say_close(
-    axum::extract::State(closed): axum::extract::State<CancellationToken>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let mut response = next.run(request).await;
-    if closed.is_cancelled() {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
 }
 
 impl Door {
-    /// Answers requests until `closing` is cancelled and the last connection has ended.
-    pub async fn serve(self, router: axum::Router, closing: CancellationToken) {
-        let tasks = TaskTracker::new();
+    /// Answers requests until `closing` is cancelled and the last connection has ended. Begun again, it goes on where
+    /// it was.
+    pub async fn serve(self: Arc<Self>, router: axum::Router, closing: CancellationToken) -> End {
+        let listener = self.listener().clone();
+        if let Some(listener) = listener {
+            self.accept(&listener, &router, &closing).await;
+        }
+        // Another process may bind the port.
+        *self.listener() = None;
+        closing.cancelled().await;
+        self.tasks.close();
+        self.tasks.wait().await;
+        End::Done
+    }
+
+    fn listener(&self) -> std::sync::MutexGuard<'_, Option<Arc<TcpListener>>> {
+        self.listener.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn accept(&self, listener: &TcpListener, router: &axum::Router, closing: &CancellationToken) {
         loop {
             let accepted = tokio::select! {
                 biased;
-                () = self.closed.cancelled() => break,
-                () = closing.cancelled() => break,
-                accepted = self.listener.accept() => accepted,
+                () = self.closed.cancelled() => return,
+                () = closing.cancelled() => return,
+                accepted = listener.accept() => accepted,
             };
             let (stream, address) = match accepted {
                 Ok(accepted) => accepted,
@@ -100,7 +106,7 @@ impl Door {
             let _ = stream.set_nodelay(true);
             let (tls, router, closing) = (self.tls.clone(), router.clone(), closing.clone());
             let ending = closing.clone();
-            tasks.spawn(async move {
+            self.tasks.spawn(async move {
                 tokio::select! {
                     () = connection(stream, address, tls, router, Arc::clone(&guard), closing) => {}
                     // Others need its place.
@@ -110,11 +116,6 @@ impl Door {
                 }
             });
         }
-        // Another process may bind the port.
-        drop(self.listener);
-        closing.cancelled().await;
-        tasks.close();
-        tasks.wait().await;
     }
 }
 

@@ -391,13 +391,14 @@ fn open(
     shutdown: &Shutdown,
 ) -> [JoinHandle<()>; 2] {
     let closing = app.closing.clone();
-    let serve = |listener: &Arc<TcpListener>, connections, router| {
-        let door = doors.door(Arc::clone(listener), tls.cloned(), connections);
-        shutdown.spawn(door.serve(doors.route(router), closing.clone()))
+    let serve = |name, listener: &Arc<TcpListener>, connections, router| {
+        let door = Arc::new(doors.door(Arc::clone(listener), tls.cloned(), connections));
+        let (router, closing) = (doors.route(router), closing.clone());
+        shutdown.supervise(name, move || Arc::clone(&door).serve(router.clone(), closing.clone()))
     };
     [
-        serve(listener, connections, control_api::router(app.clone())),
-        serve(agents_listener, agents_connections, agents_api::router(app)),
+        serve("listener of the control API", listener, connections, control_api::router(app.clone())),
+        serve("listener of the agents' API", agents_listener, agents_connections, agents_api::router(app)),
     ]
 }
 

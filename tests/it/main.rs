@@ -18,3 +18,4 @@ mod restart;
 mod supervision;
 mod turns;
 mod tutorial;
+mod ways_out;

@@ -39,19 +39,22 @@ async def effect(what):
     return step_key(), await _asyncio.to_thread(ask)
 "#;
 
+/// An address of this machine that agents may be let through to: none may reach its loopback.
+pub fn bridge() -> Ipv4Addr {
+    let format = "{{range .IPAM.Config}}{{.Gateway}} {{.Subnet}}{{end}}";
+    let said = docker_said(&["network", "inspect", "bridge", "-f", format]);
+    let (gateway, subnet) = said.split_once(' ').unwrap();
+    // An engine that has found its bridge there does not name the gateway: it is the first address.
+    let first = |subnet: &str| -> Ipv4Addr {
+        let network: Ipv4Addr = subnet.split('/').next().unwrap().parse().unwrap();
+        (u32::from(network) + 1).into()
+    };
+    gateway.parse().unwrap_or_else(|_| first(subnet))
+}
+
 impl Effects {
     pub fn start() -> Self {
-        // No agent may reach this machine's loopback: the service listens on the bridge's address.
-        let format = "{{range .IPAM.Config}}{{.Gateway}} {{.Subnet}}{{end}}";
-        let said = docker_said(&["network", "inspect", "bridge", "-f", format]);
-        let (gateway, subnet) = said.split_once(' ').unwrap();
-        // An engine that has found its bridge there does not name the gateway: it is the first address.
-        let first = |subnet: &str| -> Ipv4Addr {
-            let network: Ipv4Addr = subnet.split('/').next().unwrap().parse().unwrap();
-            (u32::from(network) + 1).into()
-        };
-        let bridge: Ipv4Addr = gateway.parse().unwrap_or_else(|_| first(subnet));
-        let listener = TcpListener::bind((bridge, 0)).unwrap();
+        let listener = TcpListener::bind((bridge(), 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let (done, refused) = (Arc::<Mutex<BTreeMap<_, _>>>::default(), Arc::<Mutex<Vec<_>>>::default());
         let state = (Arc::clone(&done), Arc::clone(&refused));

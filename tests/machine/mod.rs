@@ -16,7 +16,7 @@ mod terminal;
 
 pub use authority::Authority;
 #[allow(unused_imports, reason = "not each test file has an agent that acts outside")]
-pub use effects::{EFFECT, Effects};
+pub use effects::{EFFECT, Effects, bridge};
 #[allow(unused_imports, reason = "not each test file has one of its own")]
 pub use engine::Engine;
 pub use outside::*;

@@ -52,7 +52,8 @@ struct Inner {
     /// Asks open connections to come to rest.
     rest: CancellationToken,
     open: TaskTracker,
-    at_rest: Mutex<Vec<OpenPassage>>,
+    /// Gone once they are handed over: what comes to rest later is cut.
+    at_rest: Mutex<Option<Vec<OpenPassage>>>,
     /// How many connections are open to each agent's database.
     taken: Mutex<HashMap<String, usize>>,
 }
@@ -111,49 +112,54 @@ impl Passages {
             address,
             rest: CancellationToken::new(),
             open: TaskTracker::new(),
-            at_rest: Mutex::default(),
+            at_rest: Mutex::new(Some(Vec::new())),
             taken: Mutex::default(),
         }))
     }
 
-    /// Serves one replica's socket: lets the role `name` through to the database `name`. Ends with `shutdown`
-    /// (give it a [`Shutdown::child`] that ends with the replica), open connections with it.
-    pub fn serve(&self, listener: UnixListener, name: String, shutdown: &Shutdown) {
+    /// Serves the socket of the replica `whose`: lets the role `name` through to the database `name`. Ends with
+    /// `shutdown` (give it a [`Shutdown::child`] that ends with the replica), open connections with it.
+    pub fn serve(&self, listener: UnixListener, name: String, whose: &str, shutdown: &Shutdown) {
+        let permits = Arc::new(Semaphore::new(open_files::of_one_replica(CONNECTIONS)));
+        let (listener, name) = (Arc::new(listener), Arc::new(name));
         let (passages, tasks) = (self.clone(), shutdown.clone());
-        shutdown.spawn_until_cancelled(async move {
-            let permits = Arc::new(Semaphore::new(open_files::of_one_replica(CONNECTIONS)));
-            let name = Arc::new(name);
-            loop {
-                let stream = match listener.accept().await {
-                    Ok((stream, _)) => stream,
-                    Err(error) => {
-                        tracing::warn!(name = name.as_str(), %error, "a database's socket cannot accept");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                        continue;
-                    }
-                };
-                // 53300: too_many_connections. A fresh socket takes these few bytes at once.
-                let (own, one_of_all) = (Arc::clone(&permits).try_acquire_owned(), open_files::replica_connection());
-                let (Ok(permit), Some(one_of_all)) = (own, one_of_all) else {
-                    let message = format!("this replica has {CONNECTIONS} connections to its database already");
-                    let _ = stream.try_write(&startup::refusal("53300", &message));
-                    continue;
-                };
-                let Some(place) = passages.enter(&name) else {
-                    let message = format!(
-                        "the agent's replicas have all the connections to their database that they may: {} at most",
-                        databases::CONNECTIONS
-                    );
-                    let _ = stream.try_write(&startup::refusal("53300", &message));
-                    continue;
-                };
-                let (passages, name) = (passages.clone(), Arc::clone(&name));
-                tasks.spawn_until_cancelled(passages.0.clone().open.track_future(async move {
-                    passages.connection(stream, &name).await;
-                    drop((permit, one_of_all, place));
-                }));
-            }
+        shutdown.supervise(format!("database connections of {whose}"), move || {
+            let (passages, listener, permits) = (passages.clone(), Arc::clone(&listener), Arc::clone(&permits));
+            passages.accept(listener, Arc::clone(&name), permits, tasks.clone())
         });
+    }
+
+    async fn accept(self, listener: Arc<UnixListener>, name: Arc<String>, permits: Arc<Semaphore>, tasks: Shutdown) {
+        loop {
+            let stream = match listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(name = name.as_str(), %error, "a database's socket cannot accept");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            // 53300: too_many_connections. A fresh socket takes these few bytes at once.
+            let (own, one_of_all) = (Arc::clone(&permits).try_acquire_owned(), open_files::replica_connection());
+            let (Ok(permit), Some(one_of_all)) = (own, one_of_all) else {
+                let message = format!("this replica has {CONNECTIONS} connections to its database already");
+                let _ = stream.try_write(&startup::refusal("53300", &message));
+                continue;
+            };
+            let Some(place) = self.enter(&name) else {
+                let message = format!(
+                    "the agent's replicas have all the connections to their database that they may: {} at most",
+                    databases::CONNECTIONS
+                );
+                let _ = stream.try_write(&startup::refusal("53300", &message));
+                continue;
+            };
+            let (passages, name) = (self.clone(), Arc::clone(&name));
+            tasks.spawn_until_cancelled(self.0.open.track_future(async move {
+                passages.connection(stream, &name).await;
+                drop((permit, one_of_all, place));
+            }));
+        }
     }
 
     /// A place for one more connection to the database `name`.
@@ -193,7 +199,7 @@ impl Passages {
         if tokio::time::timeout(REST, self.0.open.wait()).await.is_err() {
             tracing::warn!(open = self.0.open.len(), "connections to agents' databases are busy and will be cut");
         }
-        std::mem::take(&mut *self.0.at_rest.lock().unwrap_or_else(PoisonError::into_inner))
+        self.0.at_rest.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
     }
 
     async fn connection(&self, mut client: UnixStream, name: &str) {
@@ -254,7 +260,9 @@ impl Passages {
         };
         if let (Ok(client), Ok(server)) = (client, server) {
             let mut at_rest = self.0.at_rest.lock().unwrap_or_else(PoisonError::into_inner);
-            at_rest.push(OpenPassage { client, server, tcp });
+            if let Some(at_rest) = at_rest.as_mut() {
+                at_rest.push(OpenPassage { client, server, tcp });
+            }
         }
     }
 }
@@ -353,7 +361,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (name, passages, shutdown) =
             (database_name(&agent), Passages::to(&database.options()), Shutdown::default());
-        passages.serve(UnixListener::bind(folder.path().join(SOCKET)).unwrap(), name.clone(), &shutdown);
+        passages.serve(UnixListener::bind(folder.path().join(SOCKET)).unwrap(), name.clone(), "a replica", &shutdown);
         World { folder, name, passages, shutdown, store, agent, database }
     }
 
