@@ -90,6 +90,7 @@ impl World {
             input_tokens: 0,
             output_tokens: 0,
             cost: None,
+            whole: true,
         };
         assert_eq!(self.store.end_runs(&[ending]).await.unwrap(), [run]);
     }

@@ -13,6 +13,7 @@ use crate::api::problem::RunFault;
 use crate::base::shutdown::Shutdown;
 use crate::base::tasks::{End, Tasks, panic_text};
 pub use crate::base::telemetry::chain;
+use crate::run::cost::Bill;
 use crate::run::loss::Loss;
 use crate::runner::protocol::{Read, Reply, ToReplica};
 use crate::runner::session::{FrameSender, Held};
@@ -56,15 +57,25 @@ pub type Key = (Uuid, i32);
 /// What can be committed, in the order in which it happened.
 pub enum Item {
     /// A checkpoint or a task's writes. Its bytes count as held until it is committed.
-    Save { schema: Arc<Schema>, key: Key, op: Op, sender: FrameSender, held: Held },
+    /// `used` is all that its attempt has used until then, where that is news.
+    Save { schema: Arc<Schema>, key: Key, op: Op, used: Option<Bill>, sender: FrameSender, held: Held },
     /// A question, answered when what came before it is committed.
-    Read { schema: Arc<Schema>, key: Key, read: Box<Read>, sender: FrameSender },
+    Read { schema: Arc<Schema>, key: Key, read: Box<Read>, sender: FrameSender, held: Held },
     /// A change of threads as a whole.
-    Change { schema: Arc<Schema>, key: Key, id: u64, change: Change, only: Option<String>, sender: FrameSender },
-    /// The attempt is over and the run is not: it waits for its next one. `loss` is what is held against it.
-    Requeue { key: Key, loss: Loss, done: oneshot::Sender<Requeued> },
-    /// The run's end.
-    End { schema: Arc<Schema>, ending: Box<Ending>, done: oneshot::Sender<Ended> },
+    Change {
+        schema: Arc<Schema>,
+        key: Key,
+        id: u64,
+        change: Change,
+        only: Option<String>,
+        sender: FrameSender,
+        held: Held,
+    },
+    /// The attempt is over and the run is not: it waits for its next one. `loss` is what is held against it, `used` what
+    /// it has used, where that is known.
+    Requeue { key: Key, loss: Loss, used: Option<Bill>, done: oneshot::Sender<Requeued> },
+    /// The run's end. What its replica sent for it counts as held until it is committed.
+    End { schema: Arc<Schema>, ending: Box<Ending>, held: Option<Held>, done: oneshot::Sender<Ended> },
 }
 
 /// What became of a run's end.

@@ -95,7 +95,7 @@ impl Execution {
             // The replica went before it had the run: no fault of the run.
             let (done, requeued) = oneshot::channel();
             let key = (self.run, self.attempt);
-            gateway.committer().submit(Item::Requeue { key, loss: Loss::NONE, done }).await;
+            gateway.committer().submit(Item::Requeue { key, loss: Loss::NONE, used: None, done }).await;
             return self.after_requeue(gateway, route, requeued).await;
         };
         let limit = self.time_left().map_or(Duration::MAX, |left| left + TIMEOUT_GRACE);
@@ -163,9 +163,10 @@ impl Execution {
     /// By the committer, which waits for a database that is away: a row that stayed `running` would lock its
     /// thread for as long as this gateway lives.
     async fn end_ourselves(&self, gateway: &Gateway, route: &Route, outcome: Outcome) -> Attempt {
-        let ending = Box::new(super::outcome::ending(self.run, self.attempt, &outcome));
+        let ending = Box::new(super::outcome::ending(self.run, self.attempt, &outcome, None));
         let (done, committed) = tokio::sync::oneshot::channel();
-        gateway.committer().submit(Item::End { schema: Arc::clone(&route.schema), ending, done }).await;
+        let schema = Arc::clone(&route.schema);
+        gateway.committer().submit(Item::End { schema, ending, held: None, done }).await;
         match committed.await {
             Ok(Ended::Committed | Ended::Rejected(_)) => Attempt::Ended(outcome),
             Ok(Ended::Fenced) | Err(_) => Attempt::Elsewhere,

@@ -63,7 +63,8 @@ async fn sweep(gateway: &Gateway, watched: &mut Watched) -> Result<(), StoreErro
         for (run, attempt) in store.live_attempts_of(&gone).await? {
             let (done, _) = tokio::sync::oneshot::channel();
             tracing::warn!(run_id = %run, attempt, "a run of a server that is gone goes on");
-            gateway.committer().submit(Item::Requeue { key: (run, attempt), loss: Loss::NONE, done }).await;
+            let key = (run, attempt);
+            gateway.committer().submit(Item::Requeue { key, loss: Loss::NONE, used: None, done }).await;
         }
     }
     // The commit of its beginning or of its end was not seen here: the database died with the answer.
@@ -82,7 +83,7 @@ async fn sweep(gateway: &Gateway, watched: &mut Watched) -> Result<(), StoreErro
     for key in watched.strays(unknown.collect(), Instant::now()) {
         let (done, _) = tokio::sync::oneshot::channel();
         tracing::warn!(run_id = %key.0, attempt = key.1, "a run that nobody here executes goes on");
-        gateway.committer().submit(Item::Requeue { key, loss: Loss::NONE, done }).await;
+        gateway.committer().submit(Item::Requeue { key, loss: Loss::NONE, used: None, done }).await;
     }
     find_waiting(gateway).await
 }

@@ -2,8 +2,8 @@
 
 use crate::api::problem::RunFault;
 use crate::base::redact::Redactor;
-use crate::run::cost::{self, Tokens};
-use crate::runner::protocol::{End, EndError, EndStatus, Json};
+use crate::run::cost::{self, Bill, Tokens};
+use crate::runner::protocol::{End, EndError, EndStatus, Json, Usage};
 use crate::store::runs::{Ending, RunRow, RunStatus};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -46,14 +46,18 @@ impl Outcome {
     }
 }
 
-/// The row's end for an outcome that no replica reported.
-pub fn ending(run: Uuid, attempt: i32, outcome: &Outcome) -> Ending {
+/// The row's end for an outcome that no replica reported. `used` is what the attempt has told of itself, where that is
+/// known here; else its row has it.
+pub fn ending(run: Uuid, attempt: i32, outcome: &Outcome, used: Option<Bill>) -> Ending {
     let (status, fault) = match outcome {
         Outcome::Answer(_) => (RunStatus::Success, None),
         Outcome::Fault(fault) => (RunStatus::Error, Some(fault.clone())),
         Outcome::TimedOut => (RunStatus::Timeout, Some(timeout_fault())),
     };
-    Ending { run, attempt, status, answer: None, fault, input_tokens: 0, output_tokens: 0, cost: None }
+    let Bill { input_tokens, output_tokens, .. } = used.unwrap_or_default();
+    // What it has used beside that is not known.
+    let cost = None;
+    Ending { run, attempt, status, answer: None, fault, input_tokens, output_tokens, cost, whole: used.is_some() }
 }
 
 /// How a run ended, from its row; nothing while it has not.
@@ -104,7 +108,7 @@ impl Answer {
 
 /// What a replica's `end` means: for the row and for the client.
 pub fn judge(run: Uuid, attempt: i32, replica: Uuid, end: End, redactor: &Redactor) -> (Ending, Outcome) {
-    let (input_tokens, output_tokens, cost) = bill(&end);
+    let Bill { input_tokens, output_tokens, cost } = bill_of(&end);
     let raw = |json: Option<Json>| json.and_then(|json| serde_json::from_slice::<Box<RawValue>>(&json).ok());
     let (status, fault) = match end.status {
         EndStatus::Success => (RunStatus::Success, None),
@@ -137,7 +141,7 @@ pub fn judge(run: Uuid, attempt: i32, replica: Uuid, end: End, redactor: &Redact
             (answer.stored(), Outcome::Answer(Box::new(answer)))
         }
     };
-    (Ending { run, attempt, status, answer, fault, input_tokens, output_tokens, cost }, outcome)
+    (Ending { run, attempt, status, answer, fault, input_tokens, output_tokens, cost, whole: true }, outcome)
 }
 
 /// Why a run failed: the caller gets the message where it may, the operator in any case; neither gets a secret.
@@ -162,24 +166,25 @@ fn timeout_fault() -> RunFault {
     RunFault { kind: "RunTimeout".to_owned(), message, ..RunFault::default() }
 }
 
-/// Tokens in, tokens out, and dollars: known only when every AI message bears usage and every model has a price.
-fn bill(end: &End) -> (i64, i64, Option<f64>) {
+/// What an attempt has used, by its end: what it cost is known only when every AI message bears usage.
+pub fn bill_of(end: &End) -> Bill {
+    let bill = bill(&end.usage);
+    Bill { cost: bill.cost.filter(|_| !end.unmetered), ..bill }
+}
+
+/// What these calls have used; what they cost is known only when every model has a price.
+pub fn bill(calls: &[Usage]) -> Bill {
     let count = |tokens: u64| i64::try_from(tokens).unwrap_or(i64::MAX);
-    let mut total = (!end.unmetered).then_some(0.0);
-    let (mut input, mut output) = (0_i64, 0_i64);
-    for call in &end.usage {
-        input = input.saturating_add(count(call.input));
-        output = output.saturating_add(count(call.output));
+    calls.iter().fold(Bill::default(), |bill, call| {
         let tokens = Tokens {
             input: call.input,
             output: call.output,
             cache_read: call.cache_read,
             cache_write: call.cache_write,
         };
-        let price = cost::price(call.model.as_deref(), call.provider.as_deref(), tokens);
-        total = total.zip(price).map(|(total, price)| total + price);
-    }
-    (input, output, total)
+        let cost = cost::price(call.model.as_deref(), call.provider.as_deref(), tokens);
+        bill.plus(Bill { input_tokens: count(call.input), output_tokens: count(call.output), cost })
+    })
 }
 
 #[cfg(test)]

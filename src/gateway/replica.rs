@@ -10,9 +10,10 @@ use super::liveness::Liveness;
 use super::outcome::{self, Outcome};
 use super::state_size::{StateSize, TooLarge};
 use crate::base::redact::Redactor;
+use crate::run::cost::Bill;
 use crate::run::loss::{Death, Loss};
 use crate::runner::connection::{Connection, Endpoint};
-use crate::runner::protocol::{Cancel, Checkpoint, Drain, EndStatus, FromReplica, Reply, Start, ToReplica};
+use crate::runner::protocol::{Cancel, Checkpoint, Drain, EndStatus, FromReplica, Reply, Start, ToReplica, Usage};
 use crate::runner::session::{FrameSender, Held, SendError, Session};
 use crate::store::checkpoints::{Change, Schema};
 use crate::store::runs::{Ending, Requeued};
@@ -98,6 +99,8 @@ struct Active {
     grant: Grant,
     /// Of its thread's state.
     state: StateSize,
+    /// What it has told of what it has used.
+    used: Bill,
     /// Whether the replica was asked to stop it at its next super-step, so that it goes on elsewhere.
     handed_over: bool,
     finish: oneshot::Sender<Finish>,
@@ -235,6 +238,11 @@ impl Replica {
         self.in_flight.load(Ordering::Acquire)
     }
 
+    /// How many bytes of what it sent wait here to be committed or answered.
+    pub fn held_bytes(&self) -> u64 {
+        self.session.held_bytes()
+    }
+
     /// Which of all runs was the last to begin here: the smaller, the longer ago.
     pub fn last_begun(&self) -> u64 {
         self.last_begun.load(Ordering::Relaxed)
@@ -285,7 +293,8 @@ impl Replica {
         let attempt = i32::try_from(start.attempt).unwrap_or(i32::MAX);
         let stored = start.state.as_ref().and_then(|state| state.tuple.as_ref());
         let state = StateSize::new(stored, start.state_bytes);
-        self.active().insert(run, Active { attempt, begun, grant, state, handed_over: false, finish });
+        self.active()
+            .insert(run, Active { attempt, begun, grant, state, used: Bill::default(), handed_over: false, finish });
         // A retired one still takes what was reserved on it before.
         let sent = if self.alive.load(Ordering::Acquire) {
             self.sender.send_when_there_is_room(ToReplica::Start(Box::new(start))).await
@@ -360,20 +369,21 @@ impl Replica {
     }
 
     async fn finish(&self, run: Uuid, active: Active, outcome: Outcome) {
-        let ending = outcome::ending(run, active.attempt, &outcome);
-        self.end(active, ending, outcome).await;
+        let ending = outcome::ending(run, active.attempt, &outcome, Some(active.used));
+        self.end(active, ending, None, outcome).await;
     }
 
-    async fn end(&self, active: Active, ending: Ending, outcome: Outcome) {
+    async fn end(&self, active: Active, ending: Ending, held: Option<Held>, outcome: Outcome) {
         let (done, committed) = oneshot::channel();
         let schema = Arc::clone(&self.schema);
-        self.committer.submit(Item::End { schema, ending: Box::new(ending), done }).await;
+        self.committer.submit(Item::End { schema, ending: Box::new(ending), held, done }).await;
         let _ = active.finish.send(Finish::Ended(outcome, committed));
     }
 
     async fn requeue(&self, run: Uuid, active: Active, loss: Loss) {
         let (done, requeued) = oneshot::channel();
-        self.committer.submit(Item::Requeue { key: (run, active.attempt), loss, done }).await;
+        let (key, used) = ((run, active.attempt), Some(active.used));
+        self.committer.submit(Item::Requeue { key, loss, used, done }).await;
         let _ = active.finish.send(Finish::Requeued(requeued));
     }
 
@@ -459,7 +469,10 @@ impl Replica {
             FromReplica::Pong(body) => self.liveness.told(body.stalled),
             FromReplica::Checkpoint(body) => match self.granted(&body.run, body.attempt, Some(&body.thread_id)) {
                 Some(key) => match self.grow(key.0, &body) {
-                    Ok(()) => self.committer.submit(Item::Save { schema, key, op: (*body).into(), sender, held }).await,
+                    Ok(()) => {
+                        let used = self.uses(key.0, &body.usage);
+                        self.committer.submit(Item::Save { schema, key, op: (*body).into(), used, sender, held }).await;
+                    }
                     Err(too_large) => {
                         let outcome = Outcome::fault(StateSize::FAULT, too_large.to_string());
                         self.take_away(key.0, outcome).await;
@@ -468,18 +481,23 @@ impl Replica {
                 None => self.refuse(body.id),
             },
             FromReplica::Writes(body) => match self.granted(&body.run, body.attempt, Some(&body.thread_id)) {
-                Some(key) => self.committer.submit(Item::Save { schema, key, op: body.into(), sender, held }).await,
+                Some(key) => {
+                    let used = self.uses(key.0, &body.usage);
+                    self.committer.submit(Item::Save { schema, key, op: body.into(), used, sender, held }).await;
+                }
                 None => self.refuse(body.id),
             },
             FromReplica::Read(body) => match self.granted(&body.run, body.attempt, body.thread_id.as_deref()) {
-                Some(key) => self.committer.submit(Item::Read { schema, key, read: Box::new(body), sender }).await,
+                Some(key) => {
+                    self.committer.submit(Item::Read { schema, key, read: Box::new(body), sender, held }).await;
+                }
                 None => self.refuse(body.id),
             },
             FromReplica::Manage(body) => {
                 let change = Change::parse(&body);
                 match self.granted_change(&body.run, body.attempt, change.as_ref()).zip(change) {
                     Some(((key, only), change)) => {
-                        let item = Item::Change { schema, key, id: body.id, change, only, sender };
+                        let item = Item::Change { schema, key, id: body.id, change, only, sender, held };
                         self.committer.submit(item).await;
                     }
                     None => self.refuse(body.id),
@@ -488,7 +506,7 @@ impl Replica {
             FromReplica::End(end) => {
                 let Some(run) = Uuid::try_parse(&end.run).ok() else { return };
                 self.liveness.ended(run);
-                let Some(active) = self.take_active(run, end.attempt) else { return };
+                let Some(mut active) = self.take_active(run, end.attempt) else { return };
                 let stopped = match end.status {
                     EndStatus::Drained => true,
                     EndStatus::Cancelled => active.handed_over,
@@ -498,10 +516,11 @@ impl Replica {
                     *self.drains_since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
                 }
                 if stopped {
+                    active.used = outcome::bill_of(&end);
                     self.requeue(run, active, Loss::NONE).await;
                 } else {
                     let (ending, outcome) = outcome::judge(run, active.attempt, self.id, *end, &self.redactor);
-                    self.end(active, ending, outcome).await;
+                    self.end(active, ending, Some(held), outcome).await;
                 }
             }
         }
@@ -510,6 +529,15 @@ impl Replica {
     /// Counts a checkpoint to its thread's state.
     fn grow(&self, run: Uuid, checkpoint: &Checkpoint) -> Result<(), TooLarge> {
         self.active().get_mut(&run).map_or(Ok(()), |active| active.state.take(checkpoint))
+    }
+
+    /// Counts what a run has used since it told it before. Says all of it where that is news.
+    fn uses(&self, run: Uuid, calls: &[Usage]) -> Option<Bill> {
+        let bill = (!calls.is_empty()).then(|| outcome::bill(calls))?;
+        let mut runs = self.active();
+        let active = runs.get_mut(&run)?;
+        active.used = active.used.plus(bill);
+        Some(active.used)
     }
 
     fn take_active(&self, run: Uuid, attempt: u32) -> Option<Active> {

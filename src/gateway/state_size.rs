@@ -68,6 +68,7 @@ mod tests {
             checkpoint: vec![b' '; 10].into(),
             metadata: vec![].into(),
             blobs: blobs.iter().map(blob).collect(),
+            usage: vec![],
         }
     }
 

@@ -182,7 +182,7 @@ impl Gateway {
             Ok(Acceptance::Repeated(own)) if own == new.id => {
                 // It was accepted just when the database went away. Its attempt has not begun: the queue has it.
                 let (done, requeued) = oneshot::channel();
-                self.committer().submit(Item::Requeue { key: (own, 1), loss: Loss::NONE, done }).await;
+                self.committer().submit(Item::Requeue { key: (own, 1), loss: Loss::NONE, used: None, done }).await;
                 let _ = requeued.await;
                 self.follow(own);
                 let queued = Some(Queued::new(Arc::clone(route)));

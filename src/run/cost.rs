@@ -15,6 +15,35 @@ pub struct Tokens {
     pub cache_write: u64,
 }
 
+/// What was used, by one attempt at a run or by all.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bill {
+    /// Tokens in.
+    pub input_tokens: i64,
+    /// Tokens out.
+    pub output_tokens: i64,
+    /// US dollars, where every call is metered and has a price.
+    pub cost: Option<f64>,
+}
+
+impl Default for Bill {
+    fn default() -> Self {
+        Self { input_tokens: 0, output_tokens: 0, cost: Some(0.0) }
+    }
+}
+
+impl Bill {
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            input_tokens: self.input_tokens.saturating_add(other.input_tokens),
+            output_tokens: self.output_tokens.saturating_add(other.output_tokens),
+            cost: self.cost.zip(other.cost).map(|(one, two)| one + two),
+        }
+    }
+}
+
 /// Loads the price database (tens of milliseconds), so that no request has to. To be called on a blocking thread.
 pub fn load_prices() {
     let _ = Calculator::bundled();

@@ -313,6 +313,9 @@ pub struct Checkpoint {
     /// Channel, version, type, value.
     #[serde(default)]
     pub blobs: Vec<(String, String, String, Option<ByteBuf>)>,
+    /// What models were used for since the last of the attempt's frames.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub usage: Vec<Usage>,
 }
 
 /// Body of [`FromReplica::Writes`].
@@ -333,6 +336,9 @@ pub struct Writes {
     pub overwrite: bool,
     /// Index, channel, type, value.
     pub writes: Vec<(i32, String, String, ByteBuf)>,
+    /// What models were used for since the last of the attempt's frames.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub usage: Vec<Usage>,
 }
 
 /// Body of [`FromReplica::Read`].

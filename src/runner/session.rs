@@ -467,6 +467,11 @@ impl Session {
         self.wake.notify_one();
     }
 
+    /// How many bytes of its frames are held.
+    pub fn held_bytes(&self) -> u64 {
+        self.incoming().held_bytes
+    }
+
     /// Counts bytes as held until what is returned is dropped.
     pub fn hold(self: &Arc<Self>, bytes: usize) -> Held {
         self.incoming().held_bytes += bytes as u64;

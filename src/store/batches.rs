@@ -3,10 +3,11 @@
 
 use super::checkpoints::{self, Op, Schema};
 use super::postgres::HotConnection;
-use super::runs::{ENDS, Ending, EndingColumns, ending_sql};
+use super::runs::{ENDING_PARAMETERS, ENDS, Ending, EndingColumns, ending_sql};
 use super::{Store, StoreError};
+use crate::run::cost::Bill;
 use sqlx::{Connection as _, PgExecutor, Row as _};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use uuid::Uuid;
 
 /// Run and number of an attempt.
@@ -19,6 +20,8 @@ pub struct Batch<'a> {
     attempts: Vec<Key>,
     saves: Vec<(i32, &'a Op)>,
     endings: Vec<&'a Ending>,
+    /// What attempts have used until then.
+    used: BTreeMap<i32, Bill>,
 }
 
 /// What became of a batch.
@@ -33,19 +36,24 @@ pub struct Committed {
 impl<'a> Batch<'a> {
     /// An empty one.
     pub fn new(schema: &'a Schema) -> Self {
-        Self { schema, attempts: Vec::new(), saves: Vec::new(), endings: Vec::new() }
+        Self { schema, attempts: Vec::new(), saves: Vec::new(), endings: Vec::new(), used: BTreeMap::new() }
     }
 
-    /// Adds what an attempt wrote, behind what it wrote before.
-    pub fn save(&mut self, key: Key, op: &'a Op) {
+    /// Adds what an attempt wrote, behind what it wrote before; and what it has used until then, where that is news.
+    pub fn save(&mut self, key: Key, op: &'a Op, used: Option<Bill>) {
         let attempt = self.number(key);
         self.saves.push((attempt, op));
+        if let Some(used) = used {
+            self.used.insert(attempt, used);
+        }
     }
 
     /// Adds an attempt's end.
     pub fn end(&mut self, ending: &'a Ending) {
-        self.number((ending.run, ending.attempt));
+        let attempt = self.number((ending.run, ending.attempt));
         self.endings.push(ending);
+        // Its end tells all that it has used, and one statement changes a row once.
+        self.used.remove(&attempt);
     }
 
     /// Which of the batch's attempts it is, counted from 1.
@@ -62,7 +70,14 @@ impl<'a> Batch<'a> {
         let (ids, numbers): (Vec<Uuid>, Vec<i32>) = self.attempts.iter().copied().unzip();
         let endings = EndingColumns::of(self.endings.iter().copied());
         let query = rows.bind(sqlx::query(self.schema.statements().commit.clone())).bind(ids).bind(numbers);
-        let row = endings.bind(query).fetch_one(executor).await?;
+        let used = |value: fn(&Bill) -> i64| self.used.values().map(value).collect::<Vec<_>>();
+        let query = endings
+            .bind(query)
+            .bind(self.used.keys().copied().collect::<Vec<_>>())
+            .bind(used(|used| used.input_tokens))
+            .bind(used(|used| used.output_tokens))
+            .bind(self.used.values().map(|used| used.cost).collect::<Vec<_>>());
+        let row = query.fetch_one(executor).await?;
         let live: Vec<i32> = row.try_get::<Option<_>, _>(0)?.unwrap_or_default();
         let ended: Vec<Uuid> = row.try_get::<Option<_>, _>(1)?.unwrap_or_default();
         let key = |n: i32| self.attempts.get(usize::try_from(n - 1).ok()?).copied();
@@ -78,6 +93,8 @@ pub(super) fn commit_sql() -> String {
     let numbers = attempts + 1;
     let changes = checkpoints::changes("new.attempt = ANY((SELECT which FROM live)::int4[])");
     let ending = ending_sql(numbers + 1, "(run, number) IN (SELECT run_id, number FROM locked WHERE state = 'live')");
+    let used = numbers + 1 + ENDING_PARAMETERS;
+    let [input, output, cost] = [used + 1, used + 2, used + 3];
     format!(
         "WITH locked AS (
   SELECT a.run_id, a.number, a.state, asked.n
@@ -87,7 +104,13 @@ pub(super) fn commit_sql() -> String {
 ), live AS (
   -- Whoever reads this has locked all of them: nobody takes a run away meanwhile.
   SELECT array_agg(n::int4) AS which FROM locked WHERE state = 'live'
-), {changes}, {ending}, {ENDS}
+), {changes}, {ending}, {ENDS}, used AS (
+  UPDATE attempts a SET input_tokens = u.input_tokens, output_tokens = u.output_tokens, cost = u.cost
+  FROM unnest(${used}::int4[], ${input}::int8[], ${output}::int8[], ${cost}::float8[])
+      AS u (n, input_tokens, output_tokens, cost)
+    JOIN locked l ON l.n = u.n AND l.state = 'live'
+  WHERE a.run_id = l.run_id AND a.number = l.number
+)
 SELECT (SELECT which FROM live), (SELECT array_agg(id) FROM run)"
     )
 }

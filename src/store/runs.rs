@@ -5,6 +5,7 @@ mod request;
 
 use super::{Store, StoreError, violates};
 use crate::api::problem::RunFault;
+use crate::run::cost::Bill;
 use crate::run::loss::{Loss, MOST_DEATHS, MOST_LOSSES};
 use serde_json::value::RawValue;
 use sqlx::postgres::PgArguments;
@@ -193,6 +194,9 @@ pub struct Ending {
     pub output_tokens: i64,
     /// US dollars, where every call has a price.
     pub cost: Option<f64>,
+    /// Whether that is all that the attempt has used; else what its row says comes to it. What the run's other
+    /// attempts have used comes to it in any case.
+    pub whole: bool,
 }
 
 /// The statement of [`Store::accept_run`].
@@ -443,8 +447,15 @@ impl Store {
     }
 
     /// Takes a run away from an attempt: it waits for its next one, before all later runs of its thread.
-    /// `loss` says what is held against it; when that is enough the run is given up.
-    pub async fn requeue_run(&self, run: Uuid, attempt: i32, loss: Loss) -> Result<Requeued, StoreError> {
+    /// `loss` says what is held against it; when that is enough the run is given up. `used` is what the attempt has
+    /// used, where more is known than its row says.
+    pub async fn requeue_run(
+        &self,
+        run: Uuid,
+        attempt: i32,
+        loss: Loss,
+        used: Option<Bill>,
+    ) -> Result<Requeued, StoreError> {
         let state: Option<bool> = sqlx::query_scalar(
             "WITH live AS (
                -- Attempts before runs, as batches lock them.
@@ -456,8 +467,11 @@ impl Store {
                WHERE id = $1 AND attempt = $2 AND status = 'running' AND EXISTS (SELECT FROM live)
                RETURNING status = 'pending' AS waits
              ), attempt AS (
-               UPDATE attempts SET state = 'lost', ended_at = clock_timestamp() FROM run
-               WHERE run_id = $1 AND number = $2 AND waits
+               UPDATE attempts SET state = CASE WHEN waits THEN 'lost' ELSE state END,
+                 ended_at = CASE WHEN waits THEN clock_timestamp() END,
+                 input_tokens = coalesce($9, input_tokens), output_tokens = coalesce($10, output_tokens),
+                 cost = CASE WHEN $9::int8 IS NULL THEN cost ELSE $11 END
+               FROM run WHERE run_id = $1 AND number = $2
              )
              SELECT waits FROM run",
         )
@@ -469,6 +483,9 @@ impl Store {
         .bind(loss.last)
         .bind(MOST_LOSSES)
         .bind(MOST_DEATHS)
+        .bind(used.map(|used| used.input_tokens))
+        .bind(used.map(|used| used.output_tokens))
+        .bind(used.and_then(|used| used.cost))
         .fetch_optional(self.pool())
         .await?;
         Ok(match state {
@@ -505,12 +522,12 @@ pub async fn live_attempts(
 /// The rows `ending` of a statement whose parameters from `first` on are [`EndingColumns`]; those that `filter`
 /// lets pass.
 pub(super) fn ending_sql(first: usize, filter: &str) -> String {
-    let types = ["uuid", "int4", "text", "text", "text", "text", "int8", "int8", "float8"];
+    let types = ["uuid", "int4", "text", "text", "text", "text", "int8", "int8", "float8", "bool"];
     let columns: Vec<String> = types.iter().zip(first..).map(|(kind, n)| format!("${n}::{kind}[]")).collect();
     format!(
         "ending AS (
   SELECT * FROM unnest({})
-    AS e (run, number, status, thread_status, answer, fault, input_tokens, output_tokens, cost)
+    AS e (run, number, status, thread_status, answer, fault, input_tokens, output_tokens, cost, whole)
   WHERE {filter}
 )",
         columns.join(", ")
@@ -528,14 +545,22 @@ pub(super) const ENDS: &str = "free AS (
   WHERE run_id = run AND attempts.number = ending.number AND state = 'live'
 ), run AS (
   UPDATE runs SET status = e.status, ended_at = clock_timestamp(), answer = e.answer::json, fault = e.fault::json,
-    input_tokens = e.input_tokens, output_tokens = e.output_tokens, cost = e.cost
-  FROM ending e, (SELECT count(*) FROM free) AS after_locking
+    input_tokens = e.input_tokens + b.input_tokens, output_tokens = e.output_tokens + b.output_tokens,
+    cost = e.cost + b.cost
+  FROM ending e CROSS JOIN LATERAL (
+    SELECT coalesce(sum(a.input_tokens), 0)::int8 AS input_tokens, coalesce(sum(a.output_tokens), 0)::int8 AS output_tokens,
+      CASE WHEN count(*) = count(a.cost) THEN coalesce(sum(a.cost), 0) END AS cost
+    FROM attempts a WHERE a.run_id = e.run AND (a.number <> e.number OR NOT e.whole)
+  ) b, (SELECT count(*) FROM free) AS after_locking
   WHERE runs.id = e.run AND runs.attempt = e.number AND runs.status = 'running'
   RETURNING runs.id, agent_id, thread_id, e.thread_status
 ), thread AS (
   UPDATE threads SET status = run.thread_status, updated_at = now() FROM run
   WHERE threads.agent_id = run.agent_id AND threads.id = run.thread_id
 )";
+
+/// The parameters of [`EndingColumns`].
+pub(super) const ENDING_PARAMETERS: usize = 10;
 
 /// Endings as parameters: each column an array.
 pub(super) struct EndingColumns<'a> {
@@ -563,5 +588,6 @@ impl<'a> EndingColumns<'a> {
             .bind(self.column(|end| end.input_tokens))
             .bind(self.column(|end| end.output_tokens))
             .bind(self.column(|end| end.cost))
+            .bind(self.column(|end| end.whole))
     }
 }

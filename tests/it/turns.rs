@@ -4,6 +4,7 @@ mod answers;
 mod elsewhere;
 mod http;
 mod requests;
+mod usage;
 
 use crate::support::world::{Runner, World};
 

@@ -63,8 +63,8 @@ async fn persist(store: &Store, items: &[Item]) -> Result<Committed, StoreError>
     let mut batches: BTreeMap<&str, Batch<'_>> = BTreeMap::new();
     for item in items {
         match item {
-            Item::Save { schema, key, op, .. } => {
-                batches.entry(schema.name()).or_insert_with(|| Batch::new(schema)).save(*key, op);
+            Item::Save { schema, key, op, used, .. } => {
+                batches.entry(schema.name()).or_insert_with(|| Batch::new(schema)).save(*key, op, *used);
             }
             Item::End { schema, ending, .. } => {
                 batches.entry(schema.name()).or_insert_with(|| Batch::new(schema)).end(ending);

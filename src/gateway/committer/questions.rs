@@ -3,6 +3,7 @@
 
 use super::{Item, Key, TAKEN_OVER, chain, patiently, reply};
 use crate::base::shutdown::Shutdown;
+use crate::run::cost::Bill;
 use crate::run::loss::Loss;
 use crate::runner::protocol::Reply;
 use crate::store::checkpoints::{self, Change, Page, Schema};
@@ -56,7 +57,7 @@ impl Questions {
 
     async fn answer(&self, question: Item) {
         match question {
-            Item::Read { schema, read, sender, .. } => {
+            Item::Read { schema, read, sender, held: _held, .. } => {
                 let result = self.in_turn(&schema, || self.store.read_checkpoints(&schema, &read));
                 let answer = match result.await {
                     Ok(Page { tuples, more }) => Reply { id: read.id, tuples, more, error: None },
@@ -64,7 +65,7 @@ impl Questions {
                 };
                 reply(&sender, answer);
             }
-            Item::Change { schema, key, id, change, only, sender } => {
+            Item::Change { schema, key, id, change, only, sender, held: _held } => {
                 let result = self.in_turn(&schema, || carry_out(&self.store, &schema, key, &change, only.as_deref()));
                 let error = match result.await {
                     Ok(live) => (!live).then(|| TAKEN_OVER.to_owned()),
@@ -73,8 +74,8 @@ impl Questions {
                 reply(&sender, Reply { id, error, ..Reply::default() });
             }
             // Of few words, and others wait for it.
-            Item::Requeue { key: (run, attempt), loss, done } => {
-                let _ = done.send(requeue(&self.store, run, attempt, loss).await);
+            Item::Requeue { key: (run, attempt), loss, used, done } => {
+                let _ = done.send(requeue(&self.store, run, attempt, loss, used).await);
             }
             Item::Save { .. } | Item::End { .. } => {}
         }
@@ -111,8 +112,8 @@ impl Drop for Told {
 }
 
 /// Tried again while the database is away: a run that is not put back waits for nobody.
-async fn requeue(store: &Store, run: Uuid, attempt: i32, loss: Loss) -> Requeued {
-    let requeued = patiently(|| store.requeue_run(run, attempt, loss)).await;
+async fn requeue(store: &Store, run: Uuid, attempt: i32, loss: Loss, used: Option<Bill>) -> Requeued {
+    let requeued = patiently(|| store.requeue_run(run, attempt, loss, used)).await;
     requeued.unwrap_or_else(|error| {
         tracing::error!(run_id = %run, error = %chain(&error), "a run could not be put back");
         Requeued::Fenced

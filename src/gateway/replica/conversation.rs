@@ -245,6 +245,7 @@ impl Replica {
                 begun: 0,
                 grant: super::Grant::AnyThread,
                 state: super::StateSize::default(),
+                used: crate::run::cost::Bill::default(),
                 handed_over: false,
                 finish,
             };

@@ -29,6 +29,7 @@ fn ending(run: Uuid, status: RunStatus) -> Ending {
         input_tokens: 3,
         output_tokens: 4,
         cost: Some(0.5),
+        whole: true,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Batches: what live attempts sent is stored, what others sent is not, and ends end what they should.
 
 use super::*;
+use crate::run::cost::Bill;
 use crate::run::loss::Loss;
 use crate::runner::protocol::Checkpoint;
 use crate::store::batches::Batch;
@@ -25,6 +26,7 @@ fn op(thread: &str, id: &str, value: &[u8]) -> Op {
         checkpoint: br#"{"v": 4}"#.to_vec().into(),
         metadata: b"{}".to_vec().into(),
         blobs: vec![("a".into(), id.into(), "msgpack".into(), Some(value.to_vec().into()))],
+        usage: vec![],
     })
 }
 
@@ -42,7 +44,7 @@ async fn one_statement_stores_what_live_attempts_sent_and_ends_what_they_end() {
     let (ends, _) = world.accept("b").await;
     let (moved, _) = world.accept("c").await;
     let behind = world.queue("b").await;
-    world.store.requeue_run(moved, 1, Loss::NONE).await.unwrap();
+    world.store.requeue_run(moved, 1, Loss::NONE, None).await.unwrap();
     assert_eq!(world.claim().await, Some((moved, 2)));
     let unknown = ids::new_id();
 
@@ -53,7 +55,7 @@ async fn one_statement_stores_what_live_attempts_sent_and_ends_what_they_end() {
     let mut batch = Batch::new(&schema);
     let keys = [(goes_on, 1), (ends, 1), (moved, 1), (moved, 2), (unknown, 1)];
     for (key, op) in keys.into_iter().zip(&ops) {
-        batch.save(key, op);
+        batch.save(key, op, None);
     }
     for ending in &endings {
         batch.end(ending);
@@ -85,8 +87,8 @@ async fn batches_of_several_agents_are_committed_together_or_not_at_all() {
     let (good, bad) = (op("a", "1", b"x"), op("b", "1\0", b"x"));
     let batches = |second_op| {
         let (mut in_one, mut in_two) = (Batch::new(&one), Batch::new(&two));
-        in_one.save((first, 1), &good);
-        in_two.save((second, 1), second_op);
+        in_one.save((first, 1), &good, None);
+        in_two.save((second, 1), second_op, None);
         [in_one, in_two]
     };
 
@@ -96,4 +98,52 @@ async fn batches_of_several_agents_are_committed_together_or_not_at_all() {
     world.store.commit(&batches(&good)).await.unwrap();
     assert_eq!((stored(&world, "one").await.len(), stored(&world, "two").await.len()), (1, 1));
     assert!(world.store.commit(&[]).await.unwrap().live.is_empty());
+}
+
+#[tokio::test]
+async fn a_run_has_used_what_all_its_attempts_have_each_once() {
+    let world = World::new().await;
+    let schema = schema(&world, "one").await;
+    let bill = |input_tokens, cost| Bill { input_tokens, output_tokens: 1, cost };
+    let ops = [op("a", "1", b"x"), op("a", "2", b"x")];
+    let run = world.accept("a").await.0;
+    let save = async |attempt, used| {
+        let mut batch = Batch::new(&schema);
+        batch.save((run, attempt), &ops[0], None);
+        batch.save((run, attempt), &ops[1], Some(used));
+        world.store.commit(&[batch]).await.unwrap()
+    };
+
+    // Given an attempt that is lost after it has told what it has used, twice,
+    save(1, bill(1, Some(0.25))).await;
+    save(1, bill(10, Some(0.5))).await;
+    world.store.requeue_run(run, 1, Loss::NONE, None).await.unwrap();
+    assert_eq!(world.claim().await, Some((run, 2)));
+    // (what it still sends does not count,)
+    save(1, bill(1_000_000, None)).await;
+    // and one that drains, and tells more with its end,
+    save(2, bill(100, Some(1.0))).await;
+    world.store.requeue_run(run, 2, Loss::NONE, Some(bill(200, Some(2.0)))).await.unwrap();
+    assert_eq!(world.claim().await, Some((run, 3)));
+
+    // when the third ends in one batch with what it tells before,
+    let mut batch = Batch::new(&schema);
+    batch.save((run, 3), &ops[0], Some(bill(1000, Some(4.0))));
+    let end = Ending { input_tokens: 3000, output_tokens: 1, cost: Some(8.0), ..ending(run, 3, RunStatus::Success) };
+    batch.end(&end);
+    world.store.commit(&[batch]).await.unwrap();
+
+    // then all three are in it.
+    assert_eq!(world.of_run::<i64>(run, "input_tokens").await, 3210);
+    assert_eq!(world.of_run::<i64>(run, "output_tokens").await, 3);
+    assert_eq!(world.of_run::<Option<f64>>(run, "cost").await, Some(10.5));
+
+    // A run that is ended without its replica's word has used what its attempts told; what it cost is not known.
+    let other = world.accept("b").await.0;
+    let mut batch = Batch::new(&schema);
+    batch.save((other, 1), &ops[0], Some(bill(7, Some(1.0))));
+    world.store.commit(&[batch]).await.unwrap();
+    world.store.end_runs(&[Ending { whole: false, ..ending(other, 1, RunStatus::Error) }]).await.unwrap();
+    assert_eq!(world.of_run::<i64>(other, "input_tokens").await, 7);
+    assert_eq!(world.of_run::<Option<f64>>(other, "cost").await, None);
 }

@@ -123,7 +123,17 @@ impl World {
 }
 
 fn ending(run: Uuid, attempt: i32, status: RunStatus) -> Ending {
-    Ending { run, attempt, status, answer: None, fault: None, input_tokens: 0, output_tokens: 0, cost: None }
+    Ending {
+        run,
+        attempt,
+        status,
+        answer: None,
+        fault: None,
+        input_tokens: 0,
+        output_tokens: 0,
+        cost: None,
+        whole: true,
+    }
 }
 
 fn new_release(image: &str) -> NewRelease {

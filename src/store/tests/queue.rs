@@ -149,7 +149,7 @@ async fn runs_that_waited_when_the_tables_changed_go_on_in_their_order() {
     let (running, _) = world.accept("u").await;
     let behind = world.queue("u").await;
     let free = world.queue("v").await;
-    world.store.requeue_run(lost, 1, Loss { died: true, counts: true, ..Loss::NONE }).await.unwrap();
+    world.store.requeue_run(lost, 1, Loss { died: true, counts: true, ..Loss::NONE }, None).await.unwrap();
     let undo = "DROP TRIGGER runs_placed ON runs; DROP TRIGGER runs_freed ON runs; DROP TRIGGER agents_gone ON agents;
         ALTER TABLE runs DROP COLUMN ready;
         CREATE INDEX runs_waiting ON runs (agent_id, accepted_at) WHERE status = 'pending';
@@ -260,6 +260,14 @@ async fn an_accept_reads_the_same_few_pages_however_long_its_thread_is() {
         .execute(world.store.pool())
         .await
         .unwrap();
+        // On a connection that has read what it needs of the catalogues.
+        let mut connection = world.store.pool().acquire().await.unwrap();
+        sqlx::query("SELECT place_run($1, $2, true, 1000)")
+            .bind(world.agent.id)
+            .bind(ids::thread_id("t"))
+            .execute(&mut *connection)
+            .await
+            .unwrap();
         let request = Json(RunRequest::Chat { message: "hello".into(), full: false, more: None });
         let sql = format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {ACCEPT}");
         let query = sqlx::query_scalar::<_, Json<Value>>(sqlx::AssertSqlSafe(sql))
@@ -275,7 +283,7 @@ async fn an_accept_reads_the_same_few_pages_however_long_its_thread_is() {
             .bind(world.place.replica)
             .bind(None::<&str>)
             .bind(Some(1000));
-        let plan = query.fetch_one(world.store.pool()).await.unwrap().0;
+        let plan = query.fetch_one(&mut *connection).await.unwrap().0;
         seen.push(plan[0]["Plan"]["Shared Hit Blocks"].as_i64().unwrap());
     }
     assert!(seen[1] <= 2 * seen[0], "{seen:?} blocks");

@@ -75,6 +75,7 @@ async fn a_run_ends_once_with_what_is_known_of_it() {
             input_tokens: 7,
             output_tokens: 3,
             cost: Some(0.5),
+            whole: true,
             ..ending(run, 1, status)
         };
         assert_eq!(world.store.end_runs(&[whole]).await.unwrap(), [run]);
@@ -110,18 +111,18 @@ async fn a_run_that_lost_its_attempt_goes_on_before_those_behind_it() {
     let behind = world.queue("t").await;
 
     let lost = Loss { died: true, counts: true, ..Loss::NONE };
-    assert_eq!(world.store.requeue_run(run, 1, lost).await.unwrap(), Requeued::Waiting);
-    assert_eq!(world.store.requeue_run(run, 1, lost).await.unwrap(), Requeued::Fenced, "only once");
+    assert_eq!(world.store.requeue_run(run, 1, lost, None).await.unwrap(), Requeued::Waiting);
+    assert_eq!(world.store.requeue_run(run, 1, lost, None).await.unwrap(), Requeued::Fenced, "only once");
     assert!(!world.end(run, 1, RunStatus::Success).await, "the attempt is over");
     assert_eq!(world.claim().await, Some((run, 2)));
     assert_eq!(world.claim().await, None);
     // Handed over is not lost: it does not count.
-    assert_eq!(world.store.requeue_run(run, 2, Loss::NONE).await.unwrap(), Requeued::Waiting);
+    assert_eq!(world.store.requeue_run(run, 2, Loss::NONE, None).await.unwrap(), Requeued::Waiting);
     assert_eq!(world.claim().await, Some((run, 3)));
     // After the second it is to have a replica for itself. The third is one too many: the attempt ends the run.
-    assert_eq!(world.store.requeue_run(run, 3, lost).await.unwrap(), Requeued::Waiting);
+    assert_eq!(world.store.requeue_run(run, 3, lost, None).await.unwrap(), Requeued::Waiting);
     assert_eq!((world.claim().await, world.claim_alone().await), (None, Some((run, 4))));
-    assert_eq!(world.store.requeue_run(run, 4, lost).await.unwrap(), Requeued::GivenUp);
+    assert_eq!(world.store.requeue_run(run, 4, lost, None).await.unwrap(), Requeued::GivenUp);
     assert!(world.end(run, 4, RunStatus::Error).await);
     assert_eq!(world.claim().await, Some((behind, 1)));
 }
@@ -135,15 +136,15 @@ async fn a_run_that_is_suspected_waits_for_a_replica_of_its_own_and_is_given_up_
     assert!(!world.has_suspect().await);
 
     let crash = Death { runs: 2, apart: false, by_itself: true };
-    assert_eq!(world.store.requeue_run(neighbour, 1, crash.against(0)).await.unwrap(), Requeued::Waiting);
-    assert_eq!(world.store.requeue_run(run, 1, crash.against(1)).await.unwrap(), Requeued::Waiting);
+    assert_eq!(world.store.requeue_run(neighbour, 1, crash.against(0), None).await.unwrap(), Requeued::Waiting);
+    assert_eq!(world.store.requeue_run(run, 1, crash.against(1), None).await.unwrap(), Requeued::Waiting);
     assert!(world.has_suspect().await);
     // Its neighbour goes on like any other; who waits behind it on its thread does not overtake it.
     assert_eq!([world.claim().await, world.claim().await], [Some((neighbour, 2)), None]);
     assert_eq!(world.claim_alone().await, Some((run, 2)));
     assert!(!world.has_suspect().await);
     let proof = Death { runs: 1, apart: true, by_itself: true };
-    assert_eq!(world.store.requeue_run(run, 2, proof.against(0)).await.unwrap(), Requeued::GivenUp);
+    assert_eq!(world.store.requeue_run(run, 2, proof.against(0), None).await.unwrap(), Requeued::GivenUp);
     assert!(world.end(run, 2, RunStatus::Error).await);
     assert_eq!(world.claim().await, Some((behind, 1)));
     assert_eq!(world.of_run::<i32>(neighbour, "losses").await, 0);

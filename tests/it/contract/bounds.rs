@@ -102,3 +102,35 @@ async fn a_value_nested_deep_ends_no_other_run_and_not_the_connection() {
     assert_eq!(attempts(&world, "small").await, [(1, "ended".to_owned())]);
     assert!(runner.replica.is_alive());
 }
+
+#[tokio::test]
+async fn a_runs_end_counts_among_the_bytes_of_its_replica_until_it_is_committed() {
+    // Given a run with a long message, and a database that commits nothing for the while,
+    let gate = tempfile::tempdir().unwrap();
+    let open = gate.path().join("open");
+    let world = World::new().await;
+    let runner = world.start(&[("gated", "stories.py:gated")], 4, &[("STORY_GATE", open.to_str().unwrap())]).await;
+    world.serve(&[&runner], RunLimits::default());
+    let text = "x".repeat(256 << 10);
+    let body =
+        serde_json::json!({ "thread_id": "t", "user_id": "ann", "message": text, "graph": "gated", "full": true });
+    let mut turn = Box::pin(world.chat(body, None));
+    let ends = async {
+        world.running("t").await;
+        let mut lock = world.pool().begin().await.unwrap();
+        sqlx::query("LOCK TABLE rapidclaw.attempts IN ACCESS EXCLUSIVE MODE").execute(&mut *lock).await.unwrap();
+        // when it ends: its last checkpoint brings the text three times, its end five times,
+        std::fs::write(&open, "").unwrap();
+        let held = || async { runner.replica.held_bytes() };
+        until("the run's end", held, |held| *held > 7 * (256 << 10)).await;
+        lock.rollback().await.unwrap();
+    };
+    tokio::select! {
+        _ = &mut turn => panic!("it is answered before it is committed"),
+        () = ends => {}
+    }
+
+    // then nothing is held once the client has it.
+    assert!(turn.await.unwrap().answer.result.is_some_and(|told| told.ends_with(&text)));
+    until("nothing held", || async { runner.replica.held_bytes() }, |held| *held == 0).await;
+}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from graphs import State, asking, chain, looping, memory, sleeping, sync_blocking  # noqa: F401
+from langchain_core.language_models.fake_chat_models import FakeMessagesListChatModel
 from langchain_core.messages import AIMessage
 from langgraph.graph import START, StateGraph
 
@@ -57,6 +58,32 @@ async def linger(state):
 
 
 slow = chain(linger=linger, count=count).compile()
+
+
+async def call():
+    usage = {"input_tokens": 1000, "output_tokens": 100, "total_tokens": 1100}
+    metadata = {"model_name": "gpt-4o-mini", "model_provider": "openai"}
+    answer = AIMessage(content="spent", usage_metadata=usage, response_metadata=metadata)
+    return await FakeMessagesListChatModel(responses=[answer]).ainvoke("a question")
+
+
+async def spend(state):
+    await call()  # and keeps nothing of it
+    return {"log": ["spent"]}
+
+
+async def until_drained(state):
+    run = current_run.get()
+    while run.attempt == 1 and run._drain_reason is None:
+        await asyncio.sleep(0.01)
+    return {}
+
+
+async def spend_and_say(state):
+    return {"messages": [await call()]}
+
+
+metered = chain(spend=spend, wait=until_drained, say=spend_and_say).compile()
 
 
 async def pause(state):

@@ -177,7 +177,7 @@ class Stream:
                 break
             found = await saver.aget_tuple(found.parent_config)
         if newest is not None and run.turn.goes_on:
-            self._usage.see_again(newest.checkpoint["channel_values"])
+            self._usage.goes_on_from(newest.checkpoint["channel_values"])
 
     def _on_values(self, data: Any) -> None:
         self._seen_values += 1

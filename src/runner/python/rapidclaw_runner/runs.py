@@ -21,6 +21,8 @@ from .state_size import DEFAULT_BYTES, StateSize, StateTooLarge
 
 log = logging.getLogger("rapidclaw")
 
+SAVES = ("checkpoint", "writes")
+"""Frames that bring what the run has used with what it has done."""
 STOP_SECONDS = 2.0
 """How long a stopped run's own code has to come to its end before it is ended without it."""
 SILENT_SECONDS = 3.0
@@ -82,14 +84,18 @@ class Run:
         with self._lock:
             if self.ended:
                 raise RunEnded(f"the run has ended: {self.label}")
-            fields["run"], fields["attempt"] = self.id, self.attempt
-            return self.session.send(kind, fields)
+            return self.session.send(kind, self._own(kind, fields))
 
     def request(self, kind: str, fields: dict[str, Any]) -> Future[list[dict[str, Any]]]:
         if self.ended:
             raise RunEnded(f"the run has ended: {self.label}")
+        return self.session.request(kind, self._own(kind, fields))
+
+    def _own(self, kind: str, fields: dict[str, Any]) -> dict[str, Any]:
         fields["run"], fields["attempt"] = self.id, self.attempt
-        return self.session.request(kind, fields)
+        if kind in SAVES and self.usage is not None and (used := self.usage.untold()):
+            fields["usage"] = used
+        return fields
 
     def check_size(self, kind: str, frame: dict[str, Any], versions: dict[str, Any] | None = None) -> None:
         try:

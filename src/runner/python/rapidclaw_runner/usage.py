@@ -6,6 +6,7 @@ subgraphs and tools whose messages never reach the root's state.
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from langchain_core.callbacks import BaseCallbackHandler
@@ -19,12 +20,17 @@ KEY_CHARS = 500
 
 
 class Usage:
-    """Collects messages of one run. Ids may be set after a message was seen, so they are read last."""
+    """Collects messages of one attempt at a run. Ids may be set after a message was seen, so they are read last."""
 
     def __init__(self, known_ids: set[str], attempt: int) -> None:
         self.known_ids = known_ids
+        self._earlier_ids: set[str] = set()
+        self._earlier_is_unmetered = False
         self._attempt = attempt
         self._messages: dict[int, AIMessage] = {}
+        self._told_ids: set[str] = set()
+        self._looked_at = 0
+        self._lock = threading.Lock()
 
     def see(self, value: Any) -> None:
         """Finds AI messages in a node's update: the value itself, or one or two levels down."""
@@ -50,19 +56,31 @@ class Usage:
             if isinstance(item, AIMessage):
                 self._messages[id(item)] = item
 
-    def see_again(self, values: dict[str, Any]) -> None:
-        """The state that an earlier attempt of this run has left: its messages that have ids count again, under
-        the same ids. What has none cannot be told from what was there before."""
+    def goes_on_from(self, values: dict[str, Any]) -> None:
+        """The state that an earlier attempt of this run has left: that attempt has told what its messages cost."""
         for value in values.values():
             for item in value if type(value) is list else (value,):
-                if isinstance(item, AIMessage) and item.id is not None:
-                    self._messages[id(item)] = item
+                if isinstance(item, AIMessage) and item.id is not None and item.id not in self.known_ids:
+                    self._earlier_ids.add(item.id)
+                    self._earlier_is_unmetered |= not item.usage_metadata
+
+    def untold(self) -> list[dict[str, Any]]:
+        """What was used since this was asked before: it is told with what the run saves, in case that its replica is
+        lost. Only what has an id, and usage; the run's end tells all."""
+        with self._lock:
+            if len(self._messages) == self._looked_at:
+                return []
+            self._looked_at = len(self._messages)
+            found = [entry for entry in self.summary()[0] if entry["id"] not in self._told_ids]
+            found = [entry for entry in found if not entry["id"].startswith(f"attempt-{self._attempt}-")]
+            self._told_ids.update(entry["id"] for entry in found)
+            return found
 
     def summary(self) -> tuple[list[dict[str, Any]], bool]:
         """The USAGE maps, and whether a new message carried none."""
         entries: dict[str, dict[str, Any] | None] = {}
         for message in list(self._messages.values()):
-            if message.id in self.known_ids:
+            if message.id in self.known_ids or message.id in self._earlier_ids:
                 continue
             key = foreign.text(message.id, KEY_CHARS) if message.id else f"attempt-{self._attempt}-{id(message)}"
             if entries.get(key) is None:
@@ -71,7 +89,7 @@ class Usage:
                 except Exception:  # noqa: BLE001 - providers' own shapes
                     entries[key] = None
         found = [entry for entry in entries.values() if entry is not None]
-        return found, len(found) < len(entries)
+        return found, self._earlier_is_unmetered or len(found) < len(entries)
 
 
 def _entry(key: str, message: AIMessage) -> dict[str, Any] | None:

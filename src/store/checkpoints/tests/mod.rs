@@ -32,6 +32,7 @@ pub(super) fn checkpoint(thread_id: &str, ns: &str, id: &str, parent: Option<&st
             .into(),
         metadata: br#"{"source": "loop", "step": 1, "parents": {}}"#.to_vec().into(),
         blobs: vec![],
+        usage: vec![],
     }
 }
 
@@ -77,6 +78,7 @@ pub(super) fn writes(
             .iter()
             .map(|(idx, channel, value)| (*idx, (*channel).into(), "msgpack".into(), value.to_vec().into()))
             .collect(),
+        usage: vec![],
     }
 }
 
