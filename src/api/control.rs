@@ -273,6 +273,9 @@ pub struct AgentStatus {
     /// The server's own tasks for this agent that have failed lately, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tasks: Vec<String>,
+    /// The last run of an hour that held its replica until that was replaced, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<String>,
     /// Where it answers.
     pub url: String,
     /// Digest of the inputs of the release that serves.

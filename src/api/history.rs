@@ -119,6 +119,9 @@ pub struct AttemptView {
     pub started_at: String,
     /// When it ended.
     pub ended_at: Option<String>,
+    /// Why its replica was replaced, where it was for this attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// One of `GET /v1/agents/NAME/threads`, newest first.

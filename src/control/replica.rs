@@ -196,6 +196,12 @@ async fn lead(
         };
         if let Some(hung) = hung {
             tracing::error!(agent = charge.agent, replica = %charge.id, run_id = ?hung.run, %hung, "a replica is hung and is replaced");
+            // Before its runs go on: then their last attempt is the one that held it.
+            if let Some(run) = hung.run
+                && let Err(error) = control.store().note_attempt(run, &hung.to_string()).await
+            {
+                tracing::warn!(run_id = %run, error = %chain(&error), "nothing but the log says what held the replica");
+            }
             replica.give_up(hung.run).await;
             return Fault::Hung(hung.to_string());
         }

@@ -52,6 +52,7 @@ impl Control {
                 runs: row.runs,
                 failed: row.failed,
                 tasks: about(&tasks, &name),
+                held: row.held.map(|note| format!("a replica was replaced: {note}")),
                 inputs_digest: row.inputs_digest,
                 image: row.image,
                 reason,

@@ -153,7 +153,7 @@ impl Store {
         let sql = format!(
             "SELECT a.name, row_to_json(x), r.request, r.metadata, r.answer::text, r.fault,
                coalesce((SELECT json_agg(y ORDER BY y.number) FROM (
-                 SELECT number, replica, state, {}, {} FROM attempts WHERE run_id = $1
+                 SELECT number, replica, state, {}, {}, note FROM attempts WHERE run_id = $1
                ) y), '[]')
              FROM runs r JOIN agents a ON a.id = r.agent_id
              CROSS JOIN LATERAL (SELECT {} FROM {RUN_TABLES} WHERE r.id = $1) x
@@ -179,6 +179,19 @@ impl Store {
             fault: fault.map(|fault| fault.0),
             attempts: attempts.0,
         }))
+    }
+
+    /// Notes at the run's last attempt why its replica was replaced for it.
+    pub async fn note_attempt(&self, run: Uuid, note: &str) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE attempts a SET note = $2, noted_at = clock_timestamp() FROM runs r
+             WHERE r.id = $1 AND a.run_id = r.id AND a.number = r.attempt",
+        )
+        .bind(run)
+        .bind(note)
+        .execute(self.pool())
+        .await?;
+        Ok(())
     }
 
     /// The agent's threads, those that ran last first.

@@ -41,6 +41,8 @@ pub struct AgentRow {
     pub last_failed: i64,
     /// How most of those failed.
     pub last_fault: Option<String>,
+    /// Why the last of its replicas was replaced that a run held, in the last hour.
+    pub held: Option<String>,
     /// Releases that no longer serve and still have runs, the newest first.
     pub draining: Json<Vec<Draining>>,
 }
@@ -61,7 +63,7 @@ impl Store {
                r.inputs_digest, r.image, coalesce(o.state = 'running', false) AS rolling,
                CASE WHEN o.state = 'failed' THEN o.failure ->> 'message' END AS last_failure, a.scale,
                h.p95_ms, h.cost_per_turn, coalesce(h.runs, 0) AS runs, coalesce(h.failed, 0) AS failed,
-               coalesce(l.turns, 0) AS last_turns, coalesce(l.failed, 0) AS last_failed, l.fault AS last_fault,
+               coalesce(l.turns, 0) AS last_turns, coalesce(l.failed, 0) AS last_failed, l.fault AS last_fault, n.note AS held,
                coalesce(d.draining, '[]') AS draining
              FROM agents a
              LEFT JOIN releases r ON r.id = a.serving_release
@@ -92,6 +94,10 @@ impl Store {
                  GROUP BY r.version
                ) old
              ) d ON true
+             LEFT JOIN LATERAL (
+               SELECT t.note FROM attempts t JOIN runs u ON u.id = t.run_id
+               WHERE t.noted_at > now() - interval '1 hour' AND u.agent_id = a.id ORDER BY t.noted_at DESC LIMIT 1
+             ) n ON true
              WHERE a.destroyed_at IS NULL AND ($1::text IS NULL OR a.name = $1)
              ORDER BY a.name",
         )

@@ -65,12 +65,14 @@ async fn show(run: Uuid, global: &Global, printer: &Printer) -> Result<Exit, Fai
     }
     for one in &detail.attempts {
         let ended = one.ended_at.as_deref().map_or_else(|| "now".to_owned(), second);
+        let note = one.note.as_ref().map(|note| format!("; its replica was replaced: {note}")).unwrap_or_default();
         printer.line(format!(
-            "attempt {}: {} on replica {}, {} to {ended}",
+            "attempt {}: {} on replica {}, {} to {ended}{}",
             one.number,
             one.state,
             short_replica(one.replica),
-            second(&one.started_at)
+            second(&one.started_at),
+            text::escaped(&note)
         ));
     }
     printer.note(format!("its log: `rapidclaw logs {} --run {run}`", detail.agent));

@@ -96,12 +96,19 @@ fn table_of(agents: &[AgentStatus]) -> String {
     table(["AGENT", "VERSION", "STATE", "REPLICAS", "P95", "$/TURN", "ERRORS", "URL"], agents.iter().map(row))
 }
 
-/// Why an agent is not healthy, what failed in the server for it, and which releases still drain.
+/// Why an agent is not healthy, which run held a replica, what failed in the server for it, and which releases still drain.
 fn remarks(agents: &[AgentStatus]) -> impl Iterator<Item = String> {
     agents.iter().flat_map(|agent| {
         let draining = agent.draining.iter().map(|old| draining_line(old.version, old.runs, old.oldest_seconds));
         let tasks = agent.tasks.iter().map(|task| format!("the server's {task}"));
-        agent.reason.iter().cloned().chain(tasks).chain(draining).map(|line| format!("{}: {line}", agent.name))
+        agent
+            .reason
+            .iter()
+            .chain(&agent.held)
+            .cloned()
+            .chain(tasks)
+            .chain(draining)
+            .map(|line| format!("{}: {line}", agent.name))
     })
 }
 

@@ -28,9 +28,17 @@ fn replicas_that_hang_are_replaced_and_the_log_names_the_run() {
     // replica by never moving again.
     for (word, said) in [("regex", "well 1"), ("spin", "well 2")] {
         let before = server.containers_of(agent);
-        turn(&server, agent, &key, word, word).problem(504, "run-timeout");
+        let answer = turn(&server, agent, &key, word, word).problem(504, "run-timeout");
         until_replaced(&server, agent, &before);
         assert_eq!(server.turn(agent, &key, "t", "hello"), said);
+        // Who looks at the run, or at the agent, is told that it was this one.
+        let run = answer.body["run_id"].as_str().unwrap();
+        let shown = server.rapidclaw(&["runs", "show", run]).ok().prints("its replica was replaced: nothing has moved");
+        let status = server.rapidclaw(&["status", agent]).says("a replica was replaced: ").says(&format!("run {run}"));
+        if word == "spin" {
+            shown.prints("node \"act\", /deps/app/agent.py:");
+            status.says("node \"act\", /deps/app/agent.py:");
+        }
     }
     let log = server.log();
     assert!(log.lines().any(|line| line.contains("a replica is hung") && line.contains("run_id=Some")), "{log}");
