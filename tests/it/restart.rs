@@ -47,9 +47,15 @@ fn clients_that_wait_in_a_queue_get_their_answers_over_a_restart_and_no_place_is
             .collect();
         let restarted = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             // when the server is replaced, and once more,
-            for _ in 0..2 {
+            for servers in 2..=3 {
                 waiting(&server);
                 server.rapidclaw(&["server", "restart"]).ok();
+                until("a run of the next server's", || {
+                    match server.query("SELECT count(DISTINCT gateway_id) FROM rapidclaw.attempts") {
+                        count if count == servers => Ok(()),
+                        count => Err(format!("{count} servers have had one")),
+                    }
+                });
             }
             waiting(&server);
         }));
