@@ -126,19 +126,15 @@ impl Execution {
     /// Returns when another run of the replica holds this one up, and it can begin elsewhere at once. What it did since
     /// its last checkpoint is done again there, so it is moved a few times at most.
     async fn held_up(&self, route: &Route) {
-        if self.attempt > MOST_MOVED {
-            return std::future::pending().await;
-        }
-        let own = self.slot.replica();
-        let mut holder = own.holder();
-        while holder.changed().await.is_ok() {
+        let mut holder = self.slot.replica().holder();
+        while self.attempt <= MOST_MOVED && holder.changed().await.is_ok() {
             let is_held_up = holder.borrow_and_update().is_some_and(|holder| holder != self.run);
             let serving = is_held_up.then(|| route.serving()).flatten();
             if serving.is_some_and(|serving| serving.replicas.iter().any(|one| one.has_room())) {
                 return;
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     async fn after_requeue(&self, gateway: &Gateway, route: &Route, requeued: oneshot::Receiver<Requeued>) -> Attempt {

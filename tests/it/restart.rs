@@ -95,14 +95,14 @@ fn replicas_that_end_what_they_run_have_their_time_over_a_restart() {
     };
     let answers: Vec<Answer> = std::thread::scope(|scope| {
         let (server, key) = (&server, &key);
-        let hold = |thread: &'static str| scope.spawn(move || turn(server, agent, key, thread, "hold open"));
-        let mut held = vec![hold("first")];
+        let occupy = |thread: &'static str| scope.spawn(move || turn(server, agent, key, thread, "hold open"));
+        let mut held = vec![occupy("first")];
         let drained = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             running(server, 1);
             server.deploy(&version(2, 1)).ok();
             server.deploy(&version(3, 2)).ok();
             let before = server.containers_of(agent);
-            held.extend([hold("second"), hold("third")]);
+            held.extend([occupy("second"), occupy("third")]);
             running(server, 3);
             server.rapidclaw(&["scale", agent, "1"]).ok();
 
