@@ -55,6 +55,33 @@ async fn a_client_gets_the_answer_of_a_run_that_another_gateway_claims_and_no_pl
 }
 
 #[tokio::test]
+async fn a_run_whose_replica_is_lost_here_is_answered_by_another_gateway_and_its_client_hears_of_it() {
+    // Given a run on the only replica that its gateway has, and another gateway with one of its own,
+    let world = World::new().await;
+    let gate = tempfile::tempdir().unwrap();
+    let open = gate.path().join("open");
+    let env = [("STORY_GATE", open.to_str().unwrap())];
+    let graphs = [("gated", "stories.py:gated")];
+    let mut runner = world.start(&graphs, 1, &env).await;
+    world.serve(&[&runner], RunLimits::default());
+    let mut turn = Box::pin(world.answer("gated", "a", "hello"));
+    meanwhile(&mut turn, async { _ = world.running("a").await }).await;
+    let other = world.beside().await;
+    let theirs = world.attach_to(&other.gateway, Process::runner(&graphs, &env), 1).await;
+    world.serve_on(&other.route, &[&theirs], RunLimits::default());
+
+    // when that replica is lost, then the run goes on with the other, and its client hears how it ends.
+    runner.process.kill().await;
+    std::fs::write(&open, "").unwrap();
+    let answer = tokio::time::timeout(PATIENCE, turn).await.expect("the client hears of it");
+    assert!(answer.result.is_some());
+    let sql = "SELECT replica FROM attempts ORDER BY number DESC LIMIT 1";
+    let last: uuid::Uuid = sqlx::query_scalar(sql).fetch_one(world.pool()).await.unwrap();
+    assert_eq!(last, theirs.replica.id);
+    other.shutdown.cancel();
+}
+
+#[tokio::test]
 async fn a_replica_that_is_told_from_outside_to_end_gets_no_more_runs() {
     // Given two replicas, of which the less busy one is told to end,
     let world = World::new().await;
