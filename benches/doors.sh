@@ -13,6 +13,8 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=scripts/lib.sh
 . "$here/../scripts/lib.sh"
+# shellcheck source=benches/server.sh
+. "$here/server.sh"
 me=bench
 
 idle=2000 slow=200 bodies=100 turns=200 profile=release
@@ -25,8 +27,6 @@ case ${1:-} in
     exit 0
     ;;
 esac
-unset RAPIDCLAW_SERVER RAPIDCLAW_TOKEN RAPIDCLAW_DATA_DIR RAPIDCLAW_CONFIG_DIR RAPIDCLAW_RUN_DIR DATABASE_URL
-
 leave_well
 
 ensure_commands setsid setpriv -- util-linux
@@ -35,16 +35,9 @@ ensure_docker
 ensure_postgres
 ensure_base_image 3.12
 ensure_binary "$profile"
-work=$(mktemp -d "${RAPIDCLAW_BENCH_DIR:-/var/tmp}/rapidclaw-bench.XXXXXX")
-chmod 711 "$work"
-at_end rm -rf "$work"
-at_end end_server "$work/data"
-at_end explain "$work/data/server.log"
-export RAPIDCLAW_CONFIG_DIR=$work/config
-"$rapidclaw" server start --data-dir "$work/data" --listen 127.0.0.1:0 --agents-listen 127.0.0.1:0 >&2
-"$rapidclaw" login --local --data-dir "$work/data" >&2
-server_id=$("$rapidclaw" whoami --json | json server.id)
-at_end end_server "$work/data" "$server_id"
+own_folder
+own_server
+own_login
 mkdir "$work/toy"
 cp "$here"/toy/* "$here/toygraph.py" "$work/toy/"
 out=$("$rapidclaw" deploy --manifest "$work/toy/langgraph.json" --quiet --json | tail -n 1)

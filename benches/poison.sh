@@ -12,6 +12,8 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=scripts/lib.sh
 . "$here/../scripts/lib.sh"
+# shellcheck source=benches/server.sh
+. "$here/server.sh"
 me=bench
 
 smoke=
@@ -24,24 +26,16 @@ case ${1:-} in
     exit 0
     ;;
 esac
-unset RAPIDCLAW_SERVER RAPIDCLAW_TOKEN RAPIDCLAW_DATA_DIR RAPIDCLAW_CONFIG_DIR RAPIDCLAW_RUN_DIR DATABASE_URL
 leave_well
 ensure_python
 ensure_docker
 ensure_postgres
 ensure_base_image 3.13
 ensure_binary "$profile"
-work=$(mktemp -d "${RAPIDCLAW_BENCH_DIR:-/var/tmp}/rapidclaw-bench.XXXXXX")
-chmod 711 "$work"
-at_end rm -rf "$work"
-at_end end_server "$work/data"
-at_end explain "$work/data/server.log"
-export RAPIDCLAW_CONFIG_DIR=$work/config RAPIDCLAW_BASE_IMAGE=${RAPIDCLAW_BASE_IMAGE:-rapidclaw-base:3.13}
-
-"$rapidclaw" server start --data-dir "$work/data" --listen 127.0.0.1:0 --agents-listen 127.0.0.1:0 >&2
-"$rapidclaw" login --local --data-dir "$work/data" >&2
-server_id=$("$rapidclaw" whoami --json | json server.id)
-at_end end_server "$work/data" "$server_id"
+own_folder
+export RAPIDCLAW_BASE_IMAGE=${RAPIDCLAW_BASE_IMAGE:-rapidclaw-base:3.13}
+own_server
+own_login
 out=$("$rapidclaw" deploy --manifest "$here/poison/langgraph.json" --quiet --json | tail -n 1)
 url=$(json url <<<"$out") key=$(json key <<<"$out")
 

@@ -9,6 +9,8 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=scripts/lib.sh
 . "$here/../scripts/lib.sh"
+# shellcheck source=benches/server.sh
+. "$here/server.sh"
 me=bench
 
 times=20 profile=release
@@ -21,8 +23,6 @@ case ${1:-} in
     exit 0
     ;;
 esac
-unset RAPIDCLAW_SERVER RAPIDCLAW_TOKEN RAPIDCLAW_DATA_DIR RAPIDCLAW_CONFIG_DIR RAPIDCLAW_RUN_DIR DATABASE_URL
-
 leave_well
 
 [ "$(id -u)" = 0 ] || fail "a second Docker Engine is started: run this as root"
@@ -32,9 +32,7 @@ ensure_docker
 ensure_postgres
 ensure_base_image 3.13
 ensure_binary "$profile"
-work=$(mktemp -d /var/tmp/rcb-XXXXXX)
-chmod 711 "$work"
-at_end rm -rf "$work"
+own_folder
 # The id of an engine comes from a key in /etc/docker.
 # shellcheck disable=SC2016
 unshare -m -n sh -c 'mount -t tmpfs tmpfs /etc/docker && exec dockerd "$@"' dockerd --data-root "$work/docker" \
@@ -47,11 +45,8 @@ for _ in $(seq 100); do
     docker -H "unix://$work/docker.sock" version >/dev/null 2>&1 && break
     sleep 0.2
 done
-export RAPIDCLAW_CONFIG_DIR=$work/config
-at_end end_server "$work/data"
-DOCKER_HOST=unix://$work/docker.sock "$rapidclaw" server start --data-dir "$work/data" --listen 127.0.0.1:0 \
-    --agents-listen 127.0.0.1:0 >&2
-"$rapidclaw" login --local --data-dir "$work/data" >&2
+DOCKER_HOST=unix://$work/docker.sock own_server
+own_login
 cp -r "$root/benches/toy" "$work/toy"
 cp "$root/benches/toygraph.py" "$work/toy/"
 python3 - "$rapidclaw" "$times" "$work/toy" <<'PYTHON'

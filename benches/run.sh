@@ -14,6 +14,8 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=scripts/lib.sh
 . "$here/../scripts/lib.sh"
+# shellcheck source=benches/server.sh
+. "$here/server.sh"
 me=bench
 
 smoke=
@@ -34,8 +36,6 @@ if [ -n "$smoke" ]; then
 else
     clients=1,8,32 seconds=4 repeat=3 profile=release starts=50
 fi
-unset RAPIDCLAW_SERVER RAPIDCLAW_TOKEN RAPIDCLAW_DATA_DIR RAPIDCLAW_CONFIG_DIR RAPIDCLAW_RUN_DIR DATABASE_URL
-
 leave_well
 
 ensure_commands curl setsid setpriv -- curl util-linux
@@ -45,16 +45,7 @@ ensure_postgres
 ensure_base_image 3.12
 ensure_binary "$profile"
 
-disk=${RAPIDCLAW_BENCH_DIR:-/var/tmp}
-case $(stat -f -c %T "$disk") in
-tmpfs | ramfs) fail "$disk is in memory; name a folder on a disk with RAPIDCLAW_BENCH_DIR" ;;
-esac
-work=$(mktemp -d "$disk/rapidclaw-bench.XXXXXX")
-chmod 711 "$work"
-at_end rm -rf "$work"
-at_end end_server "$work/data"
-at_end explain "$work/data/server.log"
-export RAPIDCLAW_CONFIG_DIR=$work/config
+own_folder
 results=$work/results.jsonl
 record() { echo "$1" >>"$results"; }
 
@@ -71,11 +62,9 @@ PYTHON
 )"
 
 begin=$(now)
-"$rapidclaw" server start --data-dir "$work/data" --listen 127.0.0.1:0 --agents-listen 127.0.0.1:0 >&2
+own_server
 record "{\"what\": \"server start\", \"seconds\": $(awk "BEGIN { print $(now) - $begin }")}"
-"$rapidclaw" login --local --data-dir "$work/data" >&2
-server_id=$("$rapidclaw" whoami --json | json server.id)
-at_end end_server "$work/data" "$server_id"
+own_login
 pid=$(json pid <"$work/data/server.json")
 memory() {
     record "{\"what\": \"server memory $1\", \"mib\": $(awk '/^VmRSS/ { printf "%.1f", $2 / 1024 }' "/proc/$pid/status")}"

@@ -10,6 +10,8 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=scripts/lib.sh
 . "$here/../scripts/lib.sh"
+# shellcheck source=benches/server.sh
+. "$here/server.sh"
 me=bench
 
 times=50 profile=release
@@ -22,8 +24,6 @@ case ${1:-} in
     exit 0
     ;;
 esac
-unset RAPIDCLAW_SERVER RAPIDCLAW_TOKEN RAPIDCLAW_DATA_DIR RAPIDCLAW_CONFIG_DIR RAPIDCLAW_RUN_DIR DATABASE_URL
-
 leave_well
 
 ensure_commands setsid -- util-linux
@@ -31,13 +31,9 @@ ensure_python
 ensure_docker
 ensure_postgres
 ensure_binary "$profile"
-work=$(mktemp -d /var/tmp/rapidclaw-bench.XXXXXX)
-chmod 711 "$work"
-at_end rm -rf "$work"
-at_end end_server "$work/data"
-export RAPIDCLAW_CONFIG_DIR=$work/config
-"$rapidclaw" server start --data-dir "$work/data" --listen 127.0.0.1:0 --agents-listen 127.0.0.1:0 >&2
-"$rapidclaw" login --local --data-dir "$work/data" >&2
+own_folder
+own_server
+own_login
 psql=
 for psql in /usr/lib/postgresql/*/bin/psql; do :; done
 [ -x "$psql" ] || psql=$(command -v psql)

@@ -91,7 +91,10 @@ pub enum Ended {
 
 /// Hands items to the workers. Clones share them.
 #[derive(Clone)]
-pub struct Committer(Arc<Vec<Inbox>>);
+pub struct Committer {
+    workers: Arc<Vec<Inbox>>,
+    tasks: Tasks,
+}
 
 struct Inbox {
     items: mpsc::Sender<Queued>,
@@ -115,12 +118,17 @@ impl Committer {
             shutdown.supervise(name.clone(), move || work(Arc::clone(&worker), name.clone(), tasks.clone()));
             Inbox { items, room: Arc::new(Semaphore::new(QUEUE_KB as usize)) }
         });
-        Self(Arc::new(workers.collect()))
+        Self { workers: Arc::new(workers.collect()), tasks: shutdown.tasks().clone() }
+    }
+
+    /// Where its workers' failures are told, and those of the connections that submit to it.
+    pub(super) fn tasks(&self) -> &Tasks {
+        &self.tasks
     }
 
     /// Queues an item behind all earlier ones of its run.
     pub async fn submit(&self, item: Item) {
-        let worker = &self.0[usize::from(item.run().as_bytes()[15]) % self.0.len()];
+        let worker = &self.workers[usize::from(item.run().as_bytes()[15]) % self.workers.len()];
         let room = u32::try_from(item.bytes() >> 10).unwrap_or(QUEUE_KB).clamp(1, QUEUE_KB);
         let room = Arc::clone(&worker.room).acquire_many_owned(room).await.ok();
         let _ = worker.items.send(Queued { item, _room: room }).await;

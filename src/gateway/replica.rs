@@ -2,8 +2,6 @@
 
 mod conversation;
 
-pub use conversation::faults;
-
 use super::committer::{Committer, Ended, Item};
 pub use super::liveness::Hung;
 use super::liveness::Liveness;

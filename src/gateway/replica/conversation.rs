@@ -2,14 +2,16 @@
 //! are given back however it ends.
 
 use super::{Active, Replica};
+use crate::base::tasks::panic_text;
 use crate::gateway::outcome::Outcome;
 use crate::runner::connection::{ConnectError, Connection, Endpoint, FrameReader, Said};
 use crate::runner::protocol::{FromReplica, Refused};
 use crate::runner::session::{Held, Version};
 use futures_util::FutureExt as _;
+use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -29,12 +31,8 @@ const RESUME_EVERY: Duration = Duration::from_millis(50);
 const VERSION_1: &str = "the image's runner speaks version 1 of its contract: runs whose connection breaks begin \
     their step again, values above 64 MiB are refused, and a large value delays others; a deploy builds it anew";
 
-static FAULTS: AtomicU64 = AtomicU64::new(0);
-
-/// How often a replica's frame, or the task of its connection, ended in a fault of this program.
-pub fn faults() -> u64 {
-    FAULTS.load(Ordering::Relaxed)
-}
+/// What faults of this program in their tasks, or with what they brought, are told under.
+const TASK: &str = "connections of replicas";
 
 /// Why a socket is not read any more.
 #[derive(PartialEq, Eq)]
@@ -69,8 +67,8 @@ impl Replica {
         let conversation = self.converse(&endpoint, connection, ready, &dead);
         let over = AssertUnwindSafe(conversation).catch_unwind().await;
         self.alive.store(false, Ordering::Release);
-        if over.is_err() {
-            FAULTS.fetch_add(1, Ordering::Relaxed);
+        if let Err(panic) = &over {
+            self.count_fault(panic.as_ref());
             tracing::error!(replica = %self.id, "the task of a replica's connection failed: its runs go on elsewhere");
         }
         if let Some(offence) = self.session.offence() {
@@ -229,10 +227,8 @@ impl Replica {
     /// A frame that this program fails on ends its run and nothing else.
     async fn take_carefully(&self, frame: FromReplica, held: Held) {
         let named = frame.attempt().and_then(|(run, attempt)| Some((Uuid::try_parse(run).ok()?, attempt)));
-        if AssertUnwindSafe(self.take(frame, held)).catch_unwind().await.is_ok() {
-            return;
-        }
-        FAULTS.fetch_add(1, Ordering::Relaxed);
+        let Err(panic) = AssertUnwindSafe(self.take(frame, held)).catch_unwind().await else { return };
+        self.count_fault(panic.as_ref());
         let Some((run, attempt)) = named else { return };
         tracing::error!(replica = %self.id, run_id = %run, "the gateway failed on what a run sent: the run ends");
         let outcome = Outcome::fault("GatewayFault", "the gateway failed on what the run sent");
@@ -251,6 +247,13 @@ impl Replica {
             };
             self.finish(run, active, outcome).await;
         }
+    }
+
+    /// Has `status` and `doctor` tell of it.
+    fn count_fault(&self, panic: &(dyn Any + Send)) {
+        let tasks = self.committer.tasks();
+        tasks.failed(TASK, &panic_text(panic));
+        tasks.begins(TASK);
     }
 
     /// Who waits for a reply gets an error. A part of a run's state, or its end, that cannot be read ends the run:

@@ -99,7 +99,7 @@ async fn a_replica_that_is_told_from_outside_to_end_gets_no_more_runs() {
     world.serve(&[&one, &two], RunLimits::default());
     one.process.terminate();
 
-    // when turns come, then the first may meet it, and none after that does.
+    // when turns come, then one may meet it before it knows, and none after that does.
     let mut attempts = Vec::new();
     for n in 0..4 {
         let turn = world.turn("memory", &format!("t{n}"), "hello").await.unwrap();
@@ -107,7 +107,7 @@ async fn a_replica_that_is_told_from_outside_to_end_gets_no_more_runs() {
         let sql = "SELECT count(*) FROM attempts WHERE run_id = $1";
         attempts.push(sqlx::query_scalar::<_, i64>(sql).bind(turn.run_id).fetch_one(world.pool()).await.unwrap());
     }
-    assert!(attempts[0] <= 2 && attempts[1..] == [1, 1, 1], "{attempts:?}");
+    assert!(attempts.iter().sum::<i64>() <= 5, "{attempts:?}");
     std::fs::write(&open, "").unwrap();
     let (a, bc) = tokio::join!(held, more);
     assert!(a.result.is_some() && bc.0.result.is_some() && bc.1.result.is_some());

@@ -8,6 +8,7 @@ import time
 from typing import Annotated, Any, TypedDict
 
 from langchain_core.messages import AIMessage, AnyMessage
+from langgraph.errors import GraphDrained
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.types import interrupt
@@ -175,6 +176,7 @@ SYNC = {
     "keyboard_sync": lambda: raising(KeyboardInterrupt()),
     "base_sync": lambda: raising(Stop("enough")),
     "generator_exit_sync": lambda: raising(GeneratorExit()),
+    "drained": lambda: raising(GraphDrained("enough")),
     "cancelled_sync": lambda: raising(concurrent.futures.CancelledError()),
     "recursion": lambda: recurse(),
     "memory": lambda: raising(MemoryError()),

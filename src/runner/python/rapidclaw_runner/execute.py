@@ -51,8 +51,9 @@ def executor(graphs: dict[str, Entry], runs: Runs) -> Callable[[Run], Coroutine[
                 raise ValueError(f"no such graph: {run.fields['graph']}; there are {', '.join(graphs)}")
             await stream.drive(entry)
             status = "interrupted" if stream.interrupted else "success"
-        except GraphDrained:
-            status = "drained"
+        except GraphDrained as error:
+            # Where nobody asked for it, it is the project's own, as any other.
+            status, told = ("drained", {}) if run.shall_drain else ("error", _failed(run, error))
         except BaseException as error:  # noqa: BLE001 - SystemExit and their kin end this run, not the replica
             if run.stop_status is None:
                 status, told = "error", _failed(run, error)

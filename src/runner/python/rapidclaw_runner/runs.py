@@ -185,6 +185,11 @@ class Run:
         if self.control is not None:
             self.control.request_drain(reason)
 
+    @property
+    def shall_drain(self) -> bool:
+        """Whether it was asked to stop before its next super-step."""
+        return self._drain_reason is not None
+
     def attach_control(self, control: Any) -> None:
         self.control = control
         if self._drain_reason is not None and control is not None:
