@@ -34,7 +34,7 @@ FAILURES = {
     "generator_exit_sync": ("GeneratorExit", "", False),
     "cancelled": (None, None, None),
     "cancelled_sync": (None, None, None),
-    "drained": ("GraphDrained", "Graph drained: enough", False),
+    "drained": ("GraphDrained", "Graph drained: enough", True),
     "recursion": ("RecursionError", None, True),
     "memory": ("MemoryError", "", False),
     "unprintable": ("Unprintable", "<Unprintable: its __str__ raised AttributeError>", False),
