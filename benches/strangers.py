@@ -25,11 +25,12 @@ def memory() -> float:
     return int(line.split()[1]) / 1024
 
 
-def turn_times(count: int) -> list[float]:
-    """Turns, each on a connection of its own: a newcomer has to get through as well."""
+def turn_times(count: int, threads: str) -> list[float]:
+    """Turns, each on a connection of its own: a newcomer has to get through as well. On threads of their own: a long
+    one takes longer."""
     taken = []
     for number in range(count):
-        body = json.dumps({"thread_id": f"t{number % 4}", "user_id": "u", "message": "hi"})
+        body = json.dumps({"thread_id": f"{threads} {number % 4}", "user_id": "u", "message": "hi"})
         begin = time.perf_counter()
         client = http.client.HTTPConnection(agent.hostname, agent.port, timeout=60)
         client.request("POST", f"{agent.path}/v1/chat", body, {"x-api-key": key})
@@ -157,7 +158,7 @@ def measure(name: str, *strangers: Strangers) -> dict:
     try:
         for one in strangers:
             entered.append(one.__enter__())
-        taken = sorted(turn_times(turns))
+        taken = sorted(turn_times(turns, name))
     finally:
         for one in entered:
             one.__exit__()
@@ -171,7 +172,7 @@ def measure(name: str, *strangers: Strangers) -> dict:
     }
 
 
-turn_times(max(turns // 4, 10))
+turn_times(max(turns // 4, 10), "before")
 figures = [measure("nobody")]
 figures.append(measure(f"{idle} idle", Strangers(idle, stay_idle)))
 figures.append(measure(f"{slow} slow", Strangers(slow, send_slowly)))
