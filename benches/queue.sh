@@ -14,7 +14,8 @@ me=bench
 smoke=() profile=release
 case ${1:-} in
 "") ;;
---smoke) smoke=(--smoke) profile=quick ;;
+# The profile of the tests: their build serves it.
+--smoke) smoke=(--smoke) profile=dev ;;
 *)
     sed -n '2,7s/^# \{0,1\}//p' "$0"
     [[ $1 == -h || $1 == --help ]] || exit 2
