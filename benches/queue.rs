@@ -81,17 +81,7 @@ impl World {
     }
 
     async fn end(&self, run: Uuid) {
-        let ending = Ending {
-            run,
-            attempt: 1,
-            status: RunStatus::Success,
-            answer: None,
-            fault: None,
-            input_tokens: 0,
-            output_tokens: 0,
-            cost: None,
-            whole: true,
-        };
+        let ending = Ending::new(run, 1, RunStatus::Success);
         assert_eq!(self.store.end_runs(&[ending]).await.unwrap(), [run]);
     }
 }

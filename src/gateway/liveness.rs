@@ -76,7 +76,8 @@ impl Liveness {
     pub(super) fn told(&self, stalled: Option<Stalled>) {
         let held_up = stalled.as_ref().filter(|stalled| stalled.seconds >= HELD_UP.as_secs_f64());
         let holder = held_up.and_then(|stalled| Uuid::try_parse(stalled.run.as_deref()?).ok());
-        self.holder.send_replace(holder);
+        // Whoever waits for it is woken while somebody holds it, not by each pong.
+        self.holder.send_if_modified(|known| std::mem::replace(known, holder).is_some() || holder.is_some());
         self.with(|known| {
             if stalled.is_none() {
                 // It has moved since their time was up: they are not what holds it.
@@ -91,7 +92,7 @@ impl Liveness {
         self.with(|known| known.stalled.is_some())
     }
 
-    /// The run that holds all others up, told anew with each pong.
+    /// The run that holds all others up, told anew with each pong while there is one.
     pub(super) fn holder(&self) -> watch::Receiver<Option<Uuid>> {
         self.holder.subscribe()
     }

@@ -54,10 +54,9 @@ pub fn ending(run: Uuid, attempt: i32, outcome: &Outcome, used: Option<Bill>) ->
         Outcome::Fault(fault) => (RunStatus::Error, Some(fault.clone())),
         Outcome::TimedOut => (RunStatus::Timeout, Some(timeout_fault())),
     };
-    let Bill { input_tokens, output_tokens, .. } = used.unwrap_or_default();
     // What it has used beside that is not known.
-    let cost = None;
-    Ending { run, attempt, status, answer: None, fault, input_tokens, output_tokens, cost, whole: used.is_some() }
+    let told = Bill { cost: None, ..used.unwrap_or_default() };
+    Ending { fault, used: told, whole: used.is_some(), ..Ending::new(run, attempt, status) }
 }
 
 /// How a run ended, from its row; nothing while it has not.
@@ -108,7 +107,7 @@ impl Answer {
 
 /// What a replica's `end` means: for the row and for the client.
 pub fn judge(run: Uuid, attempt: i32, replica: Uuid, end: End, redactor: &Redactor) -> (Ending, Outcome) {
-    let Bill { input_tokens, output_tokens, cost } = bill_of(&end);
+    let used = bill_of(&end);
     let raw = |json: Option<Json>| json.and_then(|json| serde_json::from_slice::<Box<RawValue>>(&json).ok());
     let (status, fault) = match end.status {
         EndStatus::Success => (RunStatus::Success, None),
@@ -141,7 +140,7 @@ pub fn judge(run: Uuid, attempt: i32, replica: Uuid, end: End, redactor: &Redact
             (answer.stored(), Outcome::Answer(Box::new(answer)))
         }
     };
-    (Ending { run, attempt, status, answer, fault, input_tokens, output_tokens, cost, whole: true }, outcome)
+    (Ending { run, attempt, status, answer, fault, used, whole: true }, outcome)
 }
 
 /// Why a run failed: the caller gets the message where it may, the operator in any case; neither gets a secret.
@@ -216,10 +215,10 @@ mod tests {
         let mut both = end(EndStatus::Success);
         both.usage = vec![known.clone(), unknown];
         let (ending, _) = judge(Uuid::nil(), 1, Uuid::nil(), both, &Redactor::default());
-        assert_eq!((ending.input_tokens, ending.output_tokens, ending.cost), (1001, 101, None));
+        assert_eq!(ending.used, Bill { input_tokens: 1001, output_tokens: 101, cost: None });
         let mut one = end(EndStatus::Success);
         one.usage = vec![known];
-        let cost = judge(Uuid::nil(), 1, Uuid::nil(), one, &Redactor::default()).0.cost.unwrap();
+        let cost = judge(Uuid::nil(), 1, Uuid::nil(), one, &Redactor::default()).0.used.cost.unwrap();
         assert!((cost - (1000.0 * 0.15 + 100.0 * 0.6) / 1e6).abs() < 1e-12);
     }
 

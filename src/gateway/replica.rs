@@ -227,8 +227,12 @@ impl Replica {
 
     /// Whether a run given to it would begin at once.
     pub fn has_room(&self) -> bool {
-        let taken = self.in_flight() + self.elsewhere.load(Ordering::Acquire);
-        self.is_alive() && self.is_responsive() && !self.is_apart() && taken < self.capacity
+        self.is_alive() && self.is_responsive() && !self.is_apart() && self.has_place(self.in_flight())
+    }
+
+    /// Whether there is a place beside so many runs of this gateway.
+    fn has_place(&self, in_flight: usize) -> bool {
+        in_flight + self.elsewhere.load(Ordering::Acquire) < self.capacity
     }
 
     /// Runs in flight, reserved places included.
@@ -254,9 +258,9 @@ impl Replica {
 
     /// A place for a run, when there is one.
     pub fn reserve(self: &Arc<Self>) -> Option<Slot> {
-        let taken = self.in_flight.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| {
-            (count + self.elsewhere.load(Ordering::Acquire) < self.capacity).then_some(count + 1)
-        });
+        let taken = self
+            .in_flight
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| self.has_place(count).then_some(count + 1));
         let slot = taken.is_ok().then(|| Slot(Arc::clone(self), None))?;
         // Looked at once the place is taken: whoever retires it waits for that place.
         (!self.retired.load(Ordering::Acquire) && !self.is_apart()).then_some(slot)

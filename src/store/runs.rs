@@ -188,12 +188,8 @@ pub struct Ending {
     pub answer: Option<String>,
     /// Why it failed.
     pub fault: Option<RunFault>,
-    /// Tokens in.
-    pub input_tokens: i64,
-    /// Tokens out.
-    pub output_tokens: i64,
-    /// US dollars, where every call has a price.
-    pub cost: Option<f64>,
+    /// What the attempt has used.
+    pub used: Bill,
     /// Whether that is all that the attempt has used; else what its row says comes to it. What the run's other
     /// attempts have used comes to it in any case.
     pub whole: bool,
@@ -244,6 +240,12 @@ WITH next AS (
  FROM run ORDER BY place";
 
 impl Ending {
+    /// One without an answer, of an attempt whose use of models is not known.
+    pub fn new(run: Uuid, attempt: i32, status: RunStatus) -> Self {
+        let used = Bill { cost: None, ..Bill::default() };
+        Self { run, attempt, status, answer: None, fault: None, used, whole: true }
+    }
+
     /// Roughly the bytes that it holds.
     pub fn bytes(&self) -> usize {
         self.answer.as_ref().map_or(0, String::len) + 512
@@ -585,9 +587,9 @@ impl<'a> EndingColumns<'a> {
             // As text: JSON with NUL characters is fine in a json column, and in a jsonb parameter it is not.
             .bind(self.column(|end| end.answer.clone()))
             .bind(self.column(|end| end.fault.as_ref().and_then(|fault| serde_json::to_string(fault).ok())))
-            .bind(self.column(|end| end.input_tokens))
-            .bind(self.column(|end| end.output_tokens))
-            .bind(self.column(|end| end.cost))
+            .bind(self.column(|end| end.used.input_tokens))
+            .bind(self.column(|end| end.used.output_tokens))
+            .bind(self.column(|end| end.used.cost))
             .bind(self.column(|end| end.whole))
     }
 }

@@ -52,7 +52,7 @@ impl Reconciler {
         let ready = green.iter().filter(|one| one.ready().is_some()).count();
         let limit = loaded.settings.ready_timeout;
         let late = || {
-            let late = self.progress.as_ref().and_then(|_| late(&green, started, limit));
+            let late = late(&green, started, limit);
             let none_starts = green.is_empty() && !replaces && started.elapsed() >= limit;
             let is_late = late.is_some() || none_starts;
             is_late.then(|| (late.unwrap_or_default(), Fault::NotReady(limit)))

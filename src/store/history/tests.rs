@@ -3,6 +3,7 @@ use crate::api::control::RolloutFailure;
 use crate::api::problem::RunFault;
 use crate::base::ids;
 use crate::release::state::{Phase, RolloutState};
+use crate::run::cost::Bill;
 use crate::store::rollouts::NewRollout;
 use crate::store::runs::{Ending, RunStatus};
 use crate::store::test_database::TestDatabase;
@@ -21,15 +22,10 @@ fn ending(run: Uuid, status: RunStatus) -> Ending {
         ..RunFault::default()
     });
     Ending {
-        run,
-        attempt: 1,
-        status,
         answer: (status == RunStatus::Success).then(|| r#"{"result":"hi\u0000"}"#.to_owned()),
         fault,
-        input_tokens: 3,
-        output_tokens: 4,
-        cost: Some(0.5),
-        whole: true,
+        used: Bill { input_tokens: 3, output_tokens: 4, cost: Some(0.5) },
+        ..Ending::new(run, 1, status)
     }
 }
 

@@ -50,8 +50,11 @@ async fn one_statement_stores_what_live_attempts_sent_and_ends_what_they_end() {
 
     // when one batch holds something of each, of one run of two attempts,
     let ops = [op("a", "1", b"x"), op("b", "1", b"x"), op("c", "1", b"old"), op("c", "1", b"new"), op("d", "1", b"x")];
-    let endings =
-        [ending(ends, 1, RunStatus::Success), ending(moved, 1, RunStatus::Error), ending(unknown, 1, RunStatus::Error)];
+    let endings = [
+        Ending::new(ends, 1, RunStatus::Success),
+        Ending::new(moved, 1, RunStatus::Error),
+        Ending::new(unknown, 1, RunStatus::Error),
+    ];
     let mut batch = Batch::new(&schema);
     let keys = [(goes_on, 1), (ends, 1), (moved, 1), (moved, 2), (unknown, 1)];
     for (key, op) in keys.into_iter().zip(&ops) {
@@ -129,7 +132,10 @@ async fn a_run_has_used_what_all_its_attempts_have_each_once() {
     // when the third ends in one batch with what it tells before,
     let mut batch = Batch::new(&schema);
     batch.save((run, 3), &ops[0], Some(bill(1000, Some(4.0))));
-    let end = Ending { input_tokens: 3000, output_tokens: 1, cost: Some(8.0), ..ending(run, 3, RunStatus::Success) };
+    let end = Ending {
+        used: Bill { input_tokens: 3000, output_tokens: 1, cost: Some(8.0) },
+        ..Ending::new(run, 3, RunStatus::Success)
+    };
     batch.end(&end);
     world.store.commit(&[batch]).await.unwrap();
 
@@ -143,7 +149,7 @@ async fn a_run_has_used_what_all_its_attempts_have_each_once() {
     let mut batch = Batch::new(&schema);
     batch.save((other, 1), &ops[0], Some(bill(7, Some(1.0))));
     world.store.commit(&[batch]).await.unwrap();
-    world.store.end_runs(&[Ending { whole: false, ..ending(other, 1, RunStatus::Error) }]).await.unwrap();
+    world.store.end_runs(&[Ending { whole: false, ..Ending::new(other, 1, RunStatus::Error) }]).await.unwrap();
     assert_eq!(world.of_run::<i64>(other, "input_tokens").await, 7);
     assert_eq!(world.of_run::<Option<f64>>(other, "cost").await, None);
 }

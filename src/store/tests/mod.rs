@@ -106,7 +106,7 @@ impl World {
 
     /// Ends an attempt; says whether the run ended by it.
     async fn end(&self, run: Uuid, attempt: i32, status: RunStatus) -> bool {
-        let ended = self.store.end_runs(&[ending(run, attempt, status)]).await.unwrap();
+        let ended = self.store.end_runs(&[Ending::new(run, attempt, status)]).await.unwrap();
         assert!(ended.is_empty() || ended == [run]);
         !ended.is_empty()
     }
@@ -119,20 +119,6 @@ impl World {
         let sql = format!("SELECT {column} FROM runs WHERE id = $1");
         let query = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(run);
         query.fetch_one(self.store.pool()).await.unwrap()
-    }
-}
-
-fn ending(run: Uuid, attempt: i32, status: RunStatus) -> Ending {
-    Ending {
-        run,
-        attempt,
-        status,
-        answer: None,
-        fault: None,
-        input_tokens: 0,
-        output_tokens: 0,
-        cost: None,
-        whole: true,
     }
 }
 

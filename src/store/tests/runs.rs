@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::api::problem::RunFault;
+use crate::run::cost::Bill;
 use crate::run::loss::{Death, Loss};
 use crate::store::runs::{Requeued, live_attempts};
 
@@ -72,11 +73,8 @@ async fn a_run_ends_once_with_what_is_known_of_it() {
         let whole = Ending {
             answer: Some(r#"{"result":"hi"}"#.into()),
             fault: Some(fault),
-            input_tokens: 7,
-            output_tokens: 3,
-            cost: Some(0.5),
-            whole: true,
-            ..ending(run, 1, status)
+            used: Bill { input_tokens: 7, output_tokens: 3, cost: Some(0.5) },
+            ..Ending::new(run, 1, status)
         };
         assert_eq!(world.store.end_runs(&[whole]).await.unwrap(), [run]);
         assert!(!world.end(run, 1, RunStatus::Error).await, "it has ended");

@@ -2,8 +2,8 @@
 
 A node that blocks the loop (a computation, `time.sleep` in an async node) holds up every run of the
 replica. The gateway is told with each `pong`: it gives the replica no new runs, lets those that wait go on
-elsewhere, and replaces the replica if it lasts; the log names run, node, file and line. A process that was stopped as a whole has not stalled: only time in which the
-connection thread itself was awake counts.
+elsewhere, and replaces the replica if it lasts; the log names run, node, file and line. A process that was
+stopped as a whole has not stalled: only time in which the connection thread itself was awake counts.
 """
 
 from __future__ import annotations
