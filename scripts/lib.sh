@@ -54,18 +54,25 @@ as_root() {
     fi
 }
 
-# Runs a command quietly; shows its last lines when it fails.
+# Runs a command quietly: says each minute where it is, and shows its last lines when it fails.
 quietly() {
-    local log
+    local log code=0 told
     log=$(mktemp)
-    if "$@" >"$log" 2>&1 </dev/null; then
-        rm -f "$log"
-    else
-        local code=$?
-        tail -n 30 "$log" >&2
-        rm -f "$log"
-        return "$code"
-    fi
+    (
+        trap 'kill "$!" 2>/dev/null; exit 0' TERM
+        while kill -0 "$$" 2>/dev/null; do
+            sleep 60 &
+            wait "$!"
+            say "still at it: $(tail -n 1 "$log")"
+        done
+    ) &
+    told=$!
+    "$@" >"$log" 2>&1 </dev/null || code=$?
+    kill "$told" 2>/dev/null || true
+    wait "$told" 2>/dev/null || true
+    [ "$code" = 0 ] || tail -n 30 "$log" >&2
+    rm -f "$log"
+    return "$code"
 }
 
 # Installs Debian packages; the lists are fetched only when a package is not found without.
