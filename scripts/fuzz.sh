@@ -26,11 +26,14 @@ if [ $# -eq 0 ]; then
 else
     targets=("$@")
 fi
-quietly nice cargo +nightly fuzz build --sanitizer none
+# A smoke of seconds is not worth minutes of optimizing all that the library stands on.
+how=(--sanitizer none --codegen-units 16)
+[ "$seconds" -gt 60 ] || how+=(--dev)
+quietly nice cargo +nightly fuzz build "${how[@]}"
 for target_name in "${targets[@]}"; do
     # New finds of the fuzzer go beside the seeds and are not ours to keep.
     found=$(mktemp -d)
-    said=$(nice cargo +nightly fuzz run --sanitizer none "$target_name" "$found" "fuzz/corpus/$target_name" -- \
+    said=$(nice cargo +nightly fuzz run "${how[@]}" "$target_name" "$found" "fuzz/corpus/$target_name" -- \
         "-max_total_time=$seconds" -timeout=5 -rss_limit_mb=2048 -print_final_stats=1 2>&1) || {
         printf '%s\n' "$said" | tail -n 40
         fail "the fuzz target $target_name found something: fuzz/artifacts/$target_name"
