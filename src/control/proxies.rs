@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 /// What clients take for the way out, in both spellings.
 const PROXIES: [&str; 6] = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 const NO_PROXY: [&str; 2] = ["NO_PROXY", "no_proxy"];
+/// What switches LangSmith's tracing on (its client's `LANGSMITH_` and `LANGCHAIN_` names).
+const TRACING: [&str; 4] = ["LANGSMITH_TRACING", "LANGSMITH_TRACING_V2", "LANGCHAIN_TRACING_V2", "LANGCHAIN_TRACING"];
 /// The replica itself: the model gateway is there.
 const HERE: [&str; 2] = ["127.0.0.1", "localhost"];
 
@@ -29,15 +31,34 @@ pub fn note(policy: &Policy, secrets: &BTreeMap<String, SecretString>) -> Option
 
 /// What a deploy says about traces that go nowhere: LangSmith's client is on as soon as a variable says so.
 pub fn note_of_tracing(policy: &Policy, secrets: &BTreeMap<String, SecretString>) -> Option<String> {
+    let (name, host, port) = lost_traces(policy, secrets)?;
+    Some(format!("{name} is not used: no trace would arrive; {}", policy.remedy(&host, port)))
+}
+
+/// Switches LangSmith's tracing off where no trace can arrive: its client would keep them, and the replica's
+/// memory would grow with every turn.
+pub fn without_lost_traces(
+    policy: &Policy,
+    secrets: &BTreeMap<String, SecretString>,
+    env: &mut BTreeMap<String, String>,
+) {
+    if lost_traces(policy, secrets).is_some() {
+        for name in TRACING {
+            env.entry(name.to_owned()).and_modify(|value| "false".clone_into(value));
+        }
+    }
+}
+
+/// The variable that switches LangSmith's tracing on, and where its traces go, where the replica cannot reach that.
+fn lost_traces(policy: &Policy, secrets: &BTreeMap<String, SecretString>) -> Option<(&'static str, Host, u16)> {
     let text = |name: &str| secrets.get(name).map(|value| value.expose_secret().trim().to_ascii_lowercase());
-    let name = ["LANGSMITH_TRACING", "LANGSMITH_TRACING_V2", "LANGCHAIN_TRACING_V2", "LANGCHAIN_TRACING"]
-        .into_iter()
-        .find(|name| text(name).is_some_and(|value| value == "true" || value == "1"))?;
+    let is_on = |name: &&str| text(name).is_some_and(|value| value == "true" || value == "1");
+    let name = TRACING.into_iter().find(is_on)?;
     let endpoint = ["LANGSMITH_ENDPOINT", "LANGCHAIN_ENDPOINT"].into_iter().find_map(text);
     let url = reqwest::Url::parse(&endpoint.unwrap_or_else(|| "https://api.smith.langchain.com".to_owned())).ok()?;
     let host = Host::parse(url.host_str()?).ok()?;
     let port = url.port_or_known_default()?;
-    (!policy.allows(&host, port)).then(|| format!("{name} is on, and no trace arrives: {}", policy.remedy(&host, port)))
+    (!HERE.contains(&url.host_str()?) && !policy.allows(&host, port)).then_some((name, host, port))
 }
 
 /// Puts the variables right: `ours` is the egress proxy of the replica, where patterns need one, and `direct`
@@ -116,11 +137,26 @@ mod tests {
         let policy = Policy::allowlist(["traces.example.com"]).unwrap();
         let of = |given: &[(&str, &str)]| note_of_tracing(&policy, &secrets(given));
         let note = of(&[("LANGSMITH_TRACING", "true"), ("LANGSMITH_API_KEY", "x")]).unwrap();
-        assert!(note.starts_with("LANGSMITH_TRACING is on") && note.contains("\"api.smith.langchain.com\""), "{note}");
+        assert!(
+            note.starts_with("LANGSMITH_TRACING is not used") && note.contains("\"api.smith.langchain.com\""),
+            "{note}"
+        );
         assert_eq!(of(&[("LANGSMITH_TRACING", "false")]), None);
         let elsewhere = [("LANGCHAIN_TRACING_V2", "True"), ("LANGCHAIN_ENDPOINT", "https://traces.example.com/api")];
         assert_eq!(of(&elsewhere), None);
+        assert_eq!(of(&[("LANGSMITH_TRACING", "1"), ("LANGSMITH_ENDPOINT", "http://127.0.0.1:4318")]), None);
         assert_eq!(note_of_tracing(&Policy::open(), &secrets(&[("LANGSMITH_TRACING", "1")])), None);
+
+        let given = [("LANGSMITH_TRACING", "true"), ("LANGCHAIN_TRACING_V2", "1"), ("LANGSMITH_PROJECT", "p")];
+        let env_under = |policy: &Policy| {
+            let mut env = given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            without_lost_traces(policy, &secrets(&given), &mut env);
+            env.into_values().collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(
+            (env_under(&policy), env_under(&Policy::open())),
+            ("false p false".to_owned(), "1 p true".to_owned())
+        );
     }
 
     #[test]

@@ -98,6 +98,7 @@ pub fn replica_files(
     if has_patterns {
         relay.push(json!({ "address": "127.0.0.1", "port": PROXY_PORT, "socket": EGRESS_SOCKET, "connect": null }));
     }
+    proxies::without_lost_traces(&settings.policy, secrets, &mut env);
     proxies::complete(&mut env, has_patterns.then_some(proxy.as_str()), &direct);
     let secret = replica_secret(key, identity.replica);
     let json = json!({

@@ -3,3 +3,4 @@
 mod dotenv;
 mod marks;
 mod reports;
+mod tracing;
