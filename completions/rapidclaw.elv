@@ -239,7 +239,7 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
             cand --dry-run 'Print what a deploy would do, and do nothing'
             cand --exit-code 'With --dry-run: exit 8 when something would change'
             cand --detach 'Do not wait for the switch'
-            cand --wait 'Wait for a rollout of the agent that is under way, then deploy'
+            cand --wait 'Wait for a rollout of the agent that is under way (within --timeout), then deploy'
             cand --json 'Print JSON on stdout'
             cand -q 'Print no progress and no hints'
             cand --quiet 'Print no progress and no hints'

@@ -179,7 +179,7 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l no-cache 
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l dry-run -d 'Print what a deploy would do, and do nothing'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l exit-code -d 'With --dry-run: exit 8 when something would change'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l detach -d 'Do not wait for the switch'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l wait -d 'Wait for a rollout of the agent that is under way, then deploy'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l wait -d 'Wait for a rollout of the agent that is under way (within --timeout), then deploy'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l json -d 'Print JSON on stdout'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -s q -l quiet -d 'Print no progress and no hints'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -s v -l verbose -d 'Say more; twice: everything'

@@ -217,6 +217,10 @@ fn a_step_of_github_actions() {
     let broken = Project::new("e2e-gh").graph(&format!("raise SystemExit('no')\n{ECHO}"));
     step(&broken, &["deploy"]).exits(6).says("::error title=rapidclaw deploy::");
     assert!(text("output").contains("exit=6\n"));
+    // Arguments that are none are told to programs, too.
+    step(&broken, &["deploy", "--no-such-flag"]).exits(2);
+    let last: Value = serde_json::from_str(text("events").lines().last().unwrap()).unwrap();
+    assert_eq!((&last["schema"], &last["exit"]), (&json!("rapidclaw.error/v1"), &json!(2)), "{last}");
     // A file that cannot be written to is said before anything is done.
     let mut command = server.machine.command();
     command.args(["deploy"]).current_dir(project.path()).env("RAPIDCLAW_OUTPUT_FILE", "/none/events");

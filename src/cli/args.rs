@@ -239,7 +239,7 @@ pub struct DeployArgs {
     /// Wait this long for the switch, in seconds
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,
-    /// Wait for a rollout of the agent that is under way, then deploy
+    /// Wait for a rollout of the agent that is under way (within --timeout), then deploy
     #[arg(long)]
     pub wait: bool,
 }

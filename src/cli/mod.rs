@@ -6,16 +6,20 @@ pub mod exit;
 mod session;
 mod ui;
 
-use crate::base::telemetry;
+use crate::base::{env, telemetry};
 use args::{Cli, Command, ServerArgs, ServerCommand};
 use clap::Parser as _;
 use exit::{Exit, Failure};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 use ui::{Printer, Record};
 
 /// How long the end of a process waits for its log.
 const LOG_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The log of `-vv`: which connections are made, to which address. No header and no body is in it.
+const EVERYTHING: &str = "info,rapidclaw=trace,reqwest=debug,hyper_util=debug";
 
 /// Runs the command that the process was called with.
 pub fn main() -> ExitCode {
@@ -45,14 +49,15 @@ pub fn main() -> ExitCode {
     exit.into()
 }
 
-/// clap has said to people what is wrong; who asked for JSON gets it as JSON as well.
+/// clap has said to people what is wrong; programs get it as they get every failure.
 fn wrong_usage(error: &clap::Error) -> ExitCode {
-    if std::env::args_os().any(|argument| argument == "--json") {
-        let text = error.to_string();
-        let first = text.lines().next().unwrap_or_default();
-        let failure = Failure::said(Exit::Usage, first.strip_prefix("error: ").unwrap_or(first).to_owned());
-        Record::only_stdout(true).failure(failure.to_json());
-    }
+    let json = std::env::args_os().any(|argument| argument == "--json");
+    let file = env::var(env::OUTPUT_FILE);
+    let record = Record::new(json, file.as_deref().map(Path::new)).unwrap_or_else(|_| Record::only_stdout(json));
+    let text = error.to_string();
+    let first = text.lines().next().unwrap_or_default();
+    let failure = Failure::said(Exit::Usage, first.strip_prefix("error: ").unwrap_or(first).to_owned());
+    record.failure(failure.to_json());
     Exit::Usage.into()
 }
 
@@ -66,7 +71,7 @@ fn run(cli: Cli, printer: &Printer) -> Result<Exit, Failure> {
         _ => {}
     }
     if !matches!(command, Command::Server(_)) && global.verbose > 0 {
-        telemetry::init(Some("rapidclaw=debug"), false);
+        telemetry::init(Some(if global.verbose > 1 { EVERYTHING } else { "rapidclaw=debug" }), false);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

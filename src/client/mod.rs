@@ -45,6 +45,17 @@ pub enum ClientError {
         /// Why.
         source: Lost,
     },
+    /// The server stopped speaking in the middle of an answer.
+    #[error("the server at {server} has said nothing for {seconds} s")]
+    Silent {
+        /// Which.
+        server: String,
+        /// How long, in seconds.
+        seconds: u64,
+    },
+    /// A line of a log is longer than this many MiB.
+    #[error("a line of the log is longer than {0} MiB")]
+    LongLine(usize),
     /// The file of trusted authorities cannot be used.
     #[error("the CA file {path}")]
     CaFile {
@@ -81,6 +92,7 @@ impl ClientError {
             // Who it is does not change by asking again.
             Self::Unreachable { source, .. } => source.tls_fault().is_none(),
             Self::Refused(problem) => is_away(problem),
+            Self::Silent { .. } => true,
             _ => false,
         }
     }

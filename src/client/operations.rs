@@ -101,8 +101,10 @@ impl Client {
             return Err(super::refused(status, &response.bytes().await.map_err(unreachable)?));
         }
         let mut open: Vec<u8> = Vec::new();
-        // A server that went silent is a server that is gone.
-        while let Ok(chunk) = tokio::time::timeout(SILENCE, response.chunk()).await {
+        loop {
+            let chunk = tokio::time::timeout(SILENCE, response.chunk()).await;
+            let chunk =
+                chunk.map_err(|_| ClientError::Silent { server: self.server.clone(), seconds: SILENCE.as_secs() })?;
             let Some(chunk) = chunk.map_err(unreachable)? else { return Ok(()) };
             open.extend_from_slice(&chunk);
             while let Some(end) = open.iter().position(|byte| *byte == b'\n') {
@@ -113,10 +115,9 @@ impl Client {
                 }
             }
             if open.len() > LINE_BYTES {
-                open.clear();
+                return Err(ClientError::LongLine(LINE_BYTES >> 20));
             }
         }
-        Ok(())
     }
 
     async fn list<T: serde::de::DeserializeOwned>(

@@ -13,6 +13,7 @@ mod cases;
 mod contract;
 mod databases;
 mod doors;
+mod prompts;
 mod queue;
 mod restart;
 mod supervision;

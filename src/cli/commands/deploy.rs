@@ -20,6 +20,7 @@ use crate::runtime::docker::engine_info;
 use serde_json::json;
 use std::path::Path;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// How often a deploy that waits for another is handed in again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -57,20 +58,21 @@ pub async fn run(args: &DeployArgs, global: &Global, printer: &Printer) -> Resul
         let moved = push::to_server(&client, &docker, &name, &built, printer).await?;
         bring_along(&mut request, moved);
     }
-    let mut answer = hand_in(&client, &name, &request, args.wait, printer).await;
+    let handing = HandIn { client: &client, name: &name, wait: args.wait, deadline: watch::deadline(args.timeout) };
+    let mut answer = handing.hand_in(&request, printer).await;
     if built.deployed && is_without_image(&answer) {
         // The server's engine has lost it: then it is built after all.
         built = build::build(&docker, &checked, &options, None, global, printer).await?;
         request.image.clone_from(&built.image_id);
-        answer = hand_in(&client, &name, &request, args.wait, printer).await;
+        answer = handing.hand_in(&request, printer).await;
     }
     // Another engine; or one with this one's id, as engines of copied machines have.
     if is_without_image(&answer) {
         let moved = push::to_server(&client, &docker, &name, &built, printer).await?;
         bring_along(&mut request, moved);
-        answer = hand_in(&client, &name, &request, args.wait, printer).await;
+        answer = handing.hand_in(&request, printer).await;
     }
-    let accepted = answer?;
+    let accepted = answer.map_err(|error| handing.refused(error))?;
     if let Some(key) = &accepted.key {
         printer.mask(key);
     }
@@ -86,8 +88,7 @@ pub async fn run(args: &DeployArgs, global: &Global, printer: &Printer) -> Resul
         report.print(&format!("{name} v{} is being rolled out", accepted.version), &[], printer);
         return Ok(Exit::Done);
     }
-    let timeout = args.timeout.map(Duration::from_secs);
-    let view = match watch::rollout(&client, rollout, timeout, printer).await {
+    let view = match watch::rollout(&client, rollout, handing.deadline, printer).await {
         Ok(view) => view,
         Err(failure) => {
             // A key that was made is lost if it is not shown now.
@@ -138,24 +139,40 @@ fn python_only(checked: &Checked) -> Result<(), Failure> {
     })
 }
 
-/// Hands the deploy in; with `wait` after the rollout that is under way.
-async fn hand_in(
-    client: &Client,
-    name: &str,
-    request: &DeployRequest,
+/// Hands a deploy in; with `wait` after the rollout that is under way, until the deadline.
+struct HandIn<'a> {
+    client: &'a Client,
+    name: &'a str,
     wait: bool,
-    printer: &Printer,
-) -> Result<DeployResponse, ClientError> {
-    let progress = printer.progress();
-    loop {
-        // The request bears the rollout's id: a repeated one finds what the one before has begun.
-        match watch::patiently(&progress, async || client.deploy(name, request).await).await {
-            Err(ClientError::Refused(problem)) if wait && problem.code == "rollout-under-way" => {
-                progress.step("waiting for the rollout under way");
-                tokio::time::sleep(AGAIN).await;
+    deadline: Option<Instant>,
+}
+
+impl HandIn<'_> {
+    async fn hand_in(&self, request: &DeployRequest, printer: &Printer) -> Result<DeployResponse, ClientError> {
+        let progress = printer.progress();
+        loop {
+            // The request bears the rollout's id: a repeated one finds what the one before has begun.
+            match watch::patiently(&progress, async || self.client.deploy(self.name, request).await).await {
+                Err(error) if self.waits_for(&error) && self.deadline.is_none_or(|end| Instant::now() < end) => {
+                    progress.step("waiting for the rollout under way");
+                    tokio::time::sleep(AGAIN).await;
+                }
+                answer => return answer,
             }
-            answer => return answer,
         }
+    }
+
+    /// Whether another rollout is in the way, and it is to be waited for.
+    fn waits_for(&self, error: &ClientError) -> bool {
+        self.wait && matches!(error, ClientError::Refused(problem) if problem.code == "rollout-under-way")
+    }
+
+    fn refused(&self, error: ClientError) -> Failure {
+        if self.waits_for(&error) {
+            return Failure::said(Exit::TimedOut, "the rollout under way takes longer; nothing was deployed")
+                .hint(format!("`rapidclaw rollouts {} --watch` shows it", self.name));
+        }
+        error.into()
     }
 }
 

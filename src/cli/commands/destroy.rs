@@ -3,6 +3,7 @@
 use crate::cli::args::{DestroyArgs, Global};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::session;
+use crate::cli::ui::ask::ask;
 use crate::cli::ui::{Format, Printer};
 use serde_json::json;
 
@@ -16,13 +17,11 @@ pub async fn run(args: &DestroyArgs, global: &Global, printer: &Printer) -> Resu
             return Err(Failure::said(Exit::Usage, format!("nobody can be asked whether to {what}"))
                 .hint(format!("say so: `rapidclaw destroy {name} --yes`")));
         }
-        let sure = dialoguer::Confirm::new()
-            .with_prompt(format!("{what}?"))
-            .default(false)
-            .interact()
-            .map_err(|error| Failure::new(Exit::Failed, error))?;
-        if !sure {
-            printer.line("nothing is changed");
+        if !ask(move || dialoguer::Confirm::new().with_prompt(format!("{what}?")).default(false).interact()).await? {
+            match printer.format() {
+                Format::Json => printer.json(&json!({ "agent": name, "destroyed": false })),
+                Format::Line | Format::Table => printer.line("nothing is changed"),
+            }
             return Ok(Exit::Failed);
         }
     }

@@ -6,13 +6,13 @@ use crate::base::{env, paths};
 use crate::cli::args::{Global, LoginArgs, TokenStore};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::session::{self, Session, Target};
+use crate::cli::ui::ask::{ask, read_stdin};
 use crate::cli::ui::{Format, Printer};
 use crate::client::contexts::{Contexts, Store};
 use crate::client::keyring::{self, KeyringError};
 use crate::client::{Client, address};
 use crate::server::{place, process};
 use serde_json::json;
-use std::io::Read as _;
 use std::path::Path;
 
 /// The longest token that is read, in bytes.
@@ -34,7 +34,7 @@ pub async fn login(args: &LoginArgs, global: &Global, printer: &Printer) -> Resu
     let given = args.address.clone().or_else(|| told.map(|target| target.server)).or_else(|| env::var(env::SERVER));
     let asked = match (args.local, given) {
         (false, Some(given)) => Some(given),
-        (false, None) if printer.is_interactive() => ask_where()?,
+        (false, None) if printer.is_interactive() => ask_where().await?,
         _ => None,
     };
     let from_environment = env::var(env::TOKEN).is_some() && !args.token_stdin;
@@ -44,7 +44,7 @@ pub async fn login(args: &LoginArgs, global: &Global, printer: &Printer) -> Resu
     let (server, presented) = match asked {
         Some(given) => {
             let server = address(&given)?;
-            let presented = present(args, &server, printer)?;
+            let presented = present(args, &server, printer).await?;
             (server, presented)
         }
         None => local(&data_dir, args, printer).await?,
@@ -170,28 +170,18 @@ pub async fn whoami(global: &Global, printer: &Printer) -> Result<Exit, Failure>
     Ok(Exit::Done)
 }
 
-fn ask_where() -> Result<Option<String>, Failure> {
-    let picked = dialoguer::Select::new()
-        .with_prompt("Which server?")
-        .items(["this machine", "another address"])
-        .default(0)
-        .interact()
-        .map_err(|error| Failure::new(Exit::Failed, error))?;
-    if picked == 0 {
+async fn ask_where() -> Result<Option<String>, Failure> {
+    let which = || dialoguer::Select::new().with_prompt("Which server?").items(["this machine", "another address"]);
+    if ask(move || which().default(0).interact()).await? == 0 {
         return Ok(None);
     }
-    let address = dialoguer::Input::<String>::new()
-        .with_prompt("Its address (https://…)")
-        .interact_text()
-        .map_err(|error| Failure::new(Exit::Failed, error))?;
-    Ok(Some(address))
+    let address = || dialoguer::Input::<String>::new().with_prompt("Its address (https://…)").interact_text();
+    Ok(Some(ask(address).await?))
 }
 
-fn present(args: &LoginArgs, server: &str, printer: &Printer) -> Result<Presented, Failure> {
+async fn present(args: &LoginArgs, server: &str, printer: &Printer) -> Result<Presented, Failure> {
     if args.token_stdin {
-        let mut text = String::new();
-        let read = std::io::stdin().take(TOKEN_BYTES).read_to_string(&mut text);
-        read.map_err(|error| Failure::new(Exit::Usage, error))?;
+        let text = read_stdin(TOKEN_BYTES).await?;
         let token = text.trim();
         if token.is_empty() {
             return Err(Failure::said(Exit::Usage, "stdin held no token"));
@@ -205,10 +195,8 @@ fn present(args: &LoginArgs, server: &str, printer: &Printer) -> Result<Presente
         return Err(Failure::said(Exit::NotAllowed, format!("no token for {server}"))
             .hint(format!("set {}, or pipe it: `rapidclaw login {server} --token-stdin`", env::TOKEN)));
     }
-    let token = dialoguer::Password::new()
-        .with_prompt(format!("Token for {server}"))
-        .interact()
-        .map_err(|error| Failure::new(Exit::Failed, error))?;
+    let prompt = format!("Token for {server}");
+    let token = ask(move || dialoguer::Password::new().with_prompt(prompt).interact()).await?;
     Ok(Presented { token: SecretString::from(token.trim()), from_environment: false })
 }
 
@@ -226,7 +214,7 @@ async fn local(data_dir: &Path, args: &LoginArgs, printer: &Printer) -> Result<(
         }
     };
     if args.token_stdin || env::var(env::TOKEN).is_some() {
-        let presented = present(args, &running.url, printer)?;
+        let presented = present(args, &running.url, printer).await?;
         return Ok((running.url, presented));
     }
     let path = process::admin_token_file(data_dir);

@@ -5,6 +5,7 @@ use crate::cli::args::{Global, LogsArgs};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::session;
 use crate::cli::ui::{Format, Printer};
+use crate::client::ClientError;
 use std::time::{Duration, Instant};
 
 /// How long a server that went away is waited for.
@@ -46,6 +47,7 @@ pub async fn run(args: &LogsArgs, global: &Global, printer: &Printer) -> Result<
                 return Ok(Exit::Done);
             }
             Ok(()) => heard = Instant::now(),
+            Err(ClientError::Silent { .. }) if args.follow => heard = Instant::now(),
             Err(error) if args.follow && error.is_passing() && heard.elapsed() < LOST => {}
             Err(error) => return Err(error.into()),
         }

@@ -41,7 +41,8 @@ pub fn check_loudly(path: &Path, printer: &Printer) -> Result<Checked, Failure> 
     Ok(checked)
 }
 
-fn invalid(error: ManifestError) -> Failure {
+/// What is wrong with a manifest, at its places.
+pub fn invalid(error: ManifestError) -> Failure {
     let shown = render(error.diagnostics());
     let hint = error.hint();
     let faults = error.diagnostics().to_vec();

@@ -1,5 +1,6 @@
 //! `rollback [VERSION]`.
 
+use super::project::invalid;
 use super::watch;
 use crate::api::control::{RollbackRequest, RollbackResponse};
 use crate::base::ids;
@@ -8,10 +9,9 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::session;
 use crate::cli::ui::{Format, Printer};
 use crate::client::{Client, ClientError};
-use crate::manifest;
+use crate::manifest::{self, ManifestError};
 use serde_json::json;
 use std::path::Path;
-use std::time::Duration;
 
 /// Exit 0 when the old release serves again, under its new number.
 pub async fn run(args: &RollbackArgs, global: &Global, printer: &Printer) -> Result<Exit, Failure> {
@@ -32,16 +32,19 @@ pub async fn run(args: &RollbackArgs, global: &Global, printer: &Printer) -> Res
         report(&agent, &accepted, "is being rolled out", &[], printer);
         return Ok(Exit::Done);
     }
-    let view = watch::rollout(&client, accepted.rollout, args.timeout.map(Duration::from_secs), printer).await?;
+    let view = watch::rollout(&client, accepted.rollout, watch::deadline(args.timeout), printer).await?;
     let (phases, seconds) = watch::phases(&view.phases);
     report(&agent, &accepted, &format!("live in {seconds:.1}s ({phases})"), &view.phases, printer);
     Ok(Exit::Done)
 }
 
-/// The agent of the manifest in this folder, else the only one there is.
+/// The agent of the manifest in this folder, else the only one there is. A manifest that cannot be read (half
+/// edited, when one rolls back) says nothing of which agent is meant: no other one is taken for it.
 async fn which_agent(client: &Client) -> Result<String, Failure> {
-    if let Ok(loaded) = manifest::load(Path::new("langgraph.json")) {
-        return Ok(loaded.manifest.name);
+    match manifest::load(Path::new("langgraph.json")) {
+        Ok(loaded) => return Ok(loaded.manifest.name),
+        Err(ManifestError::Missing(_)) => {}
+        Err(error) => return Err(invalid(error).hint("or name the agent, whatever the manifest says: --agent NAME")),
     }
     let agents = client.agents().await?;
     match agents.as_slice() {

@@ -1,5 +1,6 @@
 //! `scale AGENT N|auto`.
 
+use super::watch;
 use crate::cli::args::{Global, Replicas, ScaleArgs};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::session;
@@ -22,15 +23,15 @@ pub async fn run(args: &ScaleArgs, global: &Global, printer: &Printer) -> Result
         Replicas::Auto => None,
     };
     let began = Instant::now();
-    let scaled = client.scale(agent, asked).await?;
     let patience = args.wait.timeout.map_or(PATIENCE, Duration::from_secs);
     let progress = printer.progress();
+    let scaled = watch::patiently(&progress, async || client.scale(agent, asked).await).await?;
     let mut ready = scaled.before;
     loop {
         if args.wait.detach {
             break;
         }
-        let status = client.agent(agent).await?;
+        let status = watch::patiently(&progress, async || client.agent(agent).await).await?;
         let Some(status) = status else { return Err(Failure::said(Exit::Failed, format!("{agent} is gone"))) };
         if ready != status.ready {
             printer.event("replicas", json!({ "agent": agent, "ready": status.ready, "wanted": scaled.wanted }));

@@ -6,14 +6,14 @@ use crate::base::secret::SecretString;
 use crate::cli::args::{Global, SecretsCommand, WaitArgs};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::session;
+use crate::cli::ui::ask::{ask, read_stdin};
 use crate::cli::ui::{Format, Printer, table};
 use crate::client::Client;
 use crate::manifest::dotenv;
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::io::{IsTerminal as _, Read as _};
+use std::io::IsTerminal as _;
 use std::path::Path;
-use std::time::Duration;
 
 /// The most that is read from stdin, in bytes.
 const STDIN_BYTES: u64 = 1 << 20;
@@ -31,7 +31,7 @@ pub async fn run(command: SecretsCommand, global: &Global, printer: &Printer) ->
                 .hint(format!("pipe it: `rapidclaw secrets set {agent} NAME < FILE`, or leave it out and be asked")));
             }
             let client = session::client(global)?;
-            let value = read_value(&agent, &name, printer)?;
+            let value = read_value(&agent, &name, printer).await?;
             let set = SecretMap(BTreeMap::from([(name, value)]));
             change(&client, &agent, SecretsRequest { set, unset: Vec::new() }, &wait, printer).await
         }
@@ -41,7 +41,7 @@ pub async fn run(command: SecretsCommand, global: &Global, printer: &Printer) ->
         }
         SecretsCommand::Import { agent, file, wait } => {
             let client = session::client(global)?;
-            let set = SecretMap(read_file(file.as_deref().filter(|file| *file != Path::new("-")))?);
+            let set = SecretMap(read_file(file.as_deref().filter(|file| *file != Path::new("-"))).await?);
             change(&client, &agent, SecretsRequest { set, unset: Vec::new() }, &wait, printer).await
         }
     }
@@ -71,9 +71,9 @@ fn origin(one: &SecretView) -> &'static str {
 }
 
 /// From a prompt on a terminal, else from stdin, whose last line's end is not part of it.
-fn read_value(agent: &str, name: &str, printer: &Printer) -> Result<SecretString, Failure> {
+async fn read_value(agent: &str, name: &str, printer: &Printer) -> Result<SecretString, Failure> {
     if !std::io::stdin().is_terminal() {
-        let text = read_stdin()?;
+        let text = read_stdin(STDIN_BYTES).await?;
         let value = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
         if value.is_empty() {
             return Err(Failure::said(Exit::Usage, "stdin held no value")
@@ -85,37 +85,25 @@ fn read_value(agent: &str, name: &str, printer: &Printer) -> Result<SecretString
         return Err(Failure::said(Exit::Usage, format!("nobody can be asked for the value of {name}"))
             .hint(format!("pipe it: `rapidclaw secrets set {agent} {name} < FILE`")));
     }
-    let value = dialoguer::Password::new()
-        .with_prompt(format!("Value of {name} (hidden)"))
-        .interact()
-        .map_err(|error| Failure::new(Exit::Failed, error))?;
+    let prompt = format!("Value of {name} (hidden)");
+    let value = ask(move || dialoguer::Password::new().with_prompt(prompt).interact()).await?;
     Ok(SecretString::from(value))
 }
 
-fn read_file(file: Option<&Path>) -> Result<BTreeMap<String, SecretString>, Failure> {
+async fn read_file(file: Option<&Path>) -> Result<BTreeMap<String, SecretString>, Failure> {
     let values = match file {
         Some(file) => dotenv::read(file).map_err(|error| Failure::new(Exit::Invalid, error))?,
         None if std::io::stdin().is_terminal() => {
             return Err(Failure::said(Exit::Usage, "import from which file?")
                 .hint("name it (`.env`), or pipe it: `rapidclaw secrets import AGENT < .env`"));
         }
-        None => dotenv::parse(&read_stdin()?)
+        None => dotenv::parse(&read_stdin(STDIN_BYTES).await?)
             .map_err(|(line, problem)| Failure::said(Exit::Invalid, format!("stdin:{line}: {problem}")))?,
     };
     if values.is_empty() {
         return Err(Failure::said(Exit::Invalid, "there is no NAME=value line in it"));
     }
     Ok(values)
-}
-
-fn read_stdin() -> Result<String, Failure> {
-    let mut text = String::new();
-    let read = std::io::stdin().take(STDIN_BYTES + 1).read_to_string(&mut text);
-    read.map_err(|error| Failure::new(Exit::Usage, error))?;
-    if text.len() as u64 > STDIN_BYTES {
-        return Err(Failure::said(Exit::Usage, "stdin holds more than 1 MiB"));
-    }
-    Ok(text)
 }
 
 async fn change(
@@ -139,8 +127,8 @@ async fn change(
             (format!("{agent}: {what} stored; the replicas of {} are being replaced", release(version)), Vec::new())
         }
         (Some(rollout), version) => {
-            let timeout = wait.timeout.map(Duration::from_secs);
-            let view = watch::rollout(client, rollout, timeout, printer).await.map_err(|failure| {
+            let deadline = watch::deadline(wait.timeout);
+            let view = watch::rollout(client, rollout, deadline, printer).await.map_err(|failure| {
                 failure.hint(format!("{what} is stored all the same: the next replicas that start have it"))
             })?;
             let (phases, seconds) = watch::phases(&view.phases);

@@ -40,17 +40,21 @@ fn away(error: &ClientError) -> &'static str {
     }
 }
 
-/// Returns when traffic has moved. Exit 6 when the rollout failed, 7 when `timeout` passed, 5 when the
+/// When a wait of `seconds` that begins now is over.
+pub fn deadline(seconds: Option<u64>) -> Option<Instant> {
+    seconds.and_then(|seconds| Instant::now().checked_add(Duration::from_secs(seconds)))
+}
+
+/// Returns when traffic has moved. Exit 6 when the rollout failed, 7 when the deadline passed, 5 when the
 /// server was lost.
 pub async fn rollout(
     client: &Client,
     id: Uuid,
-    timeout: Option<Duration>,
+    deadline: Option<Instant>,
     printer: &Printer,
 ) -> Result<RolloutView, Failure> {
     let progress = printer.progress();
     printer.goes_on("the rollout goes on: `rapidclaw rollouts AGENT --watch` or `rapidclaw status`");
-    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let mut after = 0;
     let mut last_heard = Instant::now();
     let mut lost: Option<ClientError> = None;

@@ -1,5 +1,6 @@
 //! What people see. Only this room writes: data on stdout, everything else on stderr.
 
+pub mod ask;
 mod build;
 mod github;
 mod progress;

@@ -1,0 +1,38 @@
+//! Commands that wait for a person or for the end of a pipe: Ctrl-C ends them.
+
+use crate::machine::{Machine, Terminal};
+use rustix::process::{Pid, Signal, kill_process};
+use std::process::Stdio;
+
+#[test]
+fn ctrl_c_ends_a_prompt_and_a_pipe_that_does_not_end() {
+    let machine = Machine::new();
+    let mut terminal = Terminal::run(&machine, &["login"]);
+    terminal.shows("another address");
+    terminal.interrupts();
+    let (code, shown) = terminal.ends();
+    assert_eq!(code, Some(130), "{shown}");
+
+    let mut command = machine.command();
+    let mut waits = command
+        .args(["login", "http://127.0.0.1:9", "--token-stdin"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Held open: `wait` would close it, and the end of the pipe is another answer.
+    let held = waits.stdin.take();
+    // It reads: a thread of its waits in the pipe.
+    crate::machine::until("a thread that reads stdin", || {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", waits.id())).unwrap().flatten();
+        let calls = threads.map(|one| std::fs::read_to_string(one.path().join("syscall")).unwrap_or_default());
+        // `read` of descriptor 0, on x86-64 and on 64-bit ARM.
+        let calls: Vec<_> = calls.collect();
+        let reads = calls.iter().any(|call| call.starts_with("0 0x0 ") || call.starts_with("63 0x0 "));
+        if reads { Ok(()) } else { Err(format!("{calls:?}")) }
+    });
+    kill_process(Pid::from_child(&waits), Signal::INT).unwrap();
+    let ended = waits.wait().unwrap();
+    assert_eq!(ended.code(), Some(130));
+    drop(held);
+}
