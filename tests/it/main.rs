@@ -13,6 +13,7 @@ mod cases;
 mod contract;
 mod databases;
 mod doors;
+mod fuzz;
 mod prompts;
 mod queue;
 mod restart;
