@@ -12,4 +12,5 @@ mod manifests;
 mod push;
 mod service;
 mod tools;
+mod unsteady;
 mod uploads;

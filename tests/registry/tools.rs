@@ -140,6 +140,12 @@ impl Debian {
         Self::with(folder, &auth)
     }
 
+    /// One that sends whoever reads a layer to the address, where its folder is served (as registries do that keep
+    /// layers in S3).
+    pub fn that_redirects(folder: TempDir, to: &str) -> Self {
+        Self::with(folder, &format!("middleware: {{storage: [{{name: redirect, options: {{baseurl: {to}}}}}]}}\n"))
+    }
+
     fn with(folder: TempDir, auth: &str) -> Self {
         need("docker-registry");
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

@@ -11,13 +11,19 @@ use crate::base::http::{self, Way};
 use login::Challenge;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header};
 use secrecy::{ExposeSecret as _, SecretString};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// How long a registry may take to be reached.
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long an answer may take that moves no layer.
 const ANSWER: Duration = Duration::from_secs(60);
+/// How often a request is sent to a registry that is away for a moment, and what is waited before it is sent again
+/// for the first time; longer each time.
+const TRIES: u32 = 6;
+const PAUSE: Duration = Duration::from_millis(500);
+/// How often an answer may send whoever reads elsewhere.
+const REDIRECTS: u32 = 3;
 /// The most that is read of an answer.
 const MOST: usize = 8 << 20;
 
@@ -79,6 +85,29 @@ pub struct RepositoryClient {
     login: Login,
     /// What the registry's own login has given.
     token: Mutex<Option<SecretString>>,
+    /// Whether it has answered.
+    reached: OnceLock<()>,
+}
+
+/// Whether what answers so may do better in a moment (RFC 9110 15.6, RFC 6585 4).
+fn is_passing(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 429 | 500 | 502 | 503 | 504)
+}
+
+impl RegistryClientError {
+    /// Whether TLS is why: asking again changes nothing.
+    fn is_tls(&self) -> bool {
+        matches!(self, Self::Unreachable { source, .. } if http::tls_fault(source).is_some())
+    }
+
+    /// Whether the same may work in a moment.
+    fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => !self.is_tls(),
+            Self::Refused { status, .. } => StatusCode::from_u16(*status).is_ok_and(is_passing),
+            _ => false,
+        }
+    }
 }
 
 impl RepositoryClient {
@@ -92,7 +121,7 @@ impl RepositoryClient {
         let base = Url::parse(server).map_err(|_| RegistryClientError::Name(server.to_owned()))?;
         let registry = authority(&base);
         let token = Mutex::new(Some(token));
-        Ok(Self { registry, base, name: name.to_owned(), http, login: Login::None, token })
+        Ok(Self { registry, base, name: name.to_owned(), http, login: Login::None, token, reached: OnceLock::new() })
     }
 
     /// A repository of any registry: `HOST[:PORT]/PATH`, over TLS, on this machine without.
@@ -105,7 +134,15 @@ impl RepositoryClient {
         let registry = host.to_owned();
         let http = http::client_for(&Way { tls: !here, here, authorities: None }, CONNECT)
             .map_err(|source| RegistryClientError::Unreachable { registry: registry.clone(), source })?;
-        Ok(Self { registry, base, name: format!("{path}/{agent}"), http, login, token: Mutex::default() })
+        Ok(Self {
+            registry,
+            base,
+            name: format!("{path}/{agent}"),
+            http,
+            login,
+            token: Mutex::default(),
+            reached: OnceLock::new(),
+        })
     }
 
     /// `HOST/PATH`
@@ -113,26 +150,29 @@ impl RepositoryClient {
         format!("{}/{}", self.registry, self.name)
     }
 
-    /// How many bytes a blob has that is there.
+    /// How many bytes a blob has that is there. Nothing where that cannot be told: it is pushed again then.
     pub async fn find_blob(&self, digest: &str) -> Result<Option<u64>, RegistryClientError> {
         let url = self.url(&format!("blobs/{digest}"))?;
-        let answer =
-            self.send("looking for a layer", &|| self.http.request(Method::HEAD, url.clone()).timeout(ANSWER)).await?;
+        let ask = || self.http.request(Method::HEAD, url.clone()).timeout(ANSWER);
+        let answer = self.send("looking for a layer", &ask).await?;
+        let elsewhere = answer.status().is_redirection();
+        let answer = self.followed(Method::HEAD, answer).await?;
         match answer.status() {
             StatusCode::NOT_FOUND => Ok(None),
             status if status.is_success() => {
                 let length = answer.headers().get(header::CONTENT_LENGTH);
-                Ok(Some(length.and_then(|length| length.to_str().ok()?.parse().ok()).unwrap_or(0)))
+                Ok(length.and_then(|length| length.to_str().ok()?.parse().ok()))
             }
+            _ if elsewhere => Ok(None),
             _ => Err(self.refused("looking for a layer", answer).await),
         }
     }
 
     /// A blob that is small.
     pub async fn read_blob(&self, digest: &str) -> Result<Option<Vec<u8>>, RegistryClientError> {
-        // Registries may send whoever reads to another host; the login stays here.
         let url = self.url(&format!("blobs/{digest}"))?;
         let answer = self.send("reading a config", &|| self.http.get(url.clone()).timeout(ANSWER)).await?;
+        let answer = self.followed(Method::GET, answer).await?;
         self.found("reading a config", answer).await
     }
 
@@ -164,8 +204,6 @@ impl RepositoryClient {
     async fn found(&self, doing: &'static str, answer: Response) -> Result<Option<Vec<u8>>, RegistryClientError> {
         match answer.status() {
             StatusCode::NOT_FOUND => Ok(None),
-            // Elsewhere without us: it is as if it were not there.
-            status if status.is_redirection() => Ok(None),
             status if status.is_success() => Ok(Some(self.body(answer).await?)),
             _ => Err(self.refused(doing, answer).await),
         }
@@ -182,8 +220,57 @@ impl RepositoryClient {
         Ok(body)
     }
 
-    /// Sends a request; logs in and sends it again where that is wanted.
+    /// Where an answer sends whoever reads: registries keep contents in S3 and the like, behind addresses that
+    /// hold their own permission. Our login stays here.
+    async fn followed(&self, method: Method, mut answer: Response) -> Result<Response, RegistryClientError> {
+        for _ in 0..REDIRECTS {
+            if !answer.status().is_redirection() {
+                break;
+            }
+            let location = answer.headers().get(header::LOCATION).and_then(|location| location.to_str().ok());
+            let url = location.and_then(|location| answer.url().join(location).ok());
+            let url = url.ok_or_else(|| self.strange("it does not say where a layer is"))?;
+            let tls = url.scheme() == "https";
+            if !tls && self.base.scheme() == "https" {
+                return Err(self.strange("its layers are at an address without TLS"));
+            }
+            let here = super::is_loopback(url.host_str().unwrap_or_default());
+            let http = http::client_for(&Way { tls, here, authorities: None }, CONNECT);
+            let http = http.map_err(|source| self.unreachable(source))?;
+            let request = http.request(method.clone(), url).timeout(ANSWER);
+            answer = request.send().await.map_err(|source| self.unreachable(source))?;
+        }
+        Ok(answer)
+    }
+
+    /// Sends a request that may be sent again: it is, while the registry is away for a moment or has too much to do.
+    /// One that was never reached is not waited for.
     async fn send(
+        &self,
+        doing: &'static str,
+        request: &(dyn Fn() -> RequestBuilder + Sync),
+    ) -> Result<Response, RegistryClientError> {
+        let mut tries = 0;
+        loop {
+            let answer = self.send_once(doing, request).await;
+            tries += 1;
+            let passing = match &answer {
+                Ok(answer) => is_passing(answer.status()),
+                Err(error @ RegistryClientError::Unreachable { .. }) => self.reached.get().is_some() && !error.is_tls(),
+                Err(_) => false,
+            };
+            if answer.is_ok() {
+                let _ = self.reached.set(());
+            }
+            if !passing || tries == TRIES {
+                return answer;
+            }
+            tokio::time::sleep(PAUSE * tries).await;
+        }
+    }
+
+    /// Sends a request; logs in and sends it again where that is wanted.
+    async fn send_once(
         &self,
         doing: &'static str,
         request: &(dyn Fn() -> RequestBuilder + Sync),

@@ -1,7 +1,7 @@
 //! A blob on its way to a registry: small ones in one request, others in a stream that goes on where it
 //! broke off.
 
-use super::{ANSWER, RegistryClientError, RepositoryClient};
+use super::{ANSWER, PAUSE, RegistryClientError, RepositoryClient, TRIES};
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use reqwest::{Body, Method, Response, StatusCode, Url, header};
@@ -15,10 +15,6 @@ use tokio_util::io::ReaderStream;
 
 /// Blobs up to so many bytes go in one request.
 const AT_ONCE: u64 = 1 << 20;
-/// How often a stream that broke off goes on.
-const TRIES: u32 = 6;
-/// Before it does.
-const PAUSE: Duration = Duration::from_millis(500);
 /// How long a stream may take; one that stands still ends by the registry's own patience.
 const STREAM: Duration = Duration::from_secs(3_600);
 /// How much of a file is read at once.
@@ -62,9 +58,8 @@ impl RepositoryClient {
                 }
                 Err(error) => {
                     tries += 1;
-                    let passing = matches!(&error, RegistryClientError::Unreachable { .. })
-                        || matches!(&error, RegistryClientError::Refused { status, .. } if *status == 416 || *status >= 500);
-                    if !passing || tries == TRIES {
+                    let range = matches!(&error, RegistryClientError::Refused { status: 416, .. });
+                    if !(range || error.is_passing()) || tries == TRIES {
                         return Err(error);
                     }
                 }
@@ -176,7 +171,12 @@ impl RepositoryClient {
             request.header(header::CONTENT_TYPE, "application/octet-stream").body(rest.clone())
         };
         let answer = self.send("taking a layer", &put).await?;
-        if answer.status().is_success() { Ok(()) } else { Err(self.refused("taking a layer", answer).await) }
+        match answer.status() {
+            status if status.is_success() => Ok(()),
+            // An answer was lost, and the request sent again: the upload has ended with the first.
+            StatusCode::NOT_FOUND if self.find_blob(digest).await?.is_some() => Ok(()),
+            _ => Err(self.refused("taking a layer", answer).await),
+        }
     }
 
     fn location(&self, answer: &Response) -> Result<Url, RegistryClientError> {
