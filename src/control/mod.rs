@@ -242,6 +242,11 @@ impl From<crate::store::checkpoints::CheckpointError> for ControlError {
 
 /// How long a server that stops removes what replicas have left; the rest is the next one's.
 const CLEAR: Duration = Duration::from_secs(10);
+/// Between the ends of two replicas when all end, and the most that lies between the first and the last. Engines (seen
+/// with 20.10.24) may wait for themselves for ever where many containers leave a network at one moment: libnetwork
+/// takes the locks of network and controller in either order (`getSvcRecords`, `processEndpointDelete`).
+const ENDS_APART: Duration = Duration::from_millis(75);
+const ENDS_SPREAD: Duration = Duration::from_secs(3);
 /// How long a step that is under way may take when the server is replaced.
 const STEP: Duration = Duration::from_secs(15);
 /// A server that was replaced may still be asked for something, over connections that were open: how often is looked
@@ -303,8 +308,12 @@ impl Control {
     /// Ends all replicas: the server is being stopped. What they ran ends as an error.
     pub async fn stop_replicas(&self, grace: Duration) -> Result<(), RuntimeError> {
         let known = self.runtime().list().await?;
+        let apart = ENDS_APART.min(ENDS_SPREAD / u32::try_from(known.len().max(1)).unwrap_or(u32::MAX));
         let mut ending = tokio::task::JoinSet::new();
         for one in known {
+            if !ending.is_empty() {
+                tokio::time::sleep(apart).await;
+            }
             let control = self.clone();
             ending.spawn(async move {
                 let removed = control.runtime().remove(one.id, grace).await;
