@@ -72,7 +72,7 @@ async fn a_run_that_takes_every_replica_with_it_is_given_up() {
     world.serve(&[&doomed], RunLimits::default());
     let kills = async {
         loop {
-            world.running("t").await;
+            world.running_on("t", doomed.replica.id).await;
             doomed.process.kill().await;
             killed += 1;
             if killed == 3 {

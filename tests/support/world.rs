@@ -228,6 +228,18 @@ impl World {
         until("a running run", ask, Option::is_some).await.unwrap()
     }
 
+    /// The run of a thread once this replica executes it, rather than one before.
+    pub async fn running_on(&self, thread: &str, replica: Uuid) -> Uuid {
+        let thread = ids::thread_id(thread);
+        let sql = "SELECT r.id FROM runs r JOIN attempts a ON a.run_id = r.id
+                   WHERE r.thread_id = $1 AND r.status = 'running' AND a.replica = $2";
+        let ask = || async move {
+            let query = sqlx::query_scalar(sql).bind(thread).bind(replica);
+            query.fetch_optional(self.pool()).await.unwrap()
+        };
+        until("a run on this replica", ask, Option::is_some).await.unwrap()
+    }
+
     /// How many rows a thread has in the three tables.
     pub async fn rows_of(&self, thread: &str) -> [i64; 3] {
         let thread = ids::thread_id(thread).to_string();
