@@ -54,6 +54,10 @@ fn lost_traces(policy: &Policy, secrets: &BTreeMap<String, SecretString>) -> Opt
     let text = |name: &str| secrets.get(name).map(|value| value.expose_secret().trim().to_ascii_lowercase());
     let is_on = |name: &&str| text(name).is_some_and(|value| value == "true" || value == "1");
     let name = TRACING.into_iter().find(is_on)?;
+    // Several endpoints, each with its key: some of them may be reached.
+    if text("LANGSMITH_RUNS_ENDPOINTS").is_some() {
+        return None;
+    }
     let endpoint = ["LANGSMITH_ENDPOINT", "LANGCHAIN_ENDPOINT"].into_iter().find_map(text);
     let url = reqwest::Url::parse(&endpoint.unwrap_or_else(|| "https://api.smith.langchain.com".to_owned())).ok()?;
     let host = Host::parse(url.host_str()?).ok()?;
@@ -145,6 +149,7 @@ mod tests {
         let elsewhere = [("LANGCHAIN_TRACING_V2", "True"), ("LANGCHAIN_ENDPOINT", "https://traces.example.com/api")];
         assert_eq!(of(&elsewhere), None);
         assert_eq!(of(&[("LANGSMITH_TRACING", "1"), ("LANGSMITH_ENDPOINT", "http://127.0.0.1:4318")]), None);
+        assert_eq!(of(&[("LANGSMITH_TRACING", "1"), ("LANGSMITH_RUNS_ENDPOINTS", "{}")]), None);
         assert_eq!(note_of_tracing(&Policy::open(), &secrets(&[("LANGSMITH_TRACING", "1")])), None);
 
         let given = [("LANGSMITH_TRACING", "true"), ("LANGCHAIN_TRACING_V2", "1"), ("LANGSMITH_PROJECT", "p")];

@@ -58,7 +58,7 @@ pub async fn run(args: &DeployArgs, global: &Global, printer: &Printer) -> Resul
         let moved = push::to_server(&client, &docker, &name, &built, printer).await?;
         bring_along(&mut request, moved);
     }
-    let handing = HandIn { client: &client, name: &name, wait: args.wait, deadline: watch::deadline(args.timeout) };
+    let mut handing = HandIn { client: &client, name: &name, args, deadline: None };
     let mut answer = handing.hand_in(&request, printer).await;
     if built.deployed && is_without_image(&answer) {
         // The server's engine has lost it: then it is built after all.
@@ -139,16 +139,18 @@ fn python_only(checked: &Checked) -> Result<(), Failure> {
     })
 }
 
-/// Hands a deploy in; with `wait` after the rollout that is under way, until the deadline.
+/// Hands a deploy in; with `--wait` after the rollout that is under way, until the deadline.
 struct HandIn<'a> {
     client: &'a Client,
     name: &'a str,
-    wait: bool,
+    args: &'a DeployArgs,
+    /// When `--timeout` is over: it counts from the last hand-in, so that no push is part of it.
     deadline: Option<Instant>,
 }
 
 impl HandIn<'_> {
-    async fn hand_in(&self, request: &DeployRequest, printer: &Printer) -> Result<DeployResponse, ClientError> {
+    async fn hand_in(&mut self, request: &DeployRequest, printer: &Printer) -> Result<DeployResponse, ClientError> {
+        self.deadline = watch::deadline(self.args.timeout);
         let progress = printer.progress();
         loop {
             // The request bears the rollout's id: a repeated one finds what the one before has begun.
@@ -164,7 +166,7 @@ impl HandIn<'_> {
 
     /// Whether another rollout is in the way, and it is to be waited for.
     fn waits_for(&self, error: &ClientError) -> bool {
-        self.wait && matches!(error, ClientError::Refused(problem) if problem.code == "rollout-under-way")
+        self.args.wait && matches!(error, ClientError::Refused(problem) if problem.code == "rollout-under-way")
     }
 
     fn refused(&self, error: ClientError) -> Failure {

@@ -8,11 +8,14 @@ use crate::cli::ui::{Format, Printer};
 use crate::release::state::replicas;
 use serde_json::json;
 use std::time::{Duration, Instant};
+use tokio::time::timeout;
 
 /// How often is looked whether they are there.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How long they are waited for when nobody says.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How long the last answer may take beyond that.
+const ANSWER: Duration = Duration::from_secs(1);
 
 /// Waits until as many are ready.
 pub async fn run(args: &ScaleArgs, global: &Global, printer: &Printer) -> Result<Exit, Failure> {
@@ -25,13 +28,18 @@ pub async fn run(args: &ScaleArgs, global: &Global, printer: &Printer) -> Result
     let began = Instant::now();
     let patience = args.wait.timeout.map_or(PATIENCE, Duration::from_secs);
     let progress = printer.progress();
-    let scaled = watch::patiently(&progress, async || client.scale(agent, asked).await).await?;
+    // The server may be away for longer than anybody wants to wait.
+    let left = || patience.saturating_add(ANSWER).saturating_sub(began.elapsed());
+    let lost = |_| Failure::said(Exit::TimedOut, "the server cannot be reached").hint("what it has taken up goes on");
+    let asking = watch::patiently(&progress, async || client.scale(agent, asked).await);
+    let scaled = timeout(left(), asking).await.map_err(lost)??;
     let mut ready = scaled.before;
     loop {
         if args.wait.detach {
             break;
         }
-        let status = watch::patiently(&progress, async || client.agent(agent).await).await?;
+        let asking = watch::patiently(&progress, async || client.agent(agent).await);
+        let status = timeout(left(), asking).await.map_err(lost)??;
         let Some(status) = status else { return Err(Failure::said(Exit::Failed, format!("{agent} is gone"))) };
         if ready != status.ready {
             printer.event("replicas", json!({ "agent": agent, "ready": status.ready, "wanted": scaled.wanted }));

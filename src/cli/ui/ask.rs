@@ -4,10 +4,20 @@
 use crate::cli::exit::{Exit, Failure};
 use std::io::{ErrorKind, Read as _};
 
+/// Prompts hide the cursor, and one that is interrupted leaves it so.
+struct Cursor;
+
+impl Drop for Cursor {
+    fn drop(&mut self) {
+        let _ = dialoguer::console::Term::stderr().show_cursor();
+    }
+}
+
 /// Asks on the terminal. Exit 130 when the answer is Ctrl-C.
 pub async fn ask<T: Send + 'static>(
     question: impl FnOnce() -> dialoguer::Result<T> + Send + 'static,
 ) -> Result<T, Failure> {
+    let _cursor = Cursor;
     let answer = tokio::task::spawn_blocking(question).await.map_err(|error| Failure::new(Exit::Failed, error))?;
     answer.map_err(|dialoguer::Error::IO(error)| match error.kind() {
         ErrorKind::Interrupted => Failure::interrupted(),

@@ -11,7 +11,8 @@ use crate::base::http::{self, Way};
 use login::Challenge;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header};
 use secrecy::{ExposeSecret as _, SecretString};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// How long a registry may take to be reached.
@@ -86,7 +87,7 @@ pub struct RepositoryClient {
     /// What the registry's own login has given.
     token: Mutex<Option<SecretString>>,
     /// Whether it has answered.
-    reached: OnceLock<()>,
+    reached: AtomicBool,
 }
 
 /// Whether what answers so may do better in a moment (RFC 9110 15.6, RFC 6585 4).
@@ -121,7 +122,15 @@ impl RepositoryClient {
         let base = Url::parse(server).map_err(|_| RegistryClientError::Name(server.to_owned()))?;
         let registry = authority(&base);
         let token = Mutex::new(Some(token));
-        Ok(Self { registry, base, name: name.to_owned(), http, login: Login::None, token, reached: OnceLock::new() })
+        Ok(Self {
+            registry,
+            base,
+            name: name.to_owned(),
+            http,
+            login: Login::None,
+            token,
+            reached: AtomicBool::default(),
+        })
     }
 
     /// A repository of any registry: `HOST[:PORT]/PATH`, over TLS, on this machine without.
@@ -141,7 +150,7 @@ impl RepositoryClient {
             http,
             login,
             token: Mutex::default(),
-            reached: OnceLock::new(),
+            reached: AtomicBool::default(),
         })
     }
 
@@ -256,12 +265,12 @@ impl RepositoryClient {
             tries += 1;
             let passing = match &answer {
                 Ok(answer) => is_passing(answer.status()),
-                Err(error @ RegistryClientError::Unreachable { .. }) => self.reached.get().is_some() && !error.is_tls(),
+                Err(error @ RegistryClientError::Unreachable { .. }) => {
+                    self.reached.load(Ordering::Relaxed) && !error.is_tls()
+                }
                 Err(_) => false,
             };
-            if answer.is_ok() {
-                let _ = self.reached.set(());
-            }
+            self.reached.fetch_or(answer.is_ok(), Ordering::Relaxed);
             if !passing || tries == TRIES {
                 return answer;
             }

@@ -1,6 +1,6 @@
-//! Commands that wait for a person or for the end of a pipe: Ctrl-C ends them.
+//! Commands that wait for a person, for the end of a pipe or for a server: Ctrl-C or their time ends them.
 
-use crate::machine::{Machine, Terminal};
+use crate::machine::{ECHO, Machine, Project, Server, Terminal};
 use rustix::process::{Pid, Signal, kill_process};
 use std::process::Stdio;
 
@@ -12,6 +12,8 @@ fn ctrl_c_ends_a_prompt_and_a_pipe_that_does_not_end() {
     terminal.interrupts();
     let (code, shown) = terminal.ends();
     assert_eq!(code, Some(130), "{shown}");
+    // The cursor, which the prompt had hidden, is there again (DECTCEM).
+    assert!(shown.rfind("\x1b[?25h") > shown.rfind("\x1b[?25l"), "{shown:?}");
 
     let mut command = machine.command();
     let mut waits = command
@@ -35,4 +37,24 @@ fn ctrl_c_ends_a_prompt_and_a_pipe_that_does_not_end() {
     let ended = waits.wait().unwrap();
     assert_eq!(ended.code(), Some(130));
     drop(held);
+}
+
+#[test]
+fn a_server_that_stays_away_is_not_waited_for_longer_than_was_said() {
+    let server = Server::start();
+    server.kill();
+    // Without a limit it would be waited for a minute.
+    server.rapidclaw(&["scale", "agent", "1", "--timeout", "1"]).fails(7).says("the server cannot be reached");
+}
+
+#[test]
+fn a_rollout_under_way_is_waited_for_as_long_as_was_said() {
+    let server = Server::start();
+    let slow = Project::new("e2e-waits").graph(&format!("import time\ntime.sleep(20)\n{ECHO}"));
+    server.deploy_with(&slow, &["--detach"]).ok();
+    let next = Project::new("e2e-waits");
+    let late = server.deploy_with(&next, &["--wait", "--timeout", "2"]).fails(7);
+    late.says("the rollout under way takes longer; nothing was deployed");
+    // Without a limit it is its turn, and nothing of the first attempt stands in its way.
+    server.deploy_with(&next, &["--wait"]).ok().prints("e2e-waits v2 live");
 }
