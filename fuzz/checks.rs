@@ -5,9 +5,9 @@
 use rapidclaw::base::secret::ExposeSecret as _;
 use rapidclaw::egress::host::{Authority, Host};
 use rapidclaw::egress::{client_hello, head};
-use rapidclaw::image::context::{Context, Root};
+use rapidclaw::image::context::Root;
 use rapidclaw::image::requirements::{Requirements, classify};
-use rapidclaw::image::{pyproject, steps};
+use rapidclaw::image::{pyproject, spec, steps};
 use rapidclaw::manifest::{
     self, AllowedHost, Manifest, dotenv, is_name, python, render, requires, to_name, units, workspace,
 };
@@ -136,9 +136,8 @@ pub fn projects(text: &str) {
     let _ = requires::python_of(&table);
     assert!(pyproject::renamed(Path::new("/none"), &table).is_empty());
     let Some(project) = workspace::project(&table) else { return };
-    let _ = pyproject::package_of(project);
     let root = Root { name: "app".into(), path: "/none".into(), target: "/deps/app".into(), flat: false, copied: true };
-    let context = Context { roots: vec![root], files: vec![], beside: vec![], notes: vec![] };
-    let mut found = Requirements::default();
-    let _ = pyproject::static_dependencies(&mut found, &context, 0, &table, project);
+    let _ = spec::of_project(&mut Requirements::default(), &root, &table, project);
+    // What is written of a pyproject.toml is one.
+    assert!(toml::from_str::<toml::Table>(&spec::for_lock(&table)).is_ok());
 }

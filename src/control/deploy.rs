@@ -190,8 +190,7 @@ fn notes_of_secrets(agent: &str, done: &DeployedSecrets) -> Vec<String> {
 }
 
 pub(super) fn notes_of(manifest: &Manifest) -> Vec<String> {
-    let mut notes: Vec<String> =
-        manifest.not_enforced().into_iter().map(|key| format!("not enforced yet: {key}")).collect();
+    let mut notes = manifest.notes_of_later();
     if manifest.section.security.egress == Egress::Open {
         notes.push("egress is open: the agent may reach any host (rapidclaw.security.egress)".to_owned());
     }

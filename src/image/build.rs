@@ -40,6 +40,8 @@ pub const DEPS_REPOSITORY: &str = "rapidclaw-deps";
 /// How many digits of a digest are in a name.
 const DIGITS: usize = 12;
 
+/// How many lines of what a resolver says are kept: its head says what is in conflict.
+const RESOLUTION_LINES: usize = 400;
 /// How many of the last lines of a failed step an error holds.
 const LAST_LINES: usize = 50;
 
@@ -178,7 +180,20 @@ impl Work<'_> {
         let code = plan.code_entries().map(Arc::new);
         let (image_id, config) = match existing {
             Some(id) => (id, None),
-            None => self.make(&Arc::new(plan), &digests, &tag, code.as_deref()).await?,
+            None => {
+                let described = plan.is_described;
+                match self.make(&Arc::new(plan), &digests, &tag, code.as_deref()).await {
+                    Err(BuildError::Step { .. }) if described => {
+                        self.reporter.output("a package could not be described without its code; building with it");
+                        let (whole, digests) = self.with_code(&base, digests).await?;
+                        notes.extend(
+                            whole.notes.iter().filter(|note| !notes.contains(note)).cloned().collect::<Vec<_>>(),
+                        );
+                        self.make(&Arc::new(whole), &digests, &tag, code.as_deref()).await?
+                    }
+                    made => made?,
+                }
+            }
         };
         let seconds = self.started.elapsed().as_secs_f64();
         let built = Built {
@@ -195,6 +210,17 @@ impl Work<'_> {
         };
         self.reporter.finished(&built);
         Ok(built)
+    }
+
+    /// The plan with the packages' code, under the inputs' digest of the one without.
+    async fn with_code(&self, base: &base::Base, digests: Digests) -> Result<(Plan, Digests), BuildError> {
+        let (project, base) = (self.project.clone(), base.clone());
+        blocking(move || {
+            let plan = Plan::with_code(&project, &base.name)?;
+            let deps = plan.digests(&base.id, &base.platform)?.deps;
+            Ok((plan, Digests { deps, ..digests }))
+        })
+        .await
     }
 
     /// The image of this tag, where it is labelled so. Not by the label alone: an engine reads all its
@@ -342,7 +368,8 @@ impl Work<'_> {
     ) -> Result<String, BuildError> {
         let mut stream = std::pin::pin!(output);
         let mut parser = Parser::default();
-        let mut progress = Progress { plan, reporter: self.reporter, step: None, lines: VecDeque::new() };
+        let mut progress =
+            Progress { plan, reporter: self.reporter, step: None, lines: VecDeque::new(), resolution: Vec::new() };
         let mut image = None;
         while let Some(part) = stream.next().await {
             match part {
@@ -421,7 +448,10 @@ struct Progress<'a> {
     reporter: &'a dyn BuildReporter,
     /// Number, total, instruction.
     step: Option<(usize, usize, String)>,
+    /// The last lines of the step.
     lines: VecDeque<String>,
+    /// What a resolver said in it, from its first line on.
+    resolution: Vec<String>,
 }
 
 impl Progress<'_> {
@@ -434,6 +464,7 @@ impl Progress<'_> {
         match event {
             Event::Step { number, total, instruction } => {
                 self.lines.clear();
+                self.resolution.clear();
                 self.step = Some((number, total, instruction));
                 self.reporter.step_started(number, total, self.title());
             }
@@ -444,6 +475,10 @@ impl Progress<'_> {
             }
             Event::Output(line) => {
                 self.reporter.output(&line);
+                let goes_on = !self.resolution.is_empty() || super::output::begins_resolution(&line);
+                if goes_on && self.resolution.len() < RESOLUTION_LINES {
+                    self.resolution.push(line.clone());
+                }
                 if self.lines.len() == LAST_LINES {
                     self.lines.pop_front();
                 }
@@ -457,7 +492,7 @@ impl Progress<'_> {
         let layer = self.plan.layer(instruction);
         let last_lines: Vec<String> = self.lines.iter().cloned().collect();
         if layer.is_some_and(|layer| layer.dependencies)
-            && let Some(said) = super::output::resolution_failure(&last_lines)
+            && let Some(said) = super::output::resolution_failure(&self.resolution, &last_lines)
         {
             return BuildError::Dependencies(said);
         }

@@ -1,5 +1,5 @@
 //! Floor 2: from a project to an image. `context` finds the files, `requirements` what they depend
-//! on (`pyproject`, `lock`), `plan` writes the Dockerfile (`steps`), `archive` the tar, `build` has the engine build it, `append` lays
+//! on (`pyproject`, `spec`, `lock`, `described`), `plan` writes the Dockerfile (`steps`), `archive` the tar, `build` has the engine build it, `append` lays
 //! the code on what is built already.
 
 mod append;
@@ -7,15 +7,18 @@ pub mod archive;
 pub mod base;
 pub mod build;
 pub mod context;
+mod described;
 pub mod error;
 mod hashing;
 mod lock;
 mod output;
+mod package;
 pub mod plan;
 pub mod push;
 pub mod pyproject;
 pub mod requirements;
 mod revision;
+pub mod spec;
 pub mod steps;
 mod tidy;
 pub use revision::find_revision;

@@ -84,15 +84,22 @@ fn plain(line: &str) -> String {
     text
 }
 
-/// What uv said of dependencies that do not resolve, or do not exist; `None` where it failed for
-/// another reason (no network, a build that broke, no space).
-pub fn resolution_failure(lines: &[String]) -> Option<String> {
-    const RESOLUTION: [&str; 4] = [
-        "No solution found when resolving",
-        "was not found in the package registry",
-        "Failed to parse",
-        "Couldn't parse requirement",
-    ];
+/// Words that begin what a resolver has to say.
+const RESOLUTION: [&str; 4] = [
+    "No solution found when resolving",
+    "was not found in the package registry",
+    "Failed to parse",
+    "Couldn't parse requirement",
+];
+
+/// Whether a line begins what a resolver has to say.
+pub fn begins_resolution(line: &str) -> bool {
+    RESOLUTION.iter().any(|mark| line.contains(mark))
+}
+
+/// What uv said of dependencies that do not resolve, or do not exist, where `said` are the lines from the first of it
+/// on. `None` where the step's `last` lines tell another reason (no network, a build that broke, no space).
+pub fn resolution_failure(said: &[String], last: &[String]) -> Option<String> {
     const TRANSPORT: [&str; 6] = [
         "error sending request",
         "dns error",
@@ -101,12 +108,9 @@ pub fn resolution_failure(lines: &[String]) -> Option<String> {
         "invalid peer certificate",
         "Connection refused",
     ];
-    let has = |marks: &[&str]| lines.iter().any(|line| marks.iter().any(|mark| line.contains(mark)));
-    if !has(&RESOLUTION) || has(&TRANSPORT) {
+    if said.is_empty() || said.iter().chain(last).any(|line| TRANSPORT.iter().any(|mark| line.contains(mark))) {
         return None;
     }
-    let first = lines.iter().position(|line| RESOLUTION.iter().any(|mark| line.contains(mark)));
-    let said = &lines[first.unwrap_or(0)..];
     let unframed = said.iter().map(|line| {
         let line = line.trim_start_matches(|one: char| " ×╰─▶│├".contains(one));
         // The error is ours, and there is one of it.
@@ -133,19 +137,23 @@ mod tests {
 
     #[test]
     fn what_uv_says_is_told_from_a_network_that_fails() {
-        let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+        let lines = |text: &str| -> Vec<String> {
+            text.lines().skip_while(|line| !begins_resolution(line)).map(str::to_owned).collect()
+        };
         let said = "Using Python\n  × No solution found when resolving dependencies:\n  ╰─▶ Because a==1 depends on b<2,\n      your requirements are unsatisfiable.";
         assert_eq!(
-            resolution_failure(&lines(said)).unwrap(),
+            resolution_failure(&lines(said), &[]).unwrap(),
             "No solution found when resolving dependencies:\nBecause a==1 depends on b<2,\nyour requirements are unsatisfiable."
         );
         assert_eq!(
-            resolution_failure(&lines("error: No solution found when resolving\ncause: Because you")).unwrap(),
+            resolution_failure(&lines("error: No solution found when resolving\ncause: Because you"), &[]).unwrap(),
             "No solution found when resolving\nBecause you"
         );
         assert_eq!(
-            resolution_failure(&lines("error: Failed to fetch: `https://i`\n  Caused by: error sending request")),
+            resolution_failure(&lines("error: Failed to fetch: `https://i`\n  Caused by: error sending request"), &[]),
             None
         );
+        let broken = "No solution found when resolving dependencies:\n  Caused by: dns error";
+        assert_eq!(resolution_failure(&lines(broken), &[]), None);
     }
 }

@@ -7,8 +7,9 @@
 use crate::base::secret::{ExposeSecret as _, SecretString, hex, sha256_digest};
 use crate::image::archive::{self, ArchiveError, Content, Entry};
 use crate::image::context::{self, Context, ContextFile, DEPS, Kind, OWN, Project};
-use crate::image::lock::{self, Lock};
-use crate::image::requirements::{self, BUILD_DIR, Requirements, RequirementsError};
+use crate::image::described::BESIDE;
+use crate::image::lock;
+use crate::image::requirements::{self, BUILD_DIR, Backend, Requirements, RequirementsError};
 use crate::image::steps;
 use crate::manifest::ignore::normalize;
 use crate::manifest::requires;
@@ -60,6 +61,8 @@ pub struct Plan {
     pythons: Vec<(String, String)>,
     /// How many of the layers come before the code.
     ready: usize,
+    /// Whether build backends describe packages without their code.
+    pub is_described: bool,
 }
 
 /// The digests of a plan.
@@ -123,6 +126,15 @@ pub enum PlanError {
 impl Plan {
     /// Reads the project and plans its image on `base_image`. Blocks.
     pub fn of(project: &Project, base_image: &str) -> Result<Self, PlanError> {
+        Self::with(project, base_image, Backend::Description)
+    }
+
+    /// The plan where build backends get the packages' whole code; none where no package has one that is asked.
+    pub fn with_code(project: &Project, base_image: &str) -> Result<Self, PlanError> {
+        Self::with(project, base_image, Backend::Code)
+    }
+
+    fn with(project: &Project, base_image: &str, backend: Backend) -> Result<Self, PlanError> {
         if let Some(graph) = project.manifest.graphs.iter().find(|graph| graph.is_javascript()) {
             return Err(PlanError::JavaScript(graph.id.clone()));
         }
@@ -132,7 +144,7 @@ impl Plan {
             let locked = lock::of_lock(&context, index, &project.manifest, &project.folder)?;
             parts.push(match locked {
                 Some(locked) => locked,
-                None => requirements::of_root(&context, index)?,
+                None => requirements::of_root(&context, index, backend)?,
             });
         }
         let pip_config = match &project.manifest.pip_config_file {
@@ -251,6 +263,7 @@ impl Found<'_> {
             manifest: manifest.raw.clone(),
             pythons,
             ready,
+            is_described: self.parts.iter().any(|part| part.described.is_some()),
         })
     }
 
@@ -285,9 +298,19 @@ impl Found<'_> {
             layers.add("installing git for the dependencies", steps::install_git());
         }
         layers.add("", format!("COPY {OWN}/deps {BUILD_DIR}"));
-        let locks: Vec<&Lock> = self.parts.iter().filter_map(|part| part.lock.as_ref()).collect();
-        layers.add("installing dependencies", steps::install_dependencies(&locks));
+        let installation = steps::Installation {
+            locks: self.parts.iter().filter_map(|part| part.lock.as_ref()).collect(),
+            projects: self.parts.iter().filter_map(|part| part.project.as_deref()).collect(),
+            constraints: self.parts.iter().filter_map(|part| part.constraints.as_deref()).collect(),
+        };
+        layers.add("installing dependencies", steps::install_dependencies(&installation));
         layers.last_installs();
+        let described: Vec<&str> =
+            self.parts.iter().filter_map(|part| part.described.as_ref()).map(|one| one.target.as_str()).collect();
+        if !described.is_empty() {
+            layers.add("", format!("COPY {OWN}/{BESIDE} /"));
+            layers.add("describing the packages", steps::install_described(&described));
+        }
 
         layers.add("", format!("FROM rapidclaw-base AS {READY}"));
         layers.add("", "USER root".into());
@@ -295,7 +318,11 @@ impl Found<'_> {
         layers.add("the runner", format!("COPY {OWN}/runner /opt/rapidclaw/runner"));
         layers.add("compiling", steps::prepare());
         layers.add("the environment", "COPY --from=rapidclaw-deps /opt/venv /opt/venv".into());
-        layers.add("", "ENV PATH=/opt/venv/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1".into());
+        layers.add(
+            "",
+            "ENV PATH=/opt/venv/bin:/opt/rapidclaw/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1"
+                .into(),
+        );
         layers.add("", format!("USER {UID}:{UID}"));
         layers.add("", "ENTRYPOINT []".into());
         let supervisor = format!("/opt/rapidclaw/runner/{}/supervisor.py", embed::PACKAGE_NAME);
@@ -322,11 +349,20 @@ impl Found<'_> {
         );
         let text = serde_json::to_string_pretty(project_json).unwrap_or_default() + "\n";
         entries.push(Entry::text(format!("{OWN}/meta/project.json"), text));
-        for (name, version) in self.parts.iter().flat_map(|part| &part.packages) {
-            let folder = format!("{}-{version}.dist-info", name.replace(['-', '.'], "_"));
-            let text = format!("Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n");
-            entries.push(Entry::text(format!("{OWN}/meta/meta/{folder}/METADATA"), text));
+        for package in self.parts.iter().flat_map(|part| &part.packages) {
+            let (folder, files) = package.metadata();
+            let known =
+                files.into_iter().map(|(name, text)| Entry::text(format!("{OWN}/meta/meta/{folder}/{name}"), text));
+            entries.extend(known);
+            let scripts = package
+                .scripts()
+                .map(|(name, text)| Entry { executable: true, ..Entry::text(format!("{OWN}/meta/bin/{name}"), text) });
+            entries.extend(scripts);
         }
+        // Programs that the project starts find its modules as they find what is installed.
+        let paths: Vec<&str> =
+            project_json["paths"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        entries.push(Entry::text(format!("{OWN}/meta/meta/project.pth"), paths.join("\n") + "\n"));
         // Beside their descriptions: a folder of `sys.path` that holds nothing else.
         for (root, part) in self.context.roots.iter().zip(self.parts) {
             entries.extend(part.renamed.iter().map(|(name, folder)| Entry {

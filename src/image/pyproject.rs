@@ -1,86 +1,35 @@
 //! What a pyproject.toml says of itself without being built: dependencies, where its packages lie.
 
-use crate::image::archive::{Content, Entry};
-use crate::image::context::{Context, OWN};
-use crate::image::requirements::{BUILD_DIR, Requirements, RequirementsError};
+use crate::image::requirements::{Requirements, RequirementsError};
 use crate::manifest::ignore::normalize;
 use crate::manifest::workspace::{self, normalized_name, read_pyproject, tool};
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
-/// Where a dependency comes from, by `[tool.uv.sources]`.
-enum Origin {
-    /// The index.
-    Index,
-    /// A URL that a requirement can hold: `git+…`, `https://…`.
-    Url(String),
-    /// A folder of the project.
-    Folder(PathBuf),
-    /// Only uv can say, from the pyproject.toml itself.
-    Pyproject,
+/// Files that a package may be installed from (PEP 427, PEP 625, and what pip takes beside).
+const ARCHIVES: [&str; 7] = [".whl", ".tar.gz", ".zip", ".tar.bz2", ".tar.xz", ".tgz", ".tar"];
+
+/// Whether a path names an archive rather than a folder.
+pub fn is_archive(path: &str) -> bool {
+    ARCHIVES.iter().any(|ending| path.ends_with(ending))
 }
 
-/// The dependencies that stand in a pyproject.toml. Those that are folders of the project are followed: what
-/// they need is installed, and they are found by `sys.path`.
-pub fn static_dependencies(
-    found: &mut Requirements,
-    context: &Context,
-    index: usize,
-    table: &Table,
-    project: &Table,
-) -> Result<(), RequirementsError> {
-    let root = &context.roots[index];
-    let uv = tool(table, &["uv"]);
-    let keys =
-        ["index", "index-url", "extra-index-url", "constraint-dependencies", "override-dependencies", "prerelease"];
-    let mut needs_pyproject = uv.is_some_and(|uv| keys.iter().any(|key| uv.contains_key(*key)));
-    let mut lines = Vec::new();
-    let mut local = false;
-    let mut pending = vec![(root.path.clone(), table.clone(), project.clone())];
-    let mut seen = vec![root.path.clone()];
-    while let Some((folder, table, project)) = pending.pop() {
-        for dependency in strings(project.get("dependencies")) {
-            match origin(&folder, &table, &dependency)? {
-                Origin::Index => lines.push(dependency),
-                Origin::Url(url) => lines.push(with_url(&dependency, &url)),
-                Origin::Pyproject => needs_pyproject = true,
-                Origin::Folder(inner) => {
-                    local = true;
-                    if seen.contains(&inner) || !inner.starts_with(&root.path) {
-                        // Another root says itself what it needs; what is in none `validate` refuses.
-                        continue;
-                    }
-                    seen.push(inner.clone());
-                    let Some(table) = read_pyproject(&inner)? else { continue };
-                    let Some(project) = workspace::project(&table).cloned() else {
-                        found.install_whole(context, index, "a folder that it names is no plain package");
-                        return Ok(());
-                    };
-                    found.packages.extend(package_of(&project));
-                    add_search(found, root, &inner, Some(&table));
-                    pending.push((inner, table, project));
-                }
-            }
-        }
-    }
-    if needs_pyproject && local {
-        found.install_whole(context, index, "its [tool.uv] names folders and indexes");
-        return Ok(());
-    }
-    if needs_pyproject {
-        // uv reads its own tables from a pyproject.toml without building the package.
-        found.lines.push(format!("-r {BUILD_DIR}/{}/pyproject.toml", root.name));
-        found.files.push(Entry {
-            path: format!("{OWN}/deps/{}/pyproject.toml", root.name),
-            content: Content::File(root.path.join("pyproject.toml")),
-            executable: false,
-        });
-        found.git |= uv.is_some_and(|uv| format!("{uv:?}").contains("\"git"));
-        return Ok(());
-    }
-    found.git |= lines.iter().any(|line| line.contains("git+"));
-    found.lines.extend(lines);
-    Ok(())
+/// Where a dependency comes from, by `[tool.uv.sources]`.
+pub enum Origin {
+    /// The index, or what it says itself.
+    Index,
+    /// A folder of the project.
+    Folder(PathBuf),
+    /// What uv makes of it.
+    Source(Source),
+}
+
+/// An entry of `[tool.uv.sources]`.
+pub struct Source {
+    /// As it stands.
+    pub value: Value,
+    /// What its paths are relative to.
+    pub base: PathBuf,
 }
 
 /// The folders of a package below `root`, for `sys.path`.
@@ -95,20 +44,8 @@ pub fn add_search(found: &mut Requirements, root: &crate::image::context::Root, 
     }
 }
 
-/// The dependencies of a locked project that stand for themselves: those that `[tool.uv.sources]` sends elsewhere
-/// the lock alone knows.
-pub fn plain_dependencies(folder: &Path, table: &Table) -> Result<Vec<String>, RequirementsError> {
-    let mut plain = Vec::new();
-    let project = workspace::project(table);
-    for dependency in strings(project.and_then(|project| project.get("dependencies"))) {
-        if matches!(origin(folder, table, &dependency)?, Origin::Index) {
-            plain.push(dependency);
-        }
-    }
-    Ok(plain)
-}
-
-fn origin(folder: &Path, table: &Table, dependency: &str) -> Result<Origin, RequirementsError> {
+/// Where `[tool.uv.sources]` of the folder or of its workspace say that a dependency comes from.
+pub fn origin(folder: &Path, table: &Table, dependency: &str) -> Result<Origin, RequirementsError> {
     let wanted = normalized_name(requirement_name(dependency));
     // A workspace's members share the sources of its root.
     let root = workspace_root(folder);
@@ -120,30 +57,52 @@ fn origin(folder: &Path, table: &Table, dependency: &str) -> Result<Origin, Requ
         let sources = tool(table, &["uv", "sources"])?;
         sources.iter().find(|(name, _)| normalized_name(name) == wanted).map(|(_, source)| source.clone())
     };
-    let (source, base) = match (of(table), inherited.as_ref().and_then(of)) {
+    let (value, base) = match (of(table), inherited.as_ref().and_then(of)) {
         (Some(own), _) => (own, folder.to_owned()),
         (None, Some(other)) => (other, root.clone().unwrap_or_else(|| folder.to_owned())),
         (None, None) => return Ok(Origin::Index),
     };
-    let Some(source) = source.as_table() else { return Ok(Origin::Pyproject) };
-    let text = |key: &str| source.get(key).and_then(Value::as_str);
-    if let Some(path) = text("path") {
-        return Ok(Origin::Folder(normalize(&base.join(path))));
-    }
-    if source.get("workspace").and_then(Value::as_bool) == Some(true) {
+    let folder_in = |source: &Table| -> Result<Option<PathBuf>, RequirementsError> {
+        if let Some(path) = source.get("path").and_then(Value::as_str) {
+            let path = normalize(&base.join(path));
+            return Ok((!is_archive(&path.to_string_lossy()) && !path.is_file()).then_some(path));
+        }
+        if source.get("workspace").and_then(Value::as_bool) != Some(true) {
+            return Ok(None);
+        }
         let packages = workspace::packages(root.as_deref().unwrap_or(folder))?;
-        let member =
-            packages.into_iter().find(|one| one.name.as_deref().map(normalized_name).as_deref() == Some(&wanted));
-        return Ok(member.map_or(Origin::Pyproject, |member| Origin::Folder(member.folder)));
+        let is_it = |one: &workspace::Package| one.name.as_deref().map(normalized_name).as_deref() == Some(&wanted);
+        Ok(packages.into_iter().find(is_it).map(|member| member.folder))
+    };
+    let alternatives = match &value {
+        Value::Table(source) => vec![source],
+        Value::Array(list) => list.iter().filter_map(Value::as_table).collect(),
+        _ => Vec::new(),
+    };
+    for source in alternatives {
+        if let Some(folder) = folder_in(source)? {
+            return Ok(Origin::Folder(folder));
+        }
     }
-    if let Some(git) = text("git") {
-        let reference = ["rev", "tag", "branch"].iter().find_map(|key| text(key));
-        let reference = reference.map_or_else(String::new, |reference| format!("@{reference}"));
-        let inner = text("subdirectory").map_or_else(String::new, |inner| format!("#subdirectory={inner}"));
-        let prefix = if git.starts_with("git+") { "" } else { "git+" };
-        return Ok(Origin::Url(format!("{prefix}{git}{reference}{inner}")));
-    }
-    Ok(text("url").map_or(Origin::Pyproject, |url| Origin::Url(url.to_owned())))
+    Ok(Origin::Source(Source { value, base }))
+}
+
+/// The `[tool.uv]` that counts for a folder: that of its workspace, else its own.
+pub fn settings_of(folder: &Path, table: &Table) -> Result<Option<Table>, RequirementsError> {
+    let root = workspace_root(folder).filter(|root| root != folder);
+    let inherited = match root {
+        Some(root) => read_pyproject(&root)?,
+        None => None,
+    };
+    Ok(tool(inherited.as_ref().unwrap_or(table), &["uv"]).cloned())
+}
+
+/// The extras that a requirement names (PEP 508), normalized.
+pub fn extras(dependency: &str) -> Vec<String> {
+    let rest = &dependency.trim_start()[requirement_name(dependency).len()..];
+    let inside = rest.trim_start().strip_prefix('[').and_then(|rest| rest.split_once(']')).map(|(inside, _)| inside);
+    let names = inside.into_iter().flat_map(|inside| inside.split(','));
+    names.map(str::trim).filter(|name| !name.is_empty()).map(normalized_name).collect()
 }
 
 /// The nearest folder upwards whose pyproject.toml has `[tool.uv.workspace]`.
@@ -162,26 +121,6 @@ pub fn requirement_name(text: &str) -> &str {
     &text[..end.unwrap_or(text.len())]
 }
 
-/// `name[extras] @ URL ; marker` in place of a version.
-fn with_url(dependency: &str, url: &str) -> String {
-    let name = requirement_name(dependency);
-    let rest = &dependency.trim_start()[name.len()..];
-    let extras = rest.trim_start().strip_prefix('[').and_then(|rest| rest.split_once(']')).map(|(extras, _)| extras);
-    let extras = extras.map_or_else(String::new, |extras| format!("[{extras}]"));
-    let marker = dependency.split_once(';').map_or_else(String::new, |(_, marker)| format!(" ; {}", marker.trim()));
-    format!("{name}{extras} @ {url}{marker}")
-}
-
-/// A package's name and version.
-pub fn package_of(project: &Table) -> Option<(String, String)> {
-    let name = project.get("name")?.as_str()?;
-    let version = project.get("version").and_then(Value::as_str).unwrap_or("0");
-    let plain = |text: &str| {
-        !text.is_empty() && !text.contains(|one: char| one.is_control() || one.is_whitespace() || one == '/')
-    };
-    (plain(name) && plain(version)).then(|| (name.to_owned(), version.to_owned()))
-}
-
 /// `[tool.setuptools.dynamic] dependencies = {file = …}`
 pub fn dynamic_files(table: &Table) -> Option<Vec<String>> {
     match tool(table, &["setuptools", "dynamic"])?.get("dependencies")?.as_table()?.get("file")? {
@@ -191,7 +130,8 @@ pub fn dynamic_files(table: &Table) -> Option<Vec<String>> {
     }
 }
 
-fn strings(value: Option<&Value>) -> Vec<String> {
+/// The strings of a list.
+pub fn strings(value: Option<&Value>) -> Vec<String> {
     let list = value.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     list.iter().filter_map(Value::as_str).map(ToOwned::to_owned).collect()
 }
@@ -263,13 +203,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requirements_take_urls_in_place_of_versions() {
-        assert_eq!(
-            with_url("A.b[x,y]>=1 ; python_version > '3'", "git+u@r"),
-            "A.b[x,y] @ git+u@r ; python_version > '3'"
-        );
-        assert_eq!(with_url("a", "https://h/a.whl"), "a @ https://h/a.whl");
+    fn requirements_name_packages_and_extras() {
         assert_eq!(requirement_name(" my-pkg~=1"), "my-pkg");
+        assert_eq!(extras(" A.b [x, My_Y]>=1 ; python_version > '3'"), ["x", "my-y"]);
+        assert_eq!((extras("a"), extras("a[]>=1"), extras("a[x")), (vec![], vec![], vec![]));
     }
 
     #[test]

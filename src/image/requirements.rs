@@ -6,8 +6,12 @@
 
 use crate::image::archive::{Content, Entry};
 use crate::image::context::{Context, OWN, Root};
+use crate::image::described::{self, Described};
 use crate::image::lock::Lock;
-use crate::image::pyproject::{self, dynamic_files, package_of, search_path};
+use crate::image::package::Package;
+use crate::image::plan::LOWEST_LANGGRAPH;
+use crate::image::pyproject::{self, dynamic_files, search_path};
+use crate::image::spec;
 use crate::manifest::requires;
 use crate::manifest::workspace::{self, PyprojectError, read_pyproject, tool};
 use std::io;
@@ -26,10 +30,16 @@ pub struct Requirements {
     pub files: Vec<Entry>,
     /// Folders for `sys.path`, relative to the root, `""` for itself.
     pub search: Vec<String>,
-    /// Names and versions of the packages in it.
-    pub packages: Vec<(String, String)>,
-    /// How its `uv.lock` is exported, where that is what is installed.
+    /// The packages in it.
+    pub packages: Vec<Package>,
+    /// How its `uv.lock` is installed, where that is what counts.
     pub lock: Option<Lock>,
+    /// What its build backend describes.
+    pub described: Option<Described>,
+    /// A file of versions that hold, below [`BUILD_DIR`].
+    pub constraints: Option<String>,
+    /// A file that uv itself asks what to install (`pyproject.toml`, `setup.py`), below [`BUILD_DIR`].
+    pub project: Option<String>,
     /// Packages that are imported by another name than their folder's: name and folder, relative to the root.
     pub renamed: Vec<(String, String)>,
     /// What it asks of Python (`requires-python`).
@@ -62,10 +72,27 @@ pub enum RequirementsError {
         /// What it includes.
         included: String,
     },
+    /// A lock holds a LangGraph that the runner does not serve.
+    #[error("{} locks langgraph {version}; {LOWEST_LANGGRAPH} or newer is needed: `uv lock --upgrade-package langgraph`", path.display())]
+    Langgraph {
+        /// The lock.
+        path: PathBuf,
+        /// What it holds.
+        version: String,
+    },
+}
+
+/// What a build backend gets of a package that only it can describe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// What describes the package.
+    Description,
+    /// All of its code, which each change of it installs anew: the description did not do.
+    Code,
 }
 
 /// What the root `index` of `context` depends on. Blocks.
-pub fn of_root(context: &Context, index: usize) -> Result<Requirements, RequirementsError> {
+pub fn of_root(context: &Context, index: usize, backend: Backend) -> Result<Requirements, RequirementsError> {
     let root = &context.roots[index];
     let pyproject = read_pyproject(&root.path)?;
     let python = pyproject.as_ref().and_then(requires::python_of).map(ToOwned::to_owned);
@@ -73,7 +100,7 @@ pub fn of_root(context: &Context, index: usize) -> Result<Requirements, Requirem
     let project = pyproject.as_ref().and_then(workspace::project);
     let has = |name: &str| root.path.join(name).is_file();
     if let (Some(table), Some(project)) = (&pyproject, project) {
-        found.packages.extend(package_of(project));
+        found.packages.extend(Package::of(project));
         let names = |key: &str| {
             project
                 .get("dynamic")
@@ -83,15 +110,17 @@ pub fn of_root(context: &Context, index: usize) -> Result<Requirements, Requirem
         if names("dependencies") {
             match dynamic_files(table) {
                 Some(files) => files.iter().try_for_each(|file| found.include(root, file))?,
-                None => found.install_whole(context, index, "its dependencies are dynamic"),
+                None => found.ask_backend(context, index, backend, "its dependencies are dynamic"),
             }
         } else {
-            pyproject::static_dependencies(&mut found, context, index, table, project)?;
+            if let Some(why) = spec::of_project(&mut found, root, table, project)? {
+                found.ask_backend(context, index, Backend::Code, why);
+            }
         }
     } else if pyproject.as_ref().is_some_and(|table| tool(table, &["poetry"]).is_some()) {
-        found.install_whole(context, index, "its dependencies are in Poetry's form");
+        found.ask_backend(context, index, backend, "its dependencies are in Poetry's form");
     } else if has("setup.py") {
-        found.install_whole(context, index, "its dependencies are in its setup.py");
+        found.ask_backend(context, index, backend, "its dependencies are in its setup.py");
     } else if has("requirements.txt") {
         found.include(root, "requirements.txt")?;
     }
@@ -172,9 +201,14 @@ impl Requirements {
         Ok(())
     }
 
-    /// The package's code is copied before the installation, which then builds it.
-    pub(super) fn install_whole(&mut self, context: &Context, index: usize, why: &str) {
+    /// Only the package's build backend knows. Where its description does not do, its code is copied before the
+    /// installation, which then builds it.
+    fn ask_backend(&mut self, context: &Context, index: usize, backend: Backend, why: &str) {
         let root = &context.roots[index];
+        if backend == Backend::Description && described::take(self, context, root) {
+            self.packages.clear();
+            return;
+        }
         self.lines.push(format!("{BUILD_DIR}/{}", root.name));
         self.files.extend(context.files_of(root).map(|(file, path)| Entry {
             path: format!("{OWN}/deps/{}/{path}", root.name),
@@ -244,7 +278,7 @@ mod tests {
 
     fn of(files: &[(&str, &str)]) -> Result<Requirements, RequirementsError> {
         let (_folder, project) = project(r#"{"dependencies": ["."], "graphs": {"a": "m:g"}}"#, files);
-        of_root(&collect(&project).unwrap(), 0)
+        of_root(&collect(&project).unwrap(), 0, Backend::Code)
     }
 
     fn paths(found: &Requirements) -> Vec<&str> {
@@ -300,15 +334,33 @@ mod tests {
         let found = of(&[("pyproject.toml", text), ("requirements.txt", "no"), ("src/n/__init__.py", "")]).unwrap();
         assert_eq!(found.lines, ["langgraph>=1", "httpx"]);
         assert_eq!(found.search, ["src", ""]);
-        assert_eq!(found.packages, [("n".to_owned(), "1".to_owned())]);
+        assert_eq!(found.packages.iter().map(|one| (&*one.name, &*one.version)).collect::<Vec<_>>(), [("n", "1")]);
         assert!(found.files.is_empty() && found.notes.is_empty());
-        let git = format!("{text}[tool.uv.sources]\nhttpx={{git='https://h/x', tag='v1'}}\n");
-        let found = of(&[("pyproject.toml", &git)]).unwrap();
-        assert_eq!(found.lines, ["langgraph>=1", "httpx @ git+https://h/x@v1"]);
-        assert!(found.git && found.files.is_empty());
-        let index = format!("{text}[[tool.uv.index]]\nname='i'\nurl='https://h/simple'\n");
-        let found = of(&[("pyproject.toml", &index)]).unwrap();
-        assert_eq!((found.lines, found.files.len()), (vec!["-r /opt/build/app/pyproject.toml".to_owned()], 1));
+        // What `[tool.uv]` says is for uv: it gets a pyproject.toml with that, and with nothing else.
+        let spec = |more: &str| {
+            let mut found =
+                of(&[("pyproject.toml", &format!("{text}{more}")), ("wheels/x-1.whl", "x"), ("a.txt", "")]).unwrap();
+            assert_eq!(
+                (found.lines.len(), found.project.take().as_deref()),
+                (0, Some("/opt/build/app/pyproject.toml"))
+            );
+            let archives: Vec<String> = paths(&found).iter().map(|path| (*path).to_owned()).collect();
+            let Some(Content::Bytes(bytes)) = found.files.pop().map(|entry| entry.content) else { panic!() };
+            (String::from_utf8(bytes).unwrap(), found.git, archives)
+        };
+        let (git, is_git, _) =
+            spec("[tool.uv.sources]\nhttpx={git='https://h/x', tag='v1'}\n[tool.ruff]\nline-length=1\n");
+        let want = "[project]\ndependencies = [\"langgraph>=1\", \"httpx\"]\nname = \"n\"\nversion = \"0\"\n\n\
+            [tool.uv.sources.httpx]\ngit = \"https://h/x\"\ntag = \"v1\"\n";
+        assert_eq!((git.as_str(), is_git), (want, true));
+        let (index, is_git, _) = spec(
+            "[tool.uv]\nrequired-version='<1'\noverride-dependencies=['a>1']\n[[tool.uv.index]]\nname='i'\nurl='https://h/simple'\n",
+        );
+        assert!(index.contains("[[tool.uv.index]]") && index.contains("override-dependencies = [\"a>1\"]"), "{index}");
+        assert!(!index.contains("required-version") && !is_git, "{index}");
+        let wheel = "[tool.uv.sources]\nhttpx=[{path='wheels/x-1.whl', marker=\"sys_platform == 'linux'\"}, {index='i'}]\n[tool.uv]\nfind-links=['wheels']\n";
+        let (_, _, archives) = spec(wheel);
+        assert_eq!(archives, [".rapidclaw/deps/app/wheels/x-1.whl", ".rapidclaw/deps/app/pyproject.toml"]);
     }
 
     #[test]

@@ -28,11 +28,46 @@ const SECRETS: &str = "/dev/shm/rapidclaw";
 /// environment and the cache (Dockerfile reference, "Predefined ARGs"). No step needs a proxy for FTP.
 const ARGUMENTS: [&str; 2] = ["FTP_PROXY", "ftp_proxy"];
 
-/// What [`unpack`] finds: the pip.conf, and what of it uv reads from a requirements file only.
+/// What [`unpack`] finds: the pip.conf, and what of it uv reads elsewhere: indexes in a requirements file, and
+/// their logins, which a lock never holds, in a netrc.
 pub fn secret_arguments(pip_config: &str) -> HashMap<String, String> {
-    let index = index_options(pip_config).join("\n") + "\n";
-    let values = [pip_config, &index].map(|text| STANDARD.encode(text));
+    let options = index_options(pip_config);
+    let logins: Vec<String> = options.iter().filter_map(|option| login(option.split_once(' ')?.1)).collect();
+    let lines = format!("{}\n{APART}\n{}\n", options.join("\n"), logins.join("\n"));
+    let values = [pip_config, &lines].map(|text| STANDARD.encode(text));
     ARGUMENTS.into_iter().map(ToOwned::to_owned).zip(values).collect()
+}
+
+/// What stands between the two parts of the second argument.
+const APART: &str = "---";
+
+/// The line of a netrc for an address that holds a login.
+fn login(address: &str) -> Option<String> {
+    let url = reqwest::Url::parse(address).ok()?;
+    let plain =
+        |text: &str| percent_decode(text).filter(|text| !text.is_empty() && !text.contains(char::is_whitespace));
+    let (user, password) = (plain(url.username())?, plain(url.password()?)?);
+    Some(format!("machine {} login {user} password {password}", url.host_str()?))
+}
+
+/// The text behind `%41` (RFC 3986 2.1).
+fn percent_decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let code = after.get(..2).filter(|_| *first == b'%').and_then(|code| std::str::from_utf8(code).ok());
+        match code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8(bytes).ok()
 }
 
 /// Lays the secrets in; `$index` names them for uv. They go with the shell.
@@ -40,12 +75,16 @@ fn unpack() -> String {
     let [config, index] = ARGUMENTS;
     format!(
         "index=; mkdir -m 700 -p {SECRETS}; trap 'rm -rf {SECRETS}' EXIT; if [ -n \"${{{config}:-}}\" ]; then \
-         printf %s \"${config}\" | base64 -d >{SECRETS}/pip.conf; printf %s \"${index}\" | base64 -d >{SECRETS}/index.txt; \
-         export PIP_CONFIG_FILE={SECRETS}/pip.conf; index='-r {SECRETS}/index.txt'; fi; unset {config} {index};"
+         printf %s \"${config}\" | base64 -d >{SECRETS}/pip.conf; printf %s \"${index}\" | base64 -d >{SECRETS}/lines; \
+         sed '/^{APART}$/,$d' {SECRETS}/lines >{SECRETS}/index.txt; sed '1,/^{APART}$/d' {SECRETS}/lines >{SECRETS}/netrc; \
+         export PIP_CONFIG_FILE={SECRETS}/pip.conf NETRC={SECRETS}/netrc; index='-r {SECRETS}/index.txt'; fi; unset {config} {index};"
     )
 }
 
-/// uv, the environment, and the runner's own packages.
+/// Where an environment's packages are.
+const PACKAGES: &str = "'import sysconfig; print(sysconfig.get_path(\"purelib\"))'";
+
+/// uv, the environment (whose programs find the project's packages, too), and the runner's own packages.
 pub fn install_tools() -> String {
     let own = embed::REQUIREMENTS.map(|name| format!("'{name}'")).join(" ");
     let unpack = unpack();
@@ -55,6 +94,7 @@ pub fn install_tools() -> String {
          elif command -v uv >/dev/null; then mkdir -p /opt/uv/bin && ln -s \"$(command -v uv)\" /opt/uv/bin/uv; \
          else echo 'rapidclaw: the base image has neither pip nor uv'; exit 9; fi; \
          /opt/uv/bin/uv venv --quiet --system-site-packages --python \"$(command -v python3)\" /opt/venv 2>&1; \
+         echo \"import site; site.addsitedir('/opt/rapidclaw/meta')\" >\"$(/opt/venv/bin/python -c {PACKAGES})/rapidclaw-project.pth\"; \
          /opt/uv/bin/uv pip install --quiet --python /opt/venv/bin/python --target /opt/rapidclaw/site \
          --compile-bytecode $index {own} 2>&1"
     )
@@ -69,16 +109,47 @@ pub fn install_git() -> String {
         .to_owned()
 }
 
-/// The project's dependencies, all in one resolution. Where one has to be compiled and there is no compiler, it
-/// is installed, in this stage only, and the installation tried again.
-pub fn install_dependencies(locks: &[&Lock]) -> String {
-    let exports: String = locks.iter().map(|lock| lock.export()).collect();
+/// What is installed, and from what.
+#[derive(Debug, Default)]
+pub struct Installation<'a> {
+    /// Locks, which are installed as they stand.
+    pub locks: Vec<&'a Lock>,
+    /// Files that uv asks for dependencies itself, beside `requirements.in`.
+    pub projects: Vec<&'a str>,
+    /// Files of versions that hold.
+    pub constraints: Vec<&'a str>,
+}
+
+impl Installation<'_> {
+    /// The commands of a shell: first what is locked, then all else, which changes nothing of it.
+    fn commands(&self) -> String {
+        let mut commands: String = self.locks.iter().map(|lock| lock.install() + " && ").collect();
+        let mut install = "/opt/uv/bin/uv pip install --python /opt/venv/bin/python --compile-bytecode".to_owned();
+        if !self.locks.is_empty() {
+            commands +=
+                &format!("/opt/uv/bin/uv pip freeze --quiet --python /opt/venv/bin/python >{BUILD_DIR}/locked.txt && ");
+            install += &format!(" --constraints {BUILD_DIR}/locked.txt");
+        }
+        install.extend(self.constraints.iter().map(|file| format!(" --constraints {file}")));
+        // uv takes the settings of one project: where several have some, those of the first.
+        if let Some(folder) = self.projects.first().and_then(|first| first.rsplit_once('/')) {
+            install += &format!(" --project {}", folder.0);
+        }
+        install += &format!(" -r {BUILD_DIR}/requirements.in");
+        install.extend(self.projects.iter().map(|project| format!(" -r {project}")));
+        commands + &install + " $index"
+    }
+}
+
+/// The project's dependencies. Where one has to be compiled and there is no compiler, it is installed, in this
+/// stage only, and the installation tried again.
+pub fn install_dependencies(installation: &Installation<'_>) -> String {
+    let commands = installation.commands();
     let unpack = unpack();
     let compiler = "gcc|g\\+\\+|clang|[Cc]ompiler|[Cc]make|Python\\.h|linker .?cc";
     let has_headers = "import os, sysconfig; raise SystemExit(not os.path.exists(os.path.join(sysconfig.get_path(\"include\"), \"Python.h\")))";
     format!(
-        "RUN {TRUST} {unpack} {exports}install() {{ {{ /opt/uv/bin/uv pip install --python /opt/venv/bin/python --compile-bytecode \
-         -r {BUILD_DIR}/requirements.in $index 2>&1 && echo 0 >{SECRETS}/code || echo 1 >{SECRETS}/code; }} | tee {SECRETS}/said; \
+        "RUN {TRUST} {unpack} export SETUPTOOLS_SCM_PRETEND_VERSION=0 PDM_BUILD_SCM_VERSION=0 POETRY_DYNAMIC_VERSIONING_BYPASS=0; install() {{ {{ {{ {commands}; }} 2>&1 && echo 0 >{SECRETS}/code || echo 1 >{SECRETS}/code; }} | tee {SECRETS}/said; \
          [ \"$(cat {SECRETS}/code)\" = 0 ]; }}; \
          install || {{ grep -qE '{compiler}' {SECRETS}/said && command -v apt-get >/dev/null || exit 1; \
          echo 'rapidclaw: a dependency is compiled; this stage gets a compiler for it'; \
@@ -86,6 +157,16 @@ pub fn install_dependencies(locks: &[&Lock]) -> String {
          {{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
          build-essential pkg-config $headers; }} >/dev/null 2>&1 || {{ echo 'rapidclaw: the compiler could not be installed'; exit 1; }}; \
          install || exit 1; }}"
+    )
+}
+
+/// Packages that point to where their code will be. A version that comes from Git, which no image has, is 0.
+pub fn install_described(targets: &[&str]) -> String {
+    let unpack = unpack();
+    let editable: String = targets.iter().map(|target| format!(" -e '{}'", target.replace('\'', "'\\''"))).collect();
+    format!(
+        "RUN {TRUST} {unpack} export SETUPTOOLS_SCM_PRETEND_VERSION=0 PDM_BUILD_SCM_VERSION=0 POETRY_DYNAMIC_VERSIONING_BYPASS=0; \
+         /opt/uv/bin/uv pip install --python /opt/venv/bin/python --no-deps{editable} $index 2>&1"
     )
 }
 
@@ -148,5 +229,15 @@ mod tests {
             index_options(text),
             ["--index-url https://u:p@h/simple", "--extra-index-url https://a/s", "--extra-index-url https://b/s"]
         );
+    }
+
+    #[test]
+    fn logins_of_indexes_are_lines_of_a_netrc() {
+        assert_eq!(login("https://ann:p%40%25ss@h:8080/simple").unwrap(), "machine h login ann password p@%ss");
+        for none in
+            ["https://h/simple", "https://ann@h/simple", "https://ann:a%20b@h/simple", "./wheels", "https://a:%ff@h/"]
+        {
+            assert_eq!(login(none), None, "{none}");
+        }
     }
 }

@@ -1,11 +1,14 @@
 //! Which files of a project never enter an image.
 //!
 //! `.dockerignore` with Docker's own meaning (moby/patternmatcher: last match wins, `!` takes back
-//! even below an excluded folder), else `.gitignore` with Git's. On top of both, always: `.env` and
-//! `.env.*` (but examples), `.git`, virtual environments, bytecode, `node_modules`.
+//! even below an excluded folder), else `.gitignore` with Git's: what is tracked is not ignored. On top of both, always: `.env` and
+//! `.env.*` (but examples), `.git`, virtual environments, bytecode, `node_modules`, what LangGraph keeps beside a project
+//! (`.langgraph_api`).
 
+use crate::manifest::tracked::Tracked;
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use std::cell::OnceCell;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
@@ -15,6 +18,8 @@ pub struct IgnoreRules {
     root: PathBuf,
     kind: Kind,
     private: Vec<PathBuf>,
+    /// Asked for when something is ignored.
+    tracked: OnceCell<Tracked>,
 }
 
 #[derive(Debug)]
@@ -55,7 +60,7 @@ impl IgnoreRules {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Kind::Git(gitignores(root)),
             Err(error) => return Err(error),
         };
-        Ok(Self { root: root.to_owned(), kind, private })
+        Ok(Self { root: root.to_owned(), kind, private, tracked: OnceCell::new() })
     }
 
     /// Takes in the `.gitignore` of a folder below the root, where there is one and it counts.
@@ -91,16 +96,28 @@ impl IgnoreRules {
         match &self.kind {
             Kind::Docker(patterns) => docker_excludes(patterns, relative).then_some(Excluded::Dockerignore),
             Kind::Git(list) => {
-                // The deepest file that has an opinion decides.
-                let decision = list
-                    .iter()
-                    .rev()
-                    .filter(|rules| full.starts_with(rules.path()))
-                    .map(|rules| rules.matched(&full, is_dir))
-                    .find(|found| !found.is_none());
-                matches!(decision, Some(Match::Ignore(_))).then_some(Excluded::Gitignore)
+                let ignored = self.git_ignores(list, &full, is_dir);
+                let tracked = || self.tracked.get_or_init(|| Tracked::below(&self.root)).holds(&full, is_dir);
+                (ignored && !tracked()).then_some(Excluded::Gitignore)
             }
         }
+    }
+
+    /// Whether Git ignores the path, tracked or not.
+    fn git_ignores(&self, list: &[Gitignore], full: &Path, is_dir: bool) -> bool {
+        // The deepest file that has an opinion decides.
+        let decision = list
+            .iter()
+            .rev()
+            .filter(|rules| full.starts_with(rules.path()))
+            .map(|rules| rules.matched(full, is_dir))
+            .find(|found| !found.is_none());
+        if matches!(decision, Some(Match::Ignore(_))) {
+            return true;
+        }
+        // A folder that is ignored is entered for what is tracked in it; all else in it is ignored as it is.
+        let parent = full.parent().filter(|parent| self.tracked.get().is_some() && *parent != self.root);
+        parent.is_some_and(|parent| parent.starts_with(&self.root) && self.git_ignores(list, parent, true))
     }
 
     /// Whether the file at `path` would not be copied, looking at all its parents as the walk does.
@@ -125,7 +142,7 @@ impl IgnoreRules {
 fn always(relative: &Path) -> bool {
     relative.components().any(|part| {
         let name = part.as_os_str().to_string_lossy();
-        matches!(&*name, ".git" | "__pycache__" | "node_modules") || is_env_file(&name)
+        matches!(&*name, ".git" | "__pycache__" | "node_modules" | ".langgraph_api") || is_env_file(&name)
     }) || relative.extension().is_some_and(|extension| extension == "pyc")
 }
 
@@ -318,6 +335,42 @@ mod tests {
         let mut rules = IgnoreRules::load(&root.join("app"), &[]).unwrap();
         assert_eq!(rules.excludes_file(Path::new("local.py")), Some(Excluded::Dockerignore));
         assert_eq!(rules.excludes_file(Path::new("x.db")), None);
+    }
+
+    #[test]
+    fn what_git_tracks_is_not_ignored() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let files = [
+            "pkg/lib/util.py",
+            "pkg/lib/other.py",
+            "pkg/gen_pb2.py",
+            "data/kept.json",
+            "data/deep/kept.txt",
+            "data/left.json",
+        ];
+        for file in files.iter().chain(&[".env", "pkg/lib/x.pyc"]) {
+            std::fs::create_dir_all(root.join(file).parent().unwrap()).unwrap();
+            std::fs::write(root.join(file), "").unwrap();
+        }
+        std::fs::write(root.join(".gitignore"), "lib/\n*_pb2.py\ndata/\n").unwrap();
+        let git = |arguments: &[&str]| {
+            let done = std::process::Command::new("git").arg("-C").arg(root).args(arguments).output().unwrap();
+            assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        };
+        git(&["init", "-q"]);
+        git(&["add", "-f", "pkg/lib/util.py", "data/kept.json", "data/deep/kept.txt", ".env"]);
+        let mut rules = IgnoreRules::load(root, &[]).unwrap();
+        let excluded = files.map(|file| rules.excludes_file(Path::new(file)));
+        let left = Some(Excluded::Gitignore);
+        assert_eq!(excluded, [None, left, left, None, None, left]);
+        // What may hold secrets stays out, whoever tracks it.
+        for file in [".env", "pkg/lib/x.pyc", ".langgraph_api/.langgraph_ops.pckl"] {
+            assert_eq!(rules.excludes_file(Path::new(file)), Some(Excluded::Always), "{file}");
+        }
+        // A folder of the repository, too, and one that lies above what is tracked.
+        let mut below = IgnoreRules::load(&root.join("data"), &[]).unwrap();
+        assert_eq!(["kept.json", "left.json"].map(|file| below.excludes_file(Path::new(file))), [None, left]);
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod host;
 pub mod ignore;
 mod json;
 mod langgraph;
+mod later;
 mod name;
 pub mod project;
 pub mod python;
@@ -18,6 +19,7 @@ pub mod requires;
 pub mod schema;
 mod section;
 mod syntax;
+mod tracked;
 pub mod units;
 mod versions;
 pub mod workspace;
@@ -301,6 +303,12 @@ impl Manifest {
             self.graphs.iter().filter(|graph| graph.is_javascript()).map(|graph| format!("graphs.{}", graph.id)),
         );
         names
+    }
+
+    /// [`Manifest::not_enforced`] as lines for people: each key, and what happens instead.
+    pub fn notes_of_later(&self) -> Vec<String> {
+        let keys = self.not_enforced();
+        keys.iter().map(|key| format!("not enforced yet: {key} ({})", later::consequence(key))).collect()
     }
 
     /// Whether any graph is JavaScript.

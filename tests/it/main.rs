@@ -9,6 +9,7 @@ mod machine;
 mod support;
 
 mod breakers;
+mod builds;
 mod cases;
 mod contract;
 mod databases;

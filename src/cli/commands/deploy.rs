@@ -1,6 +1,6 @@
 //! `deploy`: validate, build, hand over, roll out, wait for the switch.
 
-use super::project::{Checked, check_loudly};
+use super::project::{Checked, check_loudly, python_only};
 use super::{build, push, watch};
 use crate::api::control::{
     AgentStatus, DeployOutcome, DeployRequest, DeployResponse, EngineInfo, PhaseTime, SecretMap, Whoami,
@@ -127,16 +127,6 @@ fn right_processor(options: &BuildOptions, who: &Whoami) -> Result<BuildOptions,
         }
         _ => Ok(BuildOptions { platform: Some(there), ..options.clone() }),
     }
-}
-
-/// JavaScript is validated whole and not deployed yet: there is no runner for it. The manifest is right, so that
-/// it is no fault of it.
-fn python_only(checked: &Checked) -> Result<(), Failure> {
-    let script = checked.loaded.manifest.graphs.iter().find(|graph| graph.is_javascript());
-    script.map_or(Ok(()), |graph| {
-        let text = format!("graph {} is JavaScript, which is validated and not deployed yet", graph.id);
-        Err(Failure::said(Exit::Usage, text).hint("deploy the Python graphs with a manifest of their own"))
-    })
 }
 
 /// Hands a deploy in; with `--wait` after the rollout that is under way, until the deadline.

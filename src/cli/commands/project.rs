@@ -31,10 +31,20 @@ pub fn check(path: &Path, manifest_only: bool) -> Result<Checked, Failure> {
     Ok(Checked { loaded, folder, warnings: faults })
 }
 
-/// [`check`], with the warnings shown.
+/// JavaScript is validated whole and not deployed yet: there is no runner for it. The manifest is right, so that
+/// it is no fault of it.
+pub fn python_only(checked: &Checked) -> Result<(), Failure> {
+    let script = checked.loaded.manifest.graphs.iter().find(|graph| graph.is_javascript());
+    script.map_or(Ok(()), |graph| {
+        let text = format!("graph {} is JavaScript, which is validated and not deployed yet", graph.id);
+        Err(Failure::said(Exit::Usage, text).hint("deploy the Python graphs with a manifest of their own"))
+    })
+}
+
+/// [`check`], with the warnings shown, unless nothing but errors is wanted.
 pub fn check_loudly(path: &Path, printer: &Printer) -> Result<Checked, Failure> {
     let checked = check(path, false)?;
-    if !checked.warnings.is_empty() {
+    if !checked.warnings.is_empty() && !printer.is_quiet() {
         printer.text(render(&checked.warnings));
         printer.faults(&checked.warnings);
     }

@@ -7,7 +7,7 @@ use crate::cli::ui::{Format, Printer};
 use crate::manifest::{render, schema::TEXT};
 use serde_json::json;
 
-/// Exit 0 when there are no errors, 3 when there are.
+/// Exit 0 when there are no errors, 3 when there are, 2 when it is right and cannot be deployed yet.
 pub fn run(args: &ValidateArgs, printer: &Printer) -> Result<Exit, Failure> {
     let checked = project::check(&args.manifest.manifest, args.manifest_only)?;
     let manifest = &checked.loaded.manifest;
@@ -16,7 +16,7 @@ pub fn run(args: &ValidateArgs, printer: &Printer) -> Result<Exit, Failure> {
         printer.faults(&checked.warnings);
     }
     let graphs: Vec<&str> = manifest.graphs.iter().map(|graph| graph.id.as_str()).collect();
-    let unenforced = manifest.not_enforced();
+    let deployable = project::python_only(&checked);
     if printer.format() == Format::Json {
         printer.json(&json!({
             "valid": true, "name": manifest.name, "graphs": graphs,
@@ -24,16 +24,16 @@ pub fn run(args: &ValidateArgs, printer: &Printer) -> Result<Exit, Failure> {
                 "code": fault.code, "message": fault.message, "file": fault.file, "line": fault.line,
                 "column": fault.column, "fix": fault.fix,
             })).collect::<Vec<_>>(),
-            "not_enforced_yet": unenforced,
+            "not_enforced_yet": manifest.not_enforced(), "deployable": deployable.is_ok(),
         }));
-        return Ok(Exit::Done);
+        return deployable.map(|()| Exit::Done);
     }
     let count = if graphs.len() == 1 { "1 graph".to_owned() } else { format!("{} graphs", graphs.len()) };
     printer.line(format!("{} is valid: agent {}, {count}", args.manifest.manifest.display(), manifest.name));
-    for key in unenforced {
-        printer.note(format!("not enforced yet: {key}"));
+    for note in manifest.notes_of_later() {
+        printer.note(note);
     }
-    Ok(Exit::Done)
+    deployable.map(|()| Exit::Done)
 }
 
 /// Prints the JSON Schema of manifests.

@@ -162,6 +162,11 @@ impl Printer {
         self.format
     }
 
+    /// Whether nothing but data and errors is wanted.
+    pub fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
     /// Whether somebody can be asked.
     pub fn is_interactive(&self) -> bool {
         self.interactive

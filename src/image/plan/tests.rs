@@ -100,10 +100,13 @@ fn the_digest_without_the_code_changes_with_all_else() {
     assert_ne!(of(SMALL, &[("agent.py", ""), needs], "sha256:2").deps, first.deps);
     let lines = SMALL.replace("\"graphs\"", "\"dockerfile_lines\": [\"RUN true\"], \"graphs\"");
     assert_ne!(of(&lines, &[("agent.py", ""), needs], "sha256:1").deps, first.deps);
-    // Code that the dependencies are installed from belongs to them.
-    let built = [("setup.py", "setup()"), ("agent.py", "")];
-    let changed = [built[0], ("agent.py", "x = 1\n")];
-    assert_ne!(of(SMALL, &built, "sha256:1").deps, of(SMALL, &changed, "sha256:1").deps);
+    // What a build backend describes is described without its code; what it compiles is not.
+    for (setup, same) in [("setup()", true), ("setup(ext_modules=[])", false)] {
+        let [one, other] =
+            ["", "x = 1\n"].map(|code| of(SMALL, &[("setup.py", setup), ("agent.py", code)], "sha256:1"));
+        assert_eq!(one.deps == other.deps, same, "{setup}");
+        assert_ne!(one.inputs, other.inputs);
+    }
 }
 
 #[test]
@@ -116,6 +119,7 @@ fn the_code_layer_holds_what_the_dockerfile_copies() {
         "deps/app/agent.py",
         "deps/app/lib/a.py",
         "deps/app/pyproject.toml",
+        "opt/rapidclaw/meta/project.pth",
         "opt/rapidclaw/meta/x-1.dist-info/METADATA",
         "opt/rapidclaw/project.json",
     ];
@@ -170,10 +174,11 @@ fn pip_conf_and_lines_and_locks() {
             ("packages/x/src/x/g.py", ""),
         ],
     );
-    assert!(
-        locked.dockerfile.contains("uv export --quiet --frozen --no-hashes --no-dev --no-emit-workspace --package 'x'")
-    );
-    assert!(text(&locked, ".rapidclaw/deps/requirements.in").contains("-r /opt/build/app.locked.txt"));
+    assert!(locked.dockerfile.contains(
+        "uv sync --project /opt/build/app --frozen --inexact --no-dev --no-install-workspace --compile-bytecode --package 'x' && "
+    ));
+    assert!(locked.dockerfile.contains("--constraints /opt/build/locked.txt -r /opt/build/requirements.in $index"));
+    assert_eq!(text(&locked, ".rapidclaw/deps/requirements.in"), "langgraph>=0.6\n");
     assert_eq!(
         locked.project_json["paths"],
         json!(["/deps/app/packages/x/src", "/deps/app/packages/x", "/deps/app", "/opt/rapidclaw/meta"])

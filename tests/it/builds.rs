@@ -1,0 +1,20 @@
+//! Projects in the shapes that other people's have, built with the real Docker Engine: what an installation gives,
+//! the image has.
+
+#[path = "../building/mod.rs"]
+mod building;
+
+mod described;
+mod locks;
+
+use building::{docker, said};
+
+/// What the image's dependencies are: an image of the same stands on the same.
+fn stands_on(tag: &str) -> String {
+    said(&docker(&["image", "inspect", "-f", "{{index .Config.Labels \"rapidclaw.stands-on\"}}", tag]))
+}
+
+/// What a program in the image prints, in a folder that is nobody's.
+fn runs(tag: &str, arguments: &[&str]) -> String {
+    said(&docker(&[&["run", "--rm", "--network", "none", "-w", "/", tag], arguments].concat()))
+}
