@@ -177,17 +177,17 @@ fn named_files(texts: &[String; 3], root: &Root) -> BTreeSet<String> {
     for text in texts {
         for literal in literals(text) {
             names.insert(literal.to_owned());
-            names.extend(modules(literal));
+            names.extend(modules(literal, Holds::Attribute));
         }
     }
     for line in texts[1].lines() {
         let mut words = line.split_whitespace();
         if matches!(words.next(), Some("from" | "import")) {
-            names.extend(words.next().map(modules).into_iter().flatten());
+            names.extend(words.next().map(|name| modules(name, Holds::All)).into_iter().flatten());
         }
     }
     // `attr = pkg.__version__` of a setup.cfg stands without quotes.
-    names.extend(texts[2].split_whitespace().flat_map(modules));
+    names.extend(texts[2].split_whitespace().flat_map(|name| modules(name, Holds::Attribute)));
     for (name, file) in [("readme", "README.md"), ("requirements", "requirements.txt")] {
         if texts.iter().any(|text| text.to_ascii_lowercase().contains(name)) {
             names.insert(file.to_owned());
@@ -197,21 +197,31 @@ fn named_files(texts: &[String; 3], root: &Root) -> BTreeSet<String> {
     if is_flit && let Ok(Some(table)) = read_pyproject(&root.path) {
         let module = tool(&table, &["flit", "module"]).and_then(|module| module.get("name")).and_then(Value::as_str);
         let name = project(&table).and_then(|project| project.get("name")).and_then(Value::as_str);
-        names.extend(module.or(name).map(|name| modules(&name.replace('-', "_"))).into_iter().flatten());
+        names.extend(module.or(name).map(|name| modules(&name.replace('-', "_"), Holds::All)).into_iter().flatten());
     }
     names.retain(|name| !name.is_empty() && !name.contains("..") && Path::new(name).is_relative());
     names.into_iter().map(|name| name.trim_start_matches("./").to_owned()).collect()
 }
 
-/// Where the module of a dotted name, or the one that holds it, may lie.
-fn modules(dotted: &str) -> Vec<String> {
+/// What a dotted name stands for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Holds {
+    /// A module.
+    All,
+    /// A module, or an attribute of one: a name without a dot is neither.
+    Attribute,
+}
+
+/// Where the module of a dotted name may lie.
+fn modules(dotted: &str, holds: Holds) -> Vec<String> {
     let is_name = |part: &str| !part.is_empty() && part.chars().all(|one| one == '_' || one.is_alphanumeric());
     let parts: Vec<&str> = dotted.trim_end_matches([',', ';']).split('.').collect();
-    if !parts.iter().all(|part| is_name(part)) {
+    let may_be_attribute = holds == Holds::Attribute;
+    if !parts.iter().all(|part| is_name(part)) || (may_be_attribute && parts.len() < 2) {
         return Vec::new();
     }
-    let ends = [parts.len(), parts.len() - 1].into_iter().filter(|end| *end > 0);
-    let places = ends.flat_map(|end| {
+    let ends = [Some(parts.len()), may_be_attribute.then(|| parts.len() - 1)];
+    let places = ends.into_iter().flatten().flat_map(|end| {
         let path = parts[..end].join("/");
         ["", "src/"].into_iter().flat_map(move |base| [format!("{base}{path}.py"), format!("{base}{path}/__init__.py")])
     });

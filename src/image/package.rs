@@ -36,7 +36,9 @@ impl Package {
             let named = table.and_then(Value::as_table).into_iter().flatten();
             let named = named.filter_map(|(name, object)| Some((name, object.as_str()?)));
             // A name or an object that would end its line belongs to no file.
-            let whole = named.filter(|(name, object)| !format!("{name}{object}{group}").contains(['\n', '\r', ']']));
+            let is_line = |text: &str| !text.contains(char::is_control);
+            let whole = named
+                .filter(|(name, object)| is_line(name) && is_line(object) && is_line(group) && !group.contains(']'));
             entry_points.extend(whole.map(|(name, object)| (group.to_owned(), name.clone(), object.to_owned())));
         };
         for (key, group) in SCRIPTS {

@@ -368,9 +368,9 @@ mod tests {
         for file in [".env", "pkg/lib/x.pyc", ".langgraph_api/.langgraph_ops.pckl"] {
             assert_eq!(rules.excludes_file(Path::new(file)), Some(Excluded::Always), "{file}");
         }
-        // A folder of the repository, too, and one that lies above what is tracked.
-        let mut below = IgnoreRules::load(&root.join("data"), &[]).unwrap();
-        assert_eq!(["kept.json", "left.json"].map(|file| below.excludes_file(Path::new(file))), [None, left]);
+        // A folder of the repository, too.
+        let mut below = IgnoreRules::load(&root.join("pkg"), &[]).unwrap();
+        assert_eq!(["lib/util.py", "lib/other.py"].map(|file| below.excludes_file(Path::new(file))), [None, left]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The way to a Docker Engine: any from API 1.41 on, wherever `DOCKER_HOST` or the usual sockets say.
 
-use crate::base::env;
+use super::place::{self, Place, PlaceError, Surroundings};
+use crate::base::http;
 /// A connection to an engine, for those who only hand it on.
 pub use bollard::Docker as Engine;
 use bollard::errors::Error as DockerError;
@@ -20,8 +21,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an answer's head may take. A build's first line, a stop's whole grace and a `wait` come
 /// within it (the default of 120 s breaks off long stops); who wants less bounds the call itself.
 const CALL_TIMEOUT_SECONDS: u64 = 3_600;
-
-const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
 
 /// Why there is no engine.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +58,22 @@ pub enum EngineError {
     /// `DOCKER_HOST` names a way that is not gone here.
     #[error("DOCKER_HOST={0} is neither unix://, tcp:// nor http://")]
     Address(String),
+    /// A context of Docker's leads nowhere.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    /// A certificate for it is not there.
+    #[error("the Docker Engine wants TLS, and {} is not there", .0.display())]
+    Certificate(PathBuf),
+    /// One side speaks TLS and the other does not, or they do not trust each other.
+    #[error("TLS with the Docker Engine at {address}")]
+    Tls {
+        /// Where it is.
+        address: String,
+        /// Whether we speak it.
+        ours: bool,
+        /// What went wrong.
+        source: Box<bollard::errors::Error>,
+    },
     /// It answered with an error.
     #[error("asking the Docker Engine at {address}")]
     Refused {
@@ -90,26 +105,52 @@ impl EngineError {
                     .into()
             }
             Self::Address(_) => "set DOCKER_HOST to unix:///PATH or tcp://HOST:PORT, or unset it".into(),
+            Self::Place(_) => "`docker context ls` shows those that are there; DOCKER_HOST comes before any".into(),
+            Self::Certificate(_) => {
+                "DOCKER_CERT_PATH names the folder of ca.pem, cert.pem and key.pem; DOCKER_TLS_VERIFY=\"\" goes without".into()
+            }
+            Self::Tls { ours: false, .. } => {
+                "it may want TLS: set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH to the folder of ca.pem, cert.pem and \
+                 key.pem (GitLab's docker:dind has them in /certs/client)"
+                    .into()
+            }
+            Self::Tls { .. } => {
+                "see whether ca.pem, cert.pem and key.pem are those of this engine (`docker version` uses the same)".into()
+            }
             Self::Refused { .. } => "see the engine's own log (`journalctl -u docker`)".into(),
         }
+    }
+
+    /// What an engine said, or that it and we do not speak the same way.
+    fn refused(address: &str, tls: bool, source: DockerError) -> Self {
+        let (address, source) = (address.to_owned(), Box::new(source));
+        // An engine that wants TLS says so in clear, or ends the connection.
+        let said = match &*source {
+            DockerError::DockerResponseServerError { message, .. } => {
+                message.contains("HTTP request to an HTTPS server")
+            }
+            DockerError::HyperResponseError { .. } | DockerError::HyperLegacyError { .. } => {
+                address.starts_with("tcp://")
+            }
+            _ => false,
+        };
+        if said || http::tls_fault(&*source).is_some() {
+            return Self::Tls { address, ours: tls, source };
+        }
+        Self::Refused { address, source }
     }
 }
 
 /// Connects to the engine that the environment names and sees that it answers.
 pub async fn connect() -> Result<Docker, EngineError> {
-    let home = env::var("HOME").map(PathBuf::from);
-    let runtime = env::var("XDG_RUNTIME_DIR").map(PathBuf::from);
-    let address = find_address(env::var(env::DOCKER_HOST), home.as_deref(), runtime.as_deref(), Path::exists);
-    connect_to(&address).await
+    connect_within(&Surroundings::here().place()?, CONNECT_TIMEOUT).await
 }
 
 /// Whether the engine's process has the same file system at this path as this one: what is mounted here is there
 /// only where both are in one mount namespace, or in two that tell each other.
 pub async fn sees(path: &Path) -> bool {
-    let home = env::var("HOME").map(PathBuf::from);
-    let runtime = env::var("XDG_RUNTIME_DIR").map(PathBuf::from);
-    let address = find_address(env::var(env::DOCKER_HOST), home.as_deref(), runtime.as_deref(), Path::exists);
-    let Some(socket) = address.strip_prefix("unix://") else { return false };
+    let Ok(place) = Surroundings::here().place() else { return false };
+    let Some(socket) = place.address.strip_prefix("unix://") else { return false };
     let peer = async { tokio::net::UnixStream::connect(socket).await?.peer_cred() };
     let Ok(Ok(peer)) = tokio::time::timeout(CONNECT_TIMEOUT, peer).await else { return false };
     let Some((pid, below)) = peer.pid().zip(path.strip_prefix("/").ok()) else { return false };
@@ -120,39 +161,21 @@ pub async fn sees(path: &Path) -> bool {
     }
 }
 
-/// Where the engine is: `DOCKER_HOST`, else the usual socket, else Docker Desktop's, else a rootless
-/// engine's. Where none is there the usual one is named.
-fn find_address(
-    host: Option<String>,
-    home: Option<&Path>,
-    runtime: Option<&Path>,
-    exists: impl Fn(&Path) -> bool,
-) -> String {
-    if let Some(host) = host {
-        return host;
-    }
-    let sockets = [
-        Some(PathBuf::from(DEFAULT_SOCKET)),
-        home.map(|home| home.join(".docker/run/docker.sock")),
-        home.map(|home| home.join(".docker/desktop/docker.sock")),
-        runtime.map(|runtime| runtime.join("docker.sock")),
-    ];
-    let found = sockets.into_iter().flatten().find(|socket| exists(socket));
-    format!("unix://{}", found.unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET)).display())
-}
-
 /// Connects to the engine at `address` (`unix://PATH`, `tcp://HOST:PORT`, `http://HOST:PORT`).
 pub async fn connect_to(address: &str) -> Result<Docker, EngineError> {
-    connect_within(address, CONNECT_TIMEOUT).await
+    let place = Place { address: address.to_owned(), certificates: None, named_by: None };
+    connect_within(&place, CONNECT_TIMEOUT).await
 }
 
-async fn connect_within(address: &str, patience: Duration) -> Result<Docker, EngineError> {
+async fn connect_within(place: &Place, patience: Duration) -> Result<Docker, EngineError> {
+    let address = place.address.as_str();
+    let port = if place.certificates.is_some() { 2376 } else { 2375 };
     let probe = async {
         if let Some(path) = address.strip_prefix("unix://") {
             tokio::net::UnixStream::connect(path).await.map(drop)
         } else {
             let host = address.split_once("://").map_or(address, |(_, host)| host).trim_end_matches('/');
-            let host = if host.contains(':') { host.to_owned() } else { format!("{host}:2375") };
+            let host = if host.contains(':') { host.to_owned() } else { format!("{host}:{port}") };
             tokio::net::TcpStream::connect(host).await.map(drop)
         }
     };
@@ -168,11 +191,20 @@ async fn connect_within(address: &str, patience: Duration) -> Result<Docker, Eng
             _ => EngineError::NotRunning { address, source },
         }
     })?;
-    let refused = |source| EngineError::Refused { address: address.to_owned(), source: Box::new(source) };
-    let docker = if address.starts_with("unix://") {
-        Docker::connect_with_unix(address, CALL_TIMEOUT_SECONDS, API_DEFAULT_VERSION)
-    } else {
-        Docker::connect_with_http(address, CALL_TIMEOUT_SECONDS, API_DEFAULT_VERSION)
+    let refused = |source| EngineError::refused(address, place.certificates.is_some(), source);
+    let docker = match &place.certificates {
+        _ if address.starts_with("unix://") => {
+            Docker::connect_with_unix(address, CALL_TIMEOUT_SECONDS, API_DEFAULT_VERSION)
+        }
+        Some(folder) => {
+            let [key, cert, authority] = place::files(folder);
+            if let Some(missing) = [&key, &cert, &authority].into_iter().find(|file| !file.is_file()) {
+                return Err(EngineError::Certificate(missing.clone()));
+            }
+            http::install_crypto();
+            Docker::connect_with_ssl(address, &key, &cert, &authority, CALL_TIMEOUT_SECONDS, API_DEFAULT_VERSION)
+        }
+        None => Docker::connect_with_http(address, CALL_TIMEOUT_SECONDS, API_DEFAULT_VERSION),
     }
     .map_err(refused)?;
     // Not negotiate_version: bollard 0.21 sends paths without a version, which every engine answers
@@ -187,7 +219,7 @@ async fn connect_within(address: &str, patience: Duration) -> Result<Docker, Eng
 
 /// Whether the engine has an image of that name or id.
 pub async fn has_image(docker: &Docker, image: &str) -> Result<bool, EngineError> {
-    let address = || env::var(env::DOCKER_HOST).unwrap_or_else(|| DEFAULT_SOCKET.to_owned());
+    let address = place::address;
     match tokio::time::timeout(CONNECT_TIMEOUT, docker.inspect_image(image)).await {
         Ok(Ok(_)) => Ok(true),
         Ok(Err(bollard::errors::Error::DockerResponseServerError { status_code: 404, .. })) => Ok(false),
@@ -242,20 +274,6 @@ mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-    #[test]
-    fn the_engine_is_looked_for_where_it_usually_is() {
-        let found = |host: Option<&str>, there: &'static str| {
-            let home = Path::new("/home/u");
-            let runtime = Path::new("/run/user/1");
-            find_address(host.map(str::to_owned), Some(home), Some(runtime), |path| path == Path::new(there))
-        };
-        assert_eq!(found(Some("tcp://h:1"), DEFAULT_SOCKET), "tcp://h:1");
-        assert_eq!(found(None, DEFAULT_SOCKET), "unix:///var/run/docker.sock");
-        assert_eq!(found(None, "/home/u/.docker/run/docker.sock"), "unix:///home/u/.docker/run/docker.sock");
-        assert_eq!(found(None, "/run/user/1/docker.sock"), "unix:///run/user/1/docker.sock");
-        assert_eq!(found(None, "/nowhere"), "unix:///var/run/docker.sock");
-    }
-
     /// An engine that answers every request with `body`, or never.
     fn engine(folder: &Path, body: Option<&'static str>) -> String {
         let path = folder.join("docker.sock");
@@ -296,8 +314,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         connect_to(&engine(folder.path(), Some(r#"{"ApiVersion":"1.53"}"#))).await.unwrap();
         let silent = tempfile::tempdir().unwrap();
-        let address = engine(silent.path(), None);
-        let refused = connect_within(&address, Duration::from_millis(200)).await;
+        let place = Place { address: engine(silent.path(), None), certificates: None, named_by: None };
+        let refused = connect_within(&place, Duration::from_millis(200)).await;
         assert!(matches!(refused, Err(EngineError::TimedOut { .. })));
     }
 }

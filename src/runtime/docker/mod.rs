@@ -4,6 +4,7 @@
 pub mod engine;
 mod images;
 mod lines;
+pub mod place;
 pub mod programs;
 mod spec;
 mod watcher;
