@@ -6,10 +6,10 @@ use rapidclaw::base::secret::ExposeSecret as _;
 use rapidclaw::egress::host::{Authority, Host};
 use rapidclaw::egress::{client_hello, head};
 use rapidclaw::image::context::Root;
-use rapidclaw::image::requirements::{Requirements, classify};
+use rapidclaw::image::requirements::Requirements;
 use rapidclaw::image::{pyproject, spec, steps};
 use rapidclaw::manifest::{
-    self, AllowedHost, Manifest, dotenv, is_name, python, render, requires, to_name, units, workspace,
+    self, AllowedHost, Manifest, dotenv, is_name, python, render, requirement_line, requires, to_name, units, workspace,
 };
 use rapidclaw::run::chat::ChatShape;
 use rapidclaw::runner::codec::{self, Content};
@@ -122,7 +122,7 @@ pub fn projects(text: &str) {
         assert!(line >= 1 && line <= text.matches('\n').count() + 1);
     }
     for line in text.lines() {
-        let _ = classify(line);
+        let _ = requirement_line::classify(line);
         assert!(line.contains(pyproject::requirement_name(line)));
         let _ = workspace::normalized_name(line);
         if let Some(python) = requires::lowest(line) {

@@ -2,17 +2,10 @@
 
 use crate::image::requirements::{Requirements, RequirementsError};
 use crate::manifest::ignore::normalize;
+use crate::manifest::requirement_line::is_archive;
 use crate::manifest::workspace::{self, normalized_name, read_pyproject, tool};
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
-
-/// Files that a package may be installed from (PEP 427, PEP 625, and what pip takes beside).
-const ARCHIVES: [&str; 7] = [".whl", ".tar.gz", ".zip", ".tar.bz2", ".tar.xz", ".tgz", ".tar"];
-
-/// Whether a path names an archive rather than a folder.
-pub fn is_archive(path: &str) -> bool {
-    ARCHIVES.iter().any(|ending| path.ends_with(ending))
-}
 
 /// Where a dependency comes from, by `[tool.uv.sources]`.
 pub enum Origin {

@@ -12,6 +12,8 @@ use crate::image::package::Package;
 use crate::image::plan::LOWEST_LANGGRAPH;
 use crate::image::pyproject::{self, dynamic_files, search_path};
 use crate::image::spec;
+use crate::manifest::ignore::normalize;
+use crate::manifest::requirement_line::{Line, classify, places};
 use crate::manifest::requires;
 use crate::manifest::workspace::{self, PyprojectError, read_pyproject, tool};
 use std::io;
@@ -151,9 +153,10 @@ impl Requirements {
             let folder = Path::new(&file).parent().unwrap_or(Path::new(""));
             let mut kept = String::new();
             for line in text.lines() {
-                match classify(line) {
+                let mut line = line.to_owned();
+                match classify(&line.clone()) {
                     Line::Include(name) => {
-                        let inner = crate::manifest::ignore::normalize(&folder.join(name));
+                        let inner = normalize(&folder.join(name));
                         let escapes = folder.join(name).components().fold(0_i32, |depth, part| match part {
                             std::path::Component::ParentDir if depth >= 0 => depth - 1,
                             std::path::Component::Normal(_) => depth + 1,
@@ -162,38 +165,58 @@ impl Requirements {
                         if escapes || !root.path.join(&inner).is_file() {
                             return Err(RequirementsError::Include { path, included: name.to_owned() });
                         }
+                        // Without the space some readers of such files lose it.
+                        line = format!(
+                            "{} {name}",
+                            if line.trim_start().starts_with("-c") || line.contains("--constraint") {
+                                "-c"
+                            } else {
+                                "-r"
+                            }
+                        );
                         pending.push(inner.to_string_lossy().into_owned());
                     }
-                    Line::Local(name) => {
-                        // Beside the file, or (as pip has it) where pip is called: in the project's folder.
-                        let places = [folder.join(name), PathBuf::from(name)];
-                        let mut places = places.iter().map(|place| crate::manifest::ignore::normalize(place));
-                        let found = places.find(|place| {
-                            !place.is_absolute() && !place.starts_with("..") && root.path.join(place).is_file()
-                        });
-                        if let Some(inner) = found {
-                            let path = format!("{OWN}/deps/{}/{}", root.name, inner.display());
-                            let content = Content::File(root.path.join(&inner));
-                            self.files.push(Entry { path, content, executable: false });
-                            // The installation stands elsewhere.
-                            kept += &line.replacen(name, &format!("{BUILD_DIR}/{}/{}", root.name, inner.display()), 1);
-                            kept.push('\n');
-                        } else if !matches!(name, "." | "./") {
-                            let place = if folder == Path::new("") {
-                                String::new()
-                            } else {
-                                format!(" in {}", folder.display())
-                            };
-                            self.notes.push(format!(
-                                "{file}{place} names the folder {name}: add it to `dependencies` so that what it needs is installed"
-                            ));
-                        }
-                        continue;
+                    Line::Local(name) | Line::Named(_, name) => {
+                        let Some(inner) = inside(root, &file, name) else {
+                            if !matches!(name, "." | "./") {
+                                let place = if folder == Path::new("") {
+                                    String::new()
+                                } else {
+                                    format!(" in {}", folder.display())
+                                };
+                                self.notes.push(format!(
+                                    "{file}{place} names the folder {name}: add it to `dependencies` so that what it needs is installed"
+                                ));
+                            }
+                            continue;
+                        };
+                        let there = format!("{BUILD_DIR}/{}/{}", root.name, inner.display());
+                        self.files.push(spec::entry(
+                            root,
+                            &inner.display().to_string(),
+                            Content::File(root.path.join(&inner)),
+                        ));
+                        // The installation stands elsewhere.
+                        line = match classify(&line) {
+                            Line::Named(head, _) => format!("{head} @ file://{there}"),
+                            _ => line.replacen(name, &there, 1),
+                        };
                     }
-                    Line::Other => {}
+                    Line::FindLinks(name) => {
+                        let places = places(Path::new(&file), name);
+                        let Some(inner) =
+                            places.into_iter().find(|place| is_below(place) && root.path.join(place).is_dir())
+                        else {
+                            return Err(RequirementsError::Include { path, included: name.to_owned() });
+                        };
+                        spec::bring_all(self, root, &root.path.join(&inner));
+                        line = format!("--find-links {BUILD_DIR}/{}/{}", root.name, inner.display());
+                    }
+                    Line::Rewritten(text) => line = text,
+                    Line::Refused(_) | Line::Other => {}
                 }
                 self.git |= line.contains("git+");
-                kept += line;
+                kept += &line;
                 kept.push('\n');
             }
             self.files.push(Entry::text(target, kept));
@@ -222,6 +245,18 @@ impl Requirements {
     }
 }
 
+/// A file of the root that a line of `file` names.
+fn inside(root: &Root, file: &str, name: &str) -> Option<PathBuf> {
+    // As this machine names it, too.
+    let own = Path::new(name).strip_prefix(&root.path).ok().map(Path::to_owned);
+    let mut places = own.into_iter().chain(places(Path::new(file), name));
+    places.find(|place| is_below(place) && root.path.join(place).is_file())
+}
+
+fn is_below(place: &Path) -> bool {
+    !place.is_absolute() && !place.starts_with("..")
+}
+
 /// The text of a requirements file. PowerShell's `pip freeze > requirements.txt` writes UTF-16, which pip reads
 /// by its first bytes and uv does not.
 fn decoded(bytes: &[u8]) -> String {
@@ -234,41 +269,6 @@ fn decoded(bytes: &[u8]) -> String {
         [0xfe, 0xff, ..] => units(u16::from_be_bytes),
         _ => String::from_utf8_lossy(bytes).trim_start_matches('\u{feff}').to_owned(),
     }
-}
-
-/// What a line of a requirements file asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Line<'l> {
-    /// `-r FILE`, `-c FILE`
-    Include(&'l str),
-    /// A path, editable or not.
-    Local(&'l str),
-    /// Anything else: the installer reads it.
-    Other,
-}
-
-/// Tells what a line asks for.
-pub fn classify(line: &str) -> Line<'_> {
-    let line = line.split(" #").next().unwrap_or_default().trim();
-    for option in ["-r", "--requirement", "-c", "--constraint"] {
-        if let Some(rest) = line.strip_prefix(option)
-            && rest.starts_with([' ', '=', '\t'])
-        {
-            let name = rest.trim_start_matches([' ', '=', '\t']);
-            return if name.contains("://") { Line::Other } else { Line::Include(name) };
-        }
-    }
-    let target = ["-e", "--editable"].iter().find_map(|option| {
-        line.strip_prefix(option)
-            .filter(|rest| rest.starts_with([' ', '=', '\t']))
-            .map(|rest| rest.trim_start_matches([' ', '=', '\t']))
-    });
-    let path = target.unwrap_or(line);
-    let path = path.strip_prefix("file://").or_else(|| path.strip_prefix("file:")).unwrap_or(path);
-    if path.starts_with('.') || (target.is_some() && !path.contains("://") && !path.contains('+')) {
-        return Line::Local(path.split('[').next().unwrap_or(path));
-    }
-    Line::Other
 }
 
 #[cfg(test)]

@@ -4,11 +4,10 @@
 use crate::image::archive::{Content, Entry};
 use crate::image::context::{OWN, Root};
 use crate::image::package::Package;
-use crate::image::pyproject::{
-    Origin, Source, add_search, extras, is_archive, origin, requirement_name, settings_of, strings,
-};
+use crate::image::pyproject::{Origin, Source, add_search, extras, origin, requirement_name, settings_of, strings};
 use crate::image::requirements::{BUILD_DIR, Requirements, RequirementsError};
 use crate::manifest::ignore::normalize;
+use crate::manifest::requirement_line::is_archive;
 use crate::manifest::workspace::{self, normalized_name, read_pyproject, tool};
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
@@ -225,18 +224,22 @@ pub fn bring(found: &mut Requirements, root: &Root, path: &Path) -> String {
     inner
 }
 
+/// Takes along the archives that lie in a folder.
+pub fn bring_all(found: &mut Requirements, root: &Root, folder: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    for path in paths.iter().filter(|path| is_archive(&path.to_string_lossy())) {
+        bring(found, root, path);
+    }
+}
+
 /// The archives of the folders that `find-links` names.
 fn find_links(found: &mut Requirements, root: &Root, settings: &Table) {
     for place in strings(settings.get("find-links")) {
         let folder = normalize(&root.path.join(&place));
-        if place.contains("://") || !folder.starts_with(&root.path) {
-            continue;
-        }
-        let Ok(entries) = std::fs::read_dir(folder) else { continue };
-        let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-        paths.sort();
-        for path in paths.iter().filter(|path| is_archive(&path.to_string_lossy())) {
-            bring(found, root, path);
+        if !place.contains("://") && folder.starts_with(&root.path) {
+            bring_all(found, root, &folder);
         }
     }
 }

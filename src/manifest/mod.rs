@@ -15,6 +15,8 @@ mod name;
 pub mod project;
 pub mod python;
 mod reader;
+pub mod requirement_line;
+mod requirements;
 pub mod requires;
 pub mod schema;
 mod section;

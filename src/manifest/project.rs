@@ -7,7 +7,8 @@ use crate::manifest::diagnostic::{Diagnostic, Span};
 use crate::manifest::ignore::{IgnoreRules, normalize};
 use crate::manifest::reader::Faults;
 use crate::manifest::syntax::has_credentials;
-use crate::manifest::{EnvSource, Graph, GraphTarget, Loaded, Manifest, code};
+use crate::manifest::workspace::{self, read_pyproject};
+use crate::manifest::{EnvSource, Graph, GraphTarget, Loaded, Manifest, code, requirements};
 use std::path::{Path, PathBuf};
 
 /// The files of a local dependency that say what it depends on.
@@ -97,6 +98,15 @@ impl Check<'_> {
             }
         }
         for (path, name, span) in &named {
+            let is_package = ["setup.py", "setup.cfg"].iter().any(|file| path.join(file).is_file())
+                || read_pyproject(path).is_ok_and(|table| {
+                    table.is_some_and(|table| {
+                        workspace::project(&table).is_some() || workspace::tool(&table, &["poetry"]).is_some()
+                    })
+                });
+            if !is_package {
+                self.faults.list.extend(requirements::check(path, name));
+            }
             code::pyproject(&mut self.faults, span, path, &roots);
             code::python_version(&mut self.faults, span, self.loaded, name, path);
             code::lock_above(&mut self.faults, span, path, self.folder);
