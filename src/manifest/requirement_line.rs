@@ -61,7 +61,7 @@ pub fn classify(line: &str) -> Line<'_> {
         return named_by_egg(target);
     }
     let path = target.strip_prefix("file:").map_or(target, without_host);
-    let is_path = path.starts_with('.')
+    let is_path = path.starts_with(['.', '/'])
         || path.len() != target.len()
         || (!target.contains("://") && is_archive(path))
         || (editable.is_some() && !target.contains("://") && !target.contains('+'));
