@@ -53,7 +53,7 @@ async fn a_package_that_cannot_be_described_without_its_code_is_built_with_it() 
     let folder = tempfile::tempdir().unwrap();
     // Its version is worked out by a module that nothing names.
     let setup = "import importlib\nfrom setuptools import setup\n\
-        setup(name='odd', version=importlib.import_module('_'.join(['odd', 'version'])).number(), install_requires=['idna'])\n";
+        setup(name='odd', version=importlib.import_module('_'.join(['odd', 'version'])).number(), install_requires=['idna'], py_modules=['odd_version'])\n";
     let manifest = manifest("e2e-undescribed");
     let files = [
         ("langgraph.json", manifest.as_str()),
