@@ -172,7 +172,7 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__build)
-            opts="-m -q -v -y -h --manifest --base-image --platform --no-cache --print-dockerfile --push --registry --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
+            opts="-m -q -v -y -h --manifest --base-image --platform --pull --no-cache --print-dockerfile --push --registry --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -348,7 +348,7 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__deploy)
-            opts="-m -q -v -y -h --manifest --base-image --platform --no-cache --env-file --registry --dry-run --exit-code --detach --timeout --wait --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
+            opts="-m -q -v -y -h --manifest --base-image --platform --pull --no-cache --env-file --registry --dry-run --exit-code --detach --timeout --wait --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -75,6 +75,7 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -l registry -
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -l pull -d 'Fetch the base image anew'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -l no-cache -d 'Build even when nothing changed, every layer'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -l print-dockerfile -d 'Print the Dockerfile and build nothing'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand build" -l push -d 'Push the image, into the server\'s registry unless --registry names another'
@@ -175,6 +176,7 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l timeout -
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l pull -d 'Fetch the base image anew'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l no-cache -d 'Build even when nothing changed, every layer'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l dry-run -d 'Print what a deploy would do, and do nothing'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l exit-code -d 'With --dry-run: exit 8 when something would change'

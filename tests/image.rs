@@ -169,7 +169,7 @@ async fn a_layer_made_here_is_what_a_builder_makes_and_holds_no_deleted_file() {
     // The whole Dockerfile by the engine's builder, as `build --print-dockerfile` prints it.
     let archive = folder.path().with_extension("tar");
     let plan = rapidclaw::image::Plan::of(&project, BASE).unwrap();
-    rapidclaw::image::archive::write(&plan.entries, std::fs::File::create(&archive).unwrap()).unwrap();
+    rapidclaw::image::archive::write(&plan.entries, &plan.seen, std::fs::File::create(&archive).unwrap()).unwrap();
     let labels = ["agent=image-equal".to_owned(), format!("inputs={}", ours.inputs_digest)];
     let built = Command::new("docker")
         .env("DOCKER_BUILDKIT", "0")

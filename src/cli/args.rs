@@ -137,6 +137,9 @@ pub struct BuildOptions {
     /// The processor that the image is for; it must be the server's
     #[arg(long, value_name = "OS/ARCH", value_parser = ["linux/amd64", "linux/arm64"])]
     pub platform: Option<String>,
+    /// Fetch the base image anew
+    #[arg(long)]
+    pub pull: bool,
     /// Build even when nothing changed, every layer
     #[arg(long)]
     pub no_cache: bool,

@@ -6,13 +6,14 @@
 //! not asked.
 
 use crate::base::secret::hex;
-use crate::image::archive::{self, ArchiveError, Entry};
+use crate::image::archive::{self, ArchiveError, Entry, Seen};
 use crate::image::hashing::Hashing;
 use bollard::models::{ImageHistoryResponseItem, ImageInspect};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Seek as _, Write};
+use std::sync::Arc;
 use tempfile::SpooledTempFile;
 
 /// A layer of more bytes is kept in a file.
@@ -23,6 +24,8 @@ const IN_MEMORY_BYTES: usize = 16 << 20;
 pub struct Addition {
     /// The files of the new layer.
     pub entries: Vec<Entry>,
+    /// What they held when the digest was made.
+    pub seen: Arc<Seen>,
     /// The working directory.
     pub workdir: String,
     /// Labels beside those that stay.
@@ -64,7 +67,7 @@ impl Appended {
         addition: &Addition,
     ) -> Result<Self, ArchiveError> {
         let mut output = Hashing::new(SpooledTempFile::new(IN_MEMORY_BYTES));
-        archive::write(&addition.entries, &mut output)?;
+        archive::write(&addition.entries, &addition.seen, &mut output)?;
         let (mut layer, diff_id, layer_bytes) = output.finish().map_err(ArchiveError::Output)?;
         layer.rewind().map_err(ArchiveError::Output)?;
         let config = config(image, history, addition, &diff_id).to_string().into_bytes();
@@ -198,6 +201,7 @@ mod tests {
                 Entry { path: "deps/app".into(), content: Content::Folder, executable: false },
                 Entry::text("deps/app/agent.py", "x"),
             ],
+            seen: Arc::default(),
             workdir: "/deps/app".into(),
             labels: HashMap::from([("b".into(), "2".into())]),
             without_label: "gone",

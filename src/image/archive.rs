@@ -2,9 +2,11 @@
 
 use crate::base::secret::hex;
 use sha2::{Digest as _, Sha256};
-use std::collections::BTreeSet;
-use std::io::{self, Read as _, Write};
-use std::path::PathBuf;
+use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 
 /// 2020-01-01: fixed, and late enough for zip files (which begin in 1980).
 const MTIME: u64 = 1_577_836_800;
@@ -51,23 +53,40 @@ pub enum ArchiveError {
         /// Why.
         source: io::Error,
     },
+    /// A file of the project holds something else than a moment ago.
+    #[error("{} was changed while it was read", .0.display())]
+    Changed(PathBuf),
     /// Where the archive goes.
     #[error("the archive cannot be handed over")]
     Output(#[source] io::Error),
 }
 
-fn bytes_of(content: &Content) -> Result<Vec<u8>, ArchiveError> {
-    match content {
-        Content::Bytes(bytes) => Ok(bytes.clone()),
-        Content::Link(target) => Ok(target.clone().into_bytes()),
-        Content::Folder => Ok(Vec::new()),
-        Content::File(path) => {
-            let mut bytes = Vec::new();
-            let read = std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes));
-            read.map_err(|source| ArchiveError::File { path: path.clone(), source })?;
-            Ok(bytes)
-        }
+/// The digests of the files that were read: what is written later must be the same.
+#[derive(Debug, Clone, Default)]
+pub struct Seen(HashMap<PathBuf, [u8; 32]>);
+
+/// Opens a file that is one: a FIFO that has taken its place meanwhile is not waited for.
+fn open(path: &Path) -> io::Result<(File, u64)> {
+    let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = File::options().read(true).custom_flags(nonblocking).open(path)?;
+    let meta = file.metadata()?;
+    if meta.is_file() { Ok((file, meta.len())) } else { Err(io::Error::other("it is not a file")) }
+}
+
+/// The digest of what a file holds; read once, however often it is asked for.
+fn digest_of_file(path: &Path, seen: &mut Seen) -> Result<[u8; 32], ArchiveError> {
+    if let Some(known) = seen.0.get(path) {
+        return Ok(*known);
     }
+    let all = |(file, _)| {
+        let mut reading = Reading { file, left: u64::MAX, sum: Sha256::new(), fault: None };
+        io::copy(&mut reading, &mut io::sink())?;
+        reading.fault.map_or(Ok(reading.sum), Err)
+    };
+    let sum = open(path).and_then(all).map_err(|source| ArchiveError::File { path: path.to_owned(), source })?;
+    let digest = sum.finalize().into();
+    seen.0.insert(path.to_owned(), digest);
+    Ok(digest)
 }
 
 /// Puts the entries in the archive's order, by path. Of two of the same path the first stays.
@@ -76,23 +95,31 @@ pub fn sort(entries: &mut Vec<Entry>) {
     entries.dedup_by(|later, first| later.path == first.path);
 }
 
-/// Adds paths, modes and contents to a digest. Blocks.
-pub fn digest<'e>(entries: impl IntoIterator<Item = &'e Entry>, digest: &mut Sha256) -> Result<(), ArchiveError> {
+/// Adds paths, modes and contents to a digest, and keeps in `seen` what the files held. Blocks.
+pub fn digest<'e>(
+    entries: impl IntoIterator<Item = &'e Entry>,
+    digest: &mut Sha256,
+    seen: &mut Seen,
+) -> Result<(), ArchiveError> {
     for entry in entries {
-        let kind = match entry.content {
-            Content::Link(_) => 'l',
-            Content::Folder => 'd',
-            Content::Bytes(_) | Content::File(_) => 'f',
+        let (kind, content) = match &entry.content {
+            Content::Link(target) => ('l', Sha256::digest(target).into()),
+            Content::Folder => ('d', Sha256::digest([]).into()),
+            Content::Bytes(bytes) => ('f', Sha256::digest(bytes).into()),
+            Content::File(path) => ('f', digest_of_file(path, seen)?),
         };
-        let content = Sha256::digest(bytes_of(&entry.content)?);
         digest.update(format!("{kind}{} {} {}\n", u8::from(entry.executable), hex(&content), entry.path));
     }
     Ok(())
 }
 
-/// Writes the archive. Blocks. All files belong to root, times are fixed, of the modes only the
-/// executable bit is kept.
-pub fn write<'e>(entries: impl IntoIterator<Item = &'e Entry>, output: impl Write) -> Result<(), ArchiveError> {
+/// Writes the archive, file by file as they are read. Blocks. All files belong to root, times are fixed, of the
+/// modes only the executable bit is kept. A file that holds something else than was `seen` is an error.
+pub fn write<'e>(
+    entries: impl IntoIterator<Item = &'e Entry>,
+    seen: &Seen,
+    output: impl Write,
+) -> Result<(), ArchiveError> {
     let mut tar = tar::Builder::new(output);
     let mut folders = BTreeSet::new();
     for entry in entries {
@@ -104,20 +131,61 @@ pub fn write<'e>(entries: impl IntoIterator<Item = &'e Entry>, output: impl Writ
                 tar.append_data(&mut header, format!("{folder}/"), io::empty()).map_err(ArchiveError::Output)?;
             }
         }
-        if own.is_some() {
-            continue;
-        }
-        let bytes = bytes_of(&entry.content)?;
-        if let Content::Link(target) = &entry.content {
-            let mut header = header(tar::EntryType::Symlink, 0o777);
-            tar.append_link(&mut header, &entry.path, target).map_err(ArchiveError::Output)?;
-            continue;
-        }
         let mut header = header(tar::EntryType::Regular, if entry.executable { 0o755 } else { 0o644 });
-        header.set_size(bytes.len() as u64);
-        tar.append_data(&mut header, &entry.path, bytes.as_slice()).map_err(ArchiveError::Output)?;
+        match &entry.content {
+            Content::Folder => {}
+            Content::Link(target) => {
+                let mut header = self::header(tar::EntryType::Symlink, 0o777);
+                tar.append_link(&mut header, &entry.path, target).map_err(ArchiveError::Output)?;
+            }
+            Content::Bytes(bytes) => {
+                header.set_size(bytes.len() as u64);
+                tar.append_data(&mut header, &entry.path, bytes.as_slice()).map_err(ArchiveError::Output)?;
+            }
+            Content::File(path) => {
+                let broken = |source| ArchiveError::File { path: path.clone(), source };
+                let (file, bytes) = open(path).map_err(broken)?;
+                header.set_size(bytes);
+                let mut reading = Reading { file, left: bytes, sum: Sha256::new(), fault: None };
+                let appended = tar.append_data(&mut header, &entry.path, &mut reading);
+                let Reading { left, sum, fault, .. } = reading;
+                if let Some(source) = fault {
+                    return Err(broken(source));
+                }
+                appended.map_err(ArchiveError::Output)?;
+                let expected = seen.0.get(path);
+                if left > 0 || expected.is_some_and(|expected| *expected != <[u8; 32]>::from(sum.finalize())) {
+                    return Err(ArchiveError::Changed(path.clone()));
+                }
+            }
+        }
     }
     tar.into_inner().and_then(|mut output| output.flush()).map_err(ArchiveError::Output)
+}
+
+/// A file as its header announces it: never more; `left` says what was missing at its end.
+struct Reading {
+    file: File,
+    left: u64,
+    sum: Sha256,
+    fault: Option<io::Error>,
+}
+
+impl Read for Reading {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        let read = match self.file.read(&mut buffer[..most]) {
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(error),
+            Err(error) => {
+                self.fault = Some(error);
+                return Ok(0);
+            }
+        };
+        self.left -= read as u64;
+        self.sum.update(&buffer[..read]);
+        Ok(read)
+    }
 }
 
 pub(super) fn header(kind: tar::EntryType, mode: u32) -> tar::Header {
@@ -150,8 +218,8 @@ mod tests {
     #[test]
     fn the_same_files_give_the_same_bytes() {
         let (mut one, mut other) = (Vec::new(), Vec::new());
-        write(&entries(), &mut one).unwrap();
-        write(&entries(), &mut other).unwrap();
+        write(&entries(), &Seen::default(), &mut one).unwrap();
+        write(&entries(), &Seen::default(), &mut other).unwrap();
         assert_eq!(one, other);
         let mut archive = tar::Archive::new(one.as_slice());
         let seen: Vec<_> = archive
@@ -178,7 +246,7 @@ mod tests {
     fn the_digest_sees_content_mode_and_path() {
         let of = |entries: &[Entry]| {
             let mut sum = Sha256::new();
-            digest(entries, &mut sum).unwrap();
+            digest(entries, &mut sum, &mut Seen::default()).unwrap();
             hex(&sum.finalize())
         };
         let base = of(&entries());
@@ -193,5 +261,27 @@ mod tests {
             assert_ne!(of(&list), base);
         }
         assert_eq!(of(&entries()), base);
+    }
+
+    #[test]
+    fn what_changes_between_digest_and_layer_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.py");
+        let entries = [Entry { path: "a.py".into(), content: Content::File(path.clone()), executable: false }];
+        let of = |before: &[u8], after: &[u8]| {
+            std::fs::write(&path, before).unwrap();
+            let mut seen = Seen::default();
+            digest(&entries, &mut Sha256::new(), &mut seen).unwrap();
+            std::fs::write(&path, after).unwrap();
+            write(&entries, &seen, io::sink())
+        };
+        assert!(of(b"one", b"one").is_ok());
+        for other in [&b"two"[..], b"one more", b"on", b""] {
+            assert!(matches!(of(b"one", other), Err(ArchiveError::Changed(_))), "{other:?}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(write(&entries, &Seen::default(), io::sink()), Err(ArchiveError::File { .. })));
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+        assert!(matches!(write(&entries, &Seen::default(), io::sink()), Err(ArchiveError::File { .. })));
     }
 }

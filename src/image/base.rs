@@ -23,8 +23,8 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Base {
     /// As it was asked for.
     pub name: String,
-    /// The engine's id of it.
-    pub id: String,
+    /// What it is wherever it is built on: the digest that its registry knows it by, else the engine's id of it.
+    pub identity: String,
     /// `linux/amd64`
     pub platform: String,
     /// `3.13.5`; empty where it could not be found out.
@@ -41,14 +41,18 @@ pub fn name(manifest: &Manifest, given: Option<&str>) -> String {
     named.unwrap_or_else(|| format!("python:{}-slim{distro}", manifest.python_version))
 }
 
-/// Sees that the image is there, fetching it where it is not, and which Python it has.
+/// Sees that the image is there, fetching it where it is not, or in any case with `pull`, and which Python it has.
 /// One for another platform than `wanted` is refused before anything is built.
 pub async fn ensure(
     docker: &Docker,
     name: &str,
     wanted: Option<&str>,
+    renewed: bool,
     reporter: &dyn BuildReporter,
 ) -> Result<Base, BuildError> {
+    if renewed {
+        pull(docker, name, wanted, reporter).await?;
+    }
     let found = match docker.inspect_image(name).await {
         Err(DockerError::DockerResponseServerError { status_code: 404, .. }) => {
             pull(docker, name, wanted, reporter).await?;
@@ -68,7 +72,23 @@ pub async fn ensure(
         Some(python) => python,
         None => remembered_python(docker, &id).await,
     };
-    Ok(Base { name: name.to_owned(), id, platform, python })
+    let identity = registry_digest(name, image.repo_digests.as_deref().unwrap_or_default()).unwrap_or(id);
+    Ok(Base { name: name.to_owned(), identity, platform, python })
+}
+
+/// The digest by which the image's registry knows it: each machine that pulls the same name has the same, and an
+/// engine's own id differs by how it keeps images.
+fn registry_digest(name: &str, known: &[String]) -> Option<String> {
+    let repository = |name: &str| {
+        let name = name.split_once('@').map_or(name, |(name, _)| name);
+        let tag = name.rsplit_once(':').filter(|(_, tag)| !tag.contains('/'));
+        tag.map_or(name, |(name, _)| name).to_owned()
+    };
+    let mut known: Vec<(&str, &str)> = known.iter().filter_map(|known| known.split_once('@')).collect();
+    known.sort_unstable();
+    let named = repository(name);
+    let own = known.iter().find(|(repository, _)| *repository == named);
+    own.or(known.first()).map(|(_, digest)| (*digest).to_owned())
 }
 
 async fn pull(
@@ -79,7 +99,9 @@ async fn pull(
 ) -> Result<(), BuildError> {
     reporter.output(&format!("pulling {name}"));
     engine::pull(docker, name, wanted).await.map_err(|error| match error {
-        PullError::Unavailable(message) => BuildError::BaseImageUnavailable { image: name.to_owned(), message },
+        PullError::Unavailable { host, message } => {
+            BuildError::BaseImageUnavailable { image: name.to_owned(), host, message }
+        }
         PullError::Engine(source) => BuildError::engine("pulling the base image", source),
     })
 }
@@ -150,6 +172,19 @@ pub fn python_note(python: &str, manifest: &Manifest) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_image_is_known_by_its_registrys_digest() {
+        let of = |name: &str, known: &[&str]| {
+            registry_digest(name, &known.iter().map(|known| (*known).to_owned()).collect::<Vec<_>>())
+        };
+        let both = ["python@sha256:1", "h:5000/p/python@sha256:2"];
+        assert_eq!(of("python:3.12-slim", &both).as_deref(), Some("sha256:1"));
+        assert_eq!(of("h:5000/p/python", &both).as_deref(), Some("sha256:2"));
+        assert_eq!(of("h:5000/p/python:1@sha256:2", &both).as_deref(), Some("sha256:2"));
+        assert_eq!(of("mine:1", &both).as_deref(), Some("sha256:2"));
+        assert_eq!(of("mine:1", &[]), None);
+    }
 
     #[test]
     fn the_base_image_is_the_given_one_then_the_manifests_then_pythons() {

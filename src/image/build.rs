@@ -42,6 +42,8 @@ const DIGITS: usize = 12;
 
 /// How many lines of what a resolver says are kept: its head says what is in conflict.
 const RESOLUTION_LINES: usize = 400;
+/// How many times a project is read that changes while it is.
+const READINGS: usize = 3;
 /// How many of the last lines of a failed step an error holds.
 const LAST_LINES: usize = 50;
 
@@ -54,6 +56,8 @@ pub struct BuildOptions {
     pub proxies: Vec<(String, String)>,
     /// The platform that the image shall be for; none: whatever the base image is for.
     pub platform: Option<String>,
+    /// Fetches the base image anew, whether or not it is there.
+    pub pull: bool,
     /// Builds whether or not there is an image of the same inputs, using no layer of before.
     pub no_cache: bool,
     /// The image that serves: from the same inputs no other is made, on whichever machine this is.
@@ -114,12 +118,12 @@ pub async fn inputs_digest(
     reporter: &dyn BuildReporter,
 ) -> Result<String, BuildError> {
     let base_name = base::name(&project.manifest, options.base_image.as_deref());
-    let base = base::ensure(docker, &base_name, options.platform.as_deref(), reporter).await?;
+    let base = base::ensure(docker, &base_name, options.platform.as_deref(), false, reporter).await?;
     let project = project.clone();
     let digests = move || {
-        let plan = Plan::of(&project, &base.name)?;
+        let mut plan = Plan::of(&project, &base.name)?;
         plan.check_python(&base.python)?;
-        plan.digests(&base.id, &base.platform)
+        plan.digests(&base.identity, &base.platform)
     };
     Ok(blocking(digests).await?.inputs)
 }
@@ -151,15 +155,29 @@ struct Work<'a> {
 
 impl Work<'_> {
     async fn run(&self) -> Result<Built, BuildError> {
+        let base_name = base::name(&self.project.manifest, self.options.base_image.as_deref());
+        let BuildOptions { platform, pull, .. } = self.options;
+        let base = base::ensure(self.docker, &base_name, platform.as_deref(), *pull, self.reporter).await?;
+        for _ in 1..READINGS {
+            match self.read_and_make(&base).await {
+                Err(BuildError::Plan(PlanError::Archive(ArchiveError::Changed(path)))) => {
+                    self.reporter
+                        .output(&format!("{} was changed meanwhile; reading the project again", path.display()));
+                }
+                made => return made,
+            }
+        }
+        self.read_and_make(&base).await
+    }
+
+    async fn read_and_make(&self, base: &base::Base) -> Result<Built, BuildError> {
         let manifest = &self.project.manifest;
-        let base_name = base::name(manifest, self.options.base_image.as_deref());
-        let base = base::ensure(self.docker, &base_name, self.options.platform.as_deref(), self.reporter).await?;
         let (plan, digests) = {
             let (project, base) = (self.project.clone(), base.clone());
             blocking(move || {
-                let plan = Plan::of(&project, &base.name)?;
+                let mut plan = Plan::of(&project, &base.name)?;
                 plan.check_python(&base.python)?;
-                let digests = plan.digests(&base.id, &base.platform)?;
+                let digests = plan.digests(&base.identity, &base.platform)?;
                 Ok::<_, PlanError>((plan, digests))
             })
             .await?
@@ -185,7 +203,7 @@ impl Work<'_> {
                 match self.make(&Arc::new(plan), &digests, &tag, code.as_deref()).await {
                     Err(BuildError::Step { .. }) if described => {
                         self.reporter.output("a package could not be described without its code; building with it");
-                        let (whole, digests) = self.with_code(&base, digests).await?;
+                        let (whole, digests) = self.with_code(base, digests).await?;
                         notes.extend(
                             whole.notes.iter().filter(|note| !notes.contains(note)).cloned().collect::<Vec<_>>(),
                         );
@@ -202,7 +220,7 @@ impl Work<'_> {
             inputs_digest: digest,
             cached,
             deployed: is_deployed,
-            python: base.python,
+            python: base.python.clone(),
             notes,
             seconds,
             code,
@@ -216,8 +234,8 @@ impl Work<'_> {
     async fn with_code(&self, base: &base::Base, digests: Digests) -> Result<(Plan, Digests), BuildError> {
         let (project, base) = (self.project.clone(), base.clone());
         blocking(move || {
-            let plan = Plan::with_code(&project, &base.name)?;
-            let deps = plan.digests(&base.id, &base.platform)?.deps;
+            let mut plan = Plan::with_code(&project, &base.name)?;
+            let deps = plan.digests(&base.identity, &base.platform)?.deps;
             Ok((plan, Digests { deps, ..digests }))
         })
         .await
@@ -256,6 +274,7 @@ impl Work<'_> {
         let deps = self.ensure_deps(plan, &digests.deps).await?;
         let addition = Addition {
             entries: code.clone(),
+            seen: Arc::clone(&plan.seen),
             workdir: plan.workdir().to_owned(),
             labels: whole.labels.clone(),
             without_label: LABEL_DEPS,
@@ -264,6 +283,9 @@ impl Work<'_> {
         };
         match self.append(deps, addition).await {
             Ok((id, config)) => Ok((id, Some(config))),
+            Err(NotAppended::Archive(error @ (ArchiveError::Changed(_) | ArchiveError::File { .. }))) => {
+                Err(PlanError::from(error).into())
+            }
             Err(why) => {
                 tracing::debug!(?why, "the code layer could not be handed over; the builder makes it");
                 // What it shall not find in its cache is new by now.
@@ -343,18 +365,19 @@ impl Work<'_> {
             .forcerm(true)
             .build();
         let whole = target.stage.is_empty();
-        let (writing, parts) =
-            {
-                let plan = Arc::clone(plan);
-                piped(move |pipe| {
-                    if whole { archive::write(&plan.entries, pipe) } else { archive::write(plan.deps_entries(), pipe) }
-                })
-            };
+        let (writing, parts) = {
+            let plan = Arc::clone(plan);
+            piped(move |pipe| {
+                if whole {
+                    archive::write(&plan.entries, &plan.seen, pipe)
+                } else {
+                    archive::write(plan.deps_entries(), &plan.seen, pipe)
+                }
+            })
+        };
         let output = self.docker.build_image(options, None, Some(body_try_stream(parts)));
         let result = self.follow(plan, output).await;
-        if result.is_err()
-            && let Ok(Err(error @ ArchiveError::File { .. })) = writing.await
-        {
+        if let Ok(Err(error @ (ArchiveError::File { .. } | ArchiveError::Changed(_)))) = writing.await {
             return Err(PlanError::from(error).into());
         }
         result

@@ -160,14 +160,15 @@ fn without_version(table: &mut Table) {
 /// Modules and packages by their names alone: backends look for them, and at nothing in them.
 fn is_mark(inner: &str) -> bool {
     let depth = inner.matches('/').count();
-    inner.ends_with("/__init__.py")
-        || (inner.ends_with(".py") && (depth == 0 || (depth == 1 && inner.starts_with("src/"))))
+    let is_module = Path::new(inner).extension().is_some_and(|extension| extension == "py");
+    inner.ends_with("/__init__.py") || (is_module && (depth == 0 || (depth == 1 && inner.starts_with("src/"))))
 }
 
 /// A readme is part of the metadata that nobody needs in a replica.
 fn is_prose(inner: &str) -> bool {
     let name = inner.rsplit('/').next().unwrap_or(inner).to_ascii_lowercase();
-    name.starts_with("readme") || name.starts_with("license") || name.ends_with(".md") || name.ends_with(".rst")
+    let is_text = Path::new(&name).extension().is_some_and(|extension| extension == "md" || extension == "rst");
+    name.starts_with("readme") || name.starts_with("license") || is_text
 }
 
 /// The files of the root that its descriptions name: by a path, or by a module that one imports or takes an
@@ -243,12 +244,12 @@ mod tests {
         let context = collect(&project).unwrap();
         let mut found = Requirements::default();
         let taken = take(&mut found, &context, &context.roots[0]);
-        let content = |content: &Content| match content {
+        let text_of = |held: &Content| match held {
             Content::Bytes(bytes) => String::from_utf8(bytes.clone()).unwrap(),
             Content::File(path) => std::fs::read_to_string(path).unwrap(),
             _ => String::new(),
         };
-        let entries = found.files.iter().map(|entry| (entry.path.clone(), content(&entry.content)));
+        let entries = found.files.iter().map(|entry| (entry.path.clone(), text_of(&entry.content)));
         taken.then(|| entries.collect())
     }
 

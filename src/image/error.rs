@@ -14,10 +14,12 @@ const ASK: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// The base image is neither here nor to be had.
-    #[error("the base image {image} is not on this machine and cannot be pulled: {message}")]
+    #[error("the base image {image} cannot be pulled: {message}")]
     BaseImageUnavailable {
         /// Its name.
         image: String,
+        /// Where it is pulled from.
+        host: String,
         /// What the engine says.
         message: String,
     },
@@ -106,10 +108,7 @@ impl BuildError {
             Self::Engine { .. } if self.is_engine_gone() => {
                 Some("see whether Docker Engine runs (`docker version`), then try again: nothing was changed".into())
             }
-            Self::BaseImageUnavailable { image, .. } => Some(format!(
-                "try `docker pull {image}` (it knows your registry logins); without a registry make one with \
-                 scripts/base-image.sh and give it with --base-image or RAPIDCLAW_BASE_IMAGE"
-            )),
+            Self::BaseImageUnavailable { host, message, .. } => Some(unavailable(host, message)),
             Self::Plan(PlanError::Python { .. }) => {
                 Some("give a base image with such a Python: `python_version`, `base_image` or --base-image".into())
             }
@@ -152,6 +151,27 @@ impl BuildError {
             _ => None,
         }
     }
+}
+
+/// What to do where a registry does not give an image.
+fn unavailable(host: &str, message: &str) -> String {
+    let message = message.to_ascii_lowercase();
+    let says = |words: &[&str]| words.iter().any(|words| message.contains(words));
+    let login = if host == "docker.io" { "docker login".to_owned() } else { format!("docker login {host}") };
+    if says(&["toomanyrequests", "rate limit", "429"]) {
+        return format!(
+            "the registry's limit of pulls is reached: `{login}` raises it, and --base-image or RAPIDCLAW_BASE_IMAGE \
+             names an image of another registry"
+        );
+    }
+    if says(&["unauthorized", "denied", "authentication required", "no basic auth", "401", "403"]) {
+        return format!(
+            "where the name is right the registry wants a login: `{login}`; rapidclaw uses Docker's logins"
+        );
+    }
+    "see whether the name is right; without a registry make one with scripts/base-image.sh and give it with \
+     --base-image or RAPIDCLAW_BASE_IMAGE (and without --pull)"
+        .to_owned()
 }
 
 fn says(lines: &[String], words: &[&str]) -> bool {

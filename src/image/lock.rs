@@ -79,11 +79,11 @@ pub fn of_lock(
     if source.is_none() {
         let unknown = locked.unknown(&root.path, &table)?;
         if !unknown.is_empty() {
-            let names: Vec<&str> = unknown.iter().map(|line| requirement_name(line)).collect();
+            let lines: Vec<&str> = unknown.iter().map(|line| requirement_name(line)).collect();
             found.notes.push(format!(
                 "{}: uv.lock is older than pyproject.toml ({}), which is resolved now; `uv lock` renews it",
                 root.name,
-                names.join(", ")
+                lines.join(", ")
             ));
         }
         found.lines.extend(unknown);
@@ -237,8 +237,9 @@ impl Lock {
     pub fn install(&self) -> String {
         let quoted = |name: &str| format!("'{}'", name.replace('\'', "'\\''"));
         let package = self.package.as_ref().map(|name| format!(" --package {}", quoted(name)));
-        let folders: String =
+        let folders: Vec<String> =
             self.folders.iter().map(|name| format!(" --no-install-package {}", quoted(name))).collect();
+        let folders = folders.concat();
         format!(
             "UV_PROJECT_ENVIRONMENT=/opt/venv /opt/uv/bin/uv sync --project {BUILD_DIR}/{} --frozen --inexact --no-dev \
              --no-install-workspace{folders} --compile-bytecode{}",

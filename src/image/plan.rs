@@ -5,7 +5,7 @@
 //! All but the code is a stage of its own, whose image is kept: `append` lays the code on it.
 
 use crate::base::secret::{ExposeSecret as _, SecretString, hex, sha256_digest};
-use crate::image::archive::{self, ArchiveError, Content, Entry};
+use crate::image::archive::{self, ArchiveError, Content, Entry, Seen};
 use crate::image::context::{self, Context, ContextFile, DEPS, Kind, OWN, Project};
 use crate::image::described::BESIDE;
 use crate::image::lock;
@@ -21,6 +21,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The oldest LangGraph that the runner serves. A project without LangGraph among its dependencies
 /// gets the newest (LangGraph's own base images bring it too).
@@ -63,6 +64,8 @@ pub struct Plan {
     ready: usize,
     /// Whether build backends describe packages without their code.
     pub is_described: bool,
+    /// What the files held when the digests were made.
+    pub seen: Arc<Seen>,
 }
 
 /// The digests of a plan.
@@ -167,20 +170,22 @@ impl Plan {
         })
     }
 
-    /// The digests of what the image depends on. Blocks: it reads all files.
-    pub fn digests(&self, base_image_id: &str, platform: &str) -> Result<Digests, PlanError> {
+    /// The digests of what the image depends on. Blocks: it reads all files, and remembers what they held.
+    pub fn digests(&mut self, base_image_id: &str, platform: &str) -> Result<Digests, PlanError> {
         let version = env!("CARGO_PKG_VERSION");
+        let mut seen = Seen::default();
         let mut sum = Sha256::new();
         let pip_config = self.pip_config.as_ref().map(|text| sha256_digest(text.expose_secret().as_bytes()));
         let head = json!([version, platform, base_image_id, self.agent, self.manifest, pip_config]);
         sum.update(head.to_string());
-        archive::digest(&self.entries, &mut sum)?;
+        archive::digest(&self.entries, &mut sum, &mut seen)?;
         let inputs = format!("sha256:{}", hex(&sum.finalize()));
         let instructions: Vec<&str> =
             self.layers[..self.ready].iter().map(|layer| layer.instruction.as_str()).collect();
         let mut sum = Sha256::new();
         sum.update(json!([version, platform, base_image_id, instructions]).to_string());
-        archive::digest(self.deps_entries().filter(|entry| entry.path != DOCKERFILE), &mut sum)?;
+        archive::digest(self.deps_entries().filter(|entry| entry.path != DOCKERFILE), &mut sum, &mut seen)?;
+        self.seen = Arc::new(seen);
         Ok(Digests { inputs, deps: format!("sha256:{}", hex(&sum.finalize())) })
     }
 
@@ -245,6 +250,12 @@ impl Found<'_> {
         archive::sort(&mut entries);
         let mut notes: Vec<String> = self.parts.iter().flat_map(|part| part.notes.clone()).collect();
         notes.extend(self.context.notes.clone());
+        let is_uvs = self.parts.iter().any(|part| part.lock.is_some() || part.project.is_some());
+        if manifest.installs_with_pip && is_uvs {
+            notes.push(
+                "`pip_installer` is \"pip\", and uv installs: a uv.lock or `[tool.uv]` is what only uv reads".into(),
+            );
+        }
         if !self.context.beside.is_empty() {
             notes.push(
                 "`dockerfile_lines` copy files of the project: each change of it installs the dependencies again"
@@ -264,6 +275,7 @@ impl Found<'_> {
             pythons,
             ready,
             is_described: self.parts.iter().any(|part| part.described.is_some()),
+            seen: Arc::default(),
         })
     }
 
@@ -302,6 +314,7 @@ impl Found<'_> {
             locks: self.parts.iter().filter_map(|part| part.lock.as_ref()).collect(),
             projects: self.parts.iter().filter_map(|part| part.project.as_deref()).collect(),
             constraints: self.parts.iter().filter_map(|part| part.constraints.as_deref()).collect(),
+            pip: self.project.manifest.installs_with_pip,
         };
         layers.add("installing dependencies", steps::install_dependencies(&installation));
         layers.last_installs();
@@ -340,6 +353,7 @@ impl Found<'_> {
 
     fn entries(&self, project_json: &Value) -> Vec<Entry> {
         let mut entries = vec![Entry::text(format!("{OWN}/deps/requirements.in"), self.requirements_in())];
+        entries.push(Entry::text(format!("{OWN}/deps/{}", steps::INSTALLED), steps::INSTALLED_TEXT));
         entries.extend(self.parts.iter().flat_map(|part| part.files.clone()));
         let package = embed::PACKAGE_NAME;
         entries.extend(

@@ -114,10 +114,8 @@ pub fn of_root(context: &Context, index: usize, backend: Backend) -> Result<Requ
                 Some(files) => files.iter().try_for_each(|file| found.include(root, file))?,
                 None => found.ask_backend(context, index, backend, "its dependencies are dynamic"),
             }
-        } else {
-            if let Some(why) = spec::of_project(&mut found, root, table, project)? {
-                found.ask_backend(context, index, Backend::Code, why);
-            }
+        } else if let Some(why) = spec::of_project(&mut found, root, table, project)? {
+            found.ask_backend(context, index, Backend::Code, why);
         }
     } else if pyproject.as_ref().is_some_and(|table| tool(table, &["poetry"]).is_some()) {
         found.ask_backend(context, index, backend, "its dependencies are in Poetry's form");

@@ -84,6 +84,16 @@ fn unpack() -> String {
 /// Where an environment's packages are.
 const PACKAGES: &str = "'import sysconfig; print(sysconfig.get_path(\"purelib\"))'";
 
+/// `installed.py`, where the installation finds it.
+pub const INSTALLED: &str = "installed.py";
+/// What it holds.
+pub const INSTALLED_TEXT: &str = include_str!("installed.py");
+
+/// A line of a `.pth` file (site, "site-specific hooks"): where `python3` is one of an environment, its packages are
+/// found, too, as the system's are.
+const ENVIRONMENT_BELOW: &str = "'import sys, sysconfig; \
+     print(\"import site; site.addsitedir(%r)\" % sysconfig.get_path(\"purelib\") if sys.prefix != sys.base_prefix else \"\")'";
+
 /// uv, the environment (whose programs find the project's packages, too), and the runner's own packages.
 pub fn install_tools() -> String {
     let own = embed::REQUIREMENTS.map(|name| format!("'{name}'")).join(" ");
@@ -95,6 +105,7 @@ pub fn install_tools() -> String {
          else echo 'rapidclaw: the base image has neither pip nor uv'; exit 9; fi; \
          /opt/uv/bin/uv venv --quiet --system-site-packages --python \"$(command -v python3)\" /opt/venv 2>&1; \
          echo \"import site; site.addsitedir('/opt/rapidclaw/meta')\" >\"$(/opt/venv/bin/python -c {PACKAGES})/rapidclaw-project.pth\"; \
+         python3 -c {ENVIRONMENT_BELOW} >\"$(/opt/venv/bin/python -c {PACKAGES})/rapidclaw-below.pth\"; \
          /opt/uv/bin/uv pip install --quiet --python /opt/venv/bin/python --target /opt/rapidclaw/site \
          --compile-bytecode $index {own} 2>&1"
     )
@@ -118,26 +129,49 @@ pub struct Installation<'a> {
     pub projects: Vec<&'a str>,
     /// Files of versions that hold.
     pub constraints: Vec<&'a str>,
+    /// Whether pip installs what no lock and no settings of uv decide (`pip_installer`).
+    pub pip: bool,
 }
 
 impl Installation<'_> {
     /// The commands of a shell: first what is locked, then all else, which changes nothing of it.
     fn commands(&self) -> String {
-        let mut commands: String = self.locks.iter().map(|lock| lock.install() + " && ").collect();
-        let mut install = "/opt/uv/bin/uv pip install --python /opt/venv/bin/python --compile-bytecode".to_owned();
-        if !self.locks.is_empty() {
-            commands +=
-                &format!("/opt/uv/bin/uv pip freeze --quiet --python /opt/venv/bin/python >{BUILD_DIR}/locked.txt && ");
-            install += &format!(" --constraints {BUILD_DIR}/locked.txt");
+        let installed = format!("python3 -s {BUILD_DIR}/{INSTALLED}");
+        let packages = format!("\"$(/opt/venv/bin/python -c {PACKAGES})\"");
+        let each = |option: &str, files: &[&str]| {
+            files.iter().map(|file| format!(" {option} {file}")).collect::<Vec<_>>().concat()
+        };
+        if self.pip && !self.is_uvs() {
+            // pip sees the packages below by itself.
+            let constraints = each("--constraint", &self.constraints);
+            return format!(
+                "python3 -m pip --python /opt/venv/bin/python install --no-cache-dir --disable-pip-version-check \
+                 --progress-bar off --root-user-action=ignore{constraints} -r {BUILD_DIR}/requirements.in"
+            );
         }
-        install.extend(self.constraints.iter().map(|file| format!(" --constraints {file}")));
+        let locks: Vec<String> = self.locks.iter().map(|lock| lock.install() + " && ").collect();
+        let (freeze, locked) = if self.locks.is_empty() {
+            (String::new(), String::new())
+        } else {
+            let file = format!("{BUILD_DIR}/locked.txt");
+            let freeze = format!("/opt/uv/bin/uv pip freeze --quiet --python /opt/venv/bin/python >{file} && ");
+            (freeze, format!(" --constraints {file}"))
+        };
         // uv takes the settings of one project: where several have some, those of the first.
-        if let Some(folder) = self.projects.first().and_then(|first| first.rsplit_once('/')) {
-            install += &format!(" --project {}", folder.0);
-        }
-        install += &format!(" -r {BUILD_DIR}/requirements.in");
-        install.extend(self.projects.iter().map(|project| format!(" -r {project}")));
-        commands + &install + " $index"
+        let first = self.projects.first().and_then(|first| first.rsplit_once('/'));
+        let settings = first.map(|(folder, _)| format!(" --project {folder}")).unwrap_or_default();
+        format!(
+            "{installed} note {packages} && {}{freeze}/opt/uv/bin/uv pip install --python /opt/venv/bin/python \
+             --compile-bytecode{locked}{}{settings} -r {BUILD_DIR}/requirements.in{} $index && {installed} forget {packages}",
+            locks.concat(),
+            each("--constraints", &self.constraints),
+            each("-r", &self.projects),
+        )
+    }
+
+    /// Whether a lock or settings say what only uv understands.
+    pub fn is_uvs(&self) -> bool {
+        !self.locks.is_empty() || !self.projects.is_empty()
     }
 }
 
@@ -163,7 +197,9 @@ pub fn install_dependencies(installation: &Installation<'_>) -> String {
 /// Packages that point to where their code will be. A version that comes from Git, which no image has, is 0.
 pub fn install_described(targets: &[&str]) -> String {
     let unpack = unpack();
-    let editable: String = targets.iter().map(|target| format!(" -e '{}'", target.replace('\'', "'\\''"))).collect();
+    let editable: Vec<String> =
+        targets.iter().map(|target| format!(" -e '{}'", target.replace('\'', "'\\''"))).collect();
+    let editable = editable.concat();
     format!(
         "RUN {TRUST} {unpack} export SETUPTOOLS_SCM_PRETEND_VERSION=0 PDM_BUILD_SCM_VERSION=0 POETRY_DYNAMIC_VERSIONING_BYPASS=0; \
          /opt/uv/bin/uv pip install --python /opt/venv/bin/python --no-deps{editable} $index 2>&1"

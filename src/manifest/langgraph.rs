@@ -55,9 +55,6 @@ pub(super) fn not_enforced(raw: &Value) -> Vec<String> {
     if raw.get("image_distro").and_then(Value::as_str).is_some_and(|distro| distro == "wolfi") {
         names.push("image_distro".into());
     }
-    if raw.get("pip_installer").and_then(Value::as_str) == Some("pip") {
-        names.push("pip_installer".into());
-    }
     names
 }
 
@@ -143,6 +140,7 @@ impl Reader<'_> {
             env,
             python_version: python_version.unwrap_or_else(|| DEFAULT_PYTHON.to_owned()),
             base_image: self.text("base_image"),
+            installs_with_pip: self.root.get("pip_installer").and_then(Node::as_str) == Some("pip"),
             image_distro: self.image_distro(),
             dockerfile_lines: self.lines("dockerfile_lines"),
             pip_config_file: self.text("pip_config_file"),

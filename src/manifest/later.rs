@@ -21,7 +21,6 @@ pub fn consequence(key: &str) -> &'static str {
         "ui" | "ui_config" => "no page of it is served",
         "api_version" => "`/v1/chat` is served, and LangGraph's own API is not",
         "image_distro" => "the image is built on Debian",
-        "pip_installer" => "uv installs",
         _ if key.starts_with("checkpoints.") => "checkpoints stay until their thread or agent goes",
         _ if key.starts_with("graphs.") => "JavaScript cannot be deployed",
         _ => "nothing comes of it",

@@ -61,6 +61,8 @@ pub struct Manifest {
     pub python_version: String,
     /// `base_image`.
     pub base_image: Option<String>,
+    /// Whether `pip_installer` is `"pip"`.
+    pub installs_with_pip: bool,
     /// `image_distro`, where it is given.
     pub image_distro: Option<String>,
     /// Lines of the Dockerfile right behind `FROM`.

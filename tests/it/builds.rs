@@ -5,6 +5,7 @@
 mod building;
 
 mod described;
+mod installed;
 mod locks;
 
 use building::{docker, said};

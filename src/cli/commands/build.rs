@@ -107,6 +107,7 @@ fn image_options(options: &BuildOptions) -> image::BuildOptions {
         base_image: options.base_image.clone(),
         proxies: proxies(),
         platform: options.platform.clone(),
+        pull: options.pull,
         no_cache: options.no_cache,
         deployed: None,
     }

@@ -134,7 +134,7 @@ fn values_of_an_inline_env_do_not_enter_the_image() {
     project.manifest_file = Some(folder.path().join("langgraph.json"));
     let plan = Plan::of(&project, "b").unwrap();
     let mut tar = Vec::new();
-    archive::write(&plan.entries, &mut tar).unwrap();
+    archive::write(&plan.entries, &archive::Seen::default(), &mut tar).unwrap();
     assert!(!String::from_utf8_lossy(&tar).contains("sk-1234"));
     assert!(text(&plan, ".rapidclaw/app/app/langgraph.json").contains("KEY"));
 }

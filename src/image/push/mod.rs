@@ -9,7 +9,7 @@ use crate::api::images::LayerBlob;
 use crate::base::secret::sha256_digest;
 use crate::client::registry::{Blob, Content, RegistryClientError, RepositoryClient};
 use crate::image::append::can_append;
-use crate::image::archive::ArchiveError;
+use crate::image::archive::{self, ArchiveError};
 use crate::image::build::Built;
 use crate::registry::manifest::{DOCKER_MANIFEST, Manifest, OCI_MANIFEST, diff_ids};
 use bollard::Docker;
@@ -187,11 +187,15 @@ impl Work<'_> {
         let path = self.folder.path().join("code");
         let packed = self.blocking(move || {
             let mut packer = pack::Packer::new(&path)?;
-            let written = crate::image::archive::write(code.iter(), &mut packer);
+            let written = archive::write(code.iter(), &archive::Seen::default(), &mut packer);
             Ok((written, packer.finish()?))
         });
         let (written, packed) = packed.await?;
-        written?;
+        match written {
+            // The engine still has what the files held.
+            Err(ArchiveError::Changed(_) | ArchiveError::File { .. }) => return Ok(None),
+            written => written?,
+        }
         Ok(Some(packed).filter(|packed| packed.diff_id == diff_id))
     }
 

@@ -2,12 +2,15 @@
 
 use super::place::{self, Place, PlaceError, Surroundings};
 use crate::base::http;
+use crate::client::registry::{Login, docker_config};
 /// A connection to an engine, for those who only hand it on.
 pub use bollard::Docker as Engine;
+use bollard::auth::DockerCredentials;
 use bollard::errors::Error as DockerError;
 use bollard::query_parameters::CreateImageOptionsBuilder;
 use bollard::{API_DEFAULT_VERSION, Docker};
 use futures_util::StreamExt as _;
+use secrecy::ExposeSecret as _;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -232,14 +235,44 @@ pub async fn has_image(docker: &Docker, image: &str) -> Result<bool, EngineError
 #[derive(Debug, thiserror::Error)]
 pub enum PullError {
     /// Its registry does not give it, or cannot be reached.
-    #[error("{0}")]
-    Unavailable(String),
+    #[error("{message}")]
+    Unavailable {
+        /// The registry: `docker.io`, `HOST[:PORT]`.
+        host: String,
+        /// What the engine says.
+        message: String,
+    },
     /// The engine.
     #[error("asking the Docker Engine")]
     Engine(#[source] bollard::errors::Error),
 }
 
-/// Fetches an image from its registry, for a platform (`linux/arm64`) where one is named. The caller bounds it.
+/// The registry of an image's name (distribution's `reference`, "domain").
+fn registry_of(name: &str) -> &str {
+    let first = name.split_once('/').map(|(first, _)| first);
+    first.filter(|first| first.contains(['.', ':']) || *first == "localhost").unwrap_or("docker.io")
+}
+
+/// The login of this machine's Docker for an image's registry, and why there is none where one should be: whoever
+/// needs no login is not held up by a helper that fails.
+async fn credentials(host: &str) -> (Option<DockerCredentials>, Option<String>) {
+    let Some(folder) = docker_config::folder() else { return (None, None) };
+    let given = DockerCredentials { serveraddress: Some(host.to_owned()), ..DockerCredentials::default() };
+    match docker_config::login(&folder, host).await {
+        Ok(Login::Password { user, password }) => {
+            let password = Some(password.expose_secret().to_owned());
+            (Some(DockerCredentials { username: Some(user), password, ..given }), None)
+        }
+        Ok(Login::Identity(token)) => {
+            (Some(DockerCredentials { identitytoken: Some(token.expose_secret().to_owned()), ..given }), None)
+        }
+        Ok(Login::None) => (None, None),
+        Err(error) => (None, Some(error.to_string())),
+    }
+}
+
+/// Fetches an image from its registry, for a platform (`linux/arm64`) where one is named, with the login that
+/// Docker has there. The caller bounds it.
 pub async fn pull(docker: &Docker, name: &str, platform: Option<&str>) -> Result<(), PullError> {
     // Without a tag the engine would fetch every tag there is.
     let last = name.rsplit('/').next().unwrap_or(name);
@@ -249,7 +282,9 @@ pub async fn pull(docker: &Docker, name: &str, platform: Option<&str>) -> Result
         Some(platform) => options.platform(platform),
         None => options,
     };
-    let mut stream = docker.create_image(Some(options.build()), None, None);
+    let host = registry_of(name);
+    let (credentials, trouble) = credentials(host).await;
+    let mut stream = docker.create_image(Some(options.build()), None, credentials);
     while let Some(part) = stream.next().await {
         let message = match part {
             Ok(info) => info.error_detail.and_then(|error| error.message),
@@ -258,7 +293,8 @@ pub async fn pull(docker: &Docker, name: &str, platform: Option<&str>) -> Result
             Err(other) => return Err(PullError::Engine(other)),
         };
         if let Some(message) = message {
-            return Err(PullError::Unavailable(message));
+            let message = trouble.map_or(message.clone(), |trouble| format!("{message}; {trouble}"));
+            return Err(PullError::Unavailable { host: host.to_owned(), message });
         }
     }
     Ok(())
@@ -293,6 +329,20 @@ mod tests {
             }
         });
         format!("unix://{}", path.display())
+    }
+
+    #[test]
+    fn an_images_name_says_its_registry() {
+        for (name, host) in [
+            ("python:3.12-slim", "docker.io"),
+            ("library/python", "docker.io"),
+            ("ghcr.io/a/b:1", "ghcr.io"),
+            ("localhost/b", "localhost"),
+            ("localhost:5055/base:1", "localhost:5055"),
+            ("h:5000/p/q@sha256:1", "h:5000"),
+        ] {
+            assert_eq!(registry_of(name), host, "{name}");
+        }
     }
 
     #[tokio::test]

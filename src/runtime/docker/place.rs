@@ -136,7 +136,7 @@ impl Surroundings {
         self.first_socket(Path::exists)
     }
 
-    /// Docker's own, Docker Desktop's, a rootless engine's, and those of Colima, Rancher Desktop, OrbStack, Podman.
+    /// Docker's own, Docker Desktop's, a rootless engine's, and those of Colima, Rancher Desktop, `OrbStack`, Podman.
     fn first_socket(&self, exists: impl Fn(&Path) -> bool) -> String {
         let at_home = [
             ".docker/run/docker.sock",

@@ -89,7 +89,7 @@ impl ImagePrograms {
             tracing::info!(image, "fetching an image");
             match tokio::time::timeout(PULL, engine::pull(&docker, image, None)).await {
                 Ok(Ok(())) => {}
-                Ok(Err(PullError::Unavailable(message))) => return Err(ProgramsError::Unavailable(message)),
+                Ok(Err(PullError::Unavailable { message, .. })) => return Err(ProgramsError::Unavailable(message)),
                 Ok(Err(PullError::Engine(source))) => return Err(super::refused("fetching an image", source).into()),
                 Err(_) => return Err(ProgramsError::TimedOut(PULL.as_secs())),
             }

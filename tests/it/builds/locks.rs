@@ -81,7 +81,7 @@ impl Drop for Index {
     }
 }
 
-fn uv(folder: &Path, arguments: &[&str]) {
+pub fn uv(folder: &Path, arguments: &[&str]) {
     let python = std::env::var("RAPIDCLAW_TEST_PYTHON").expect("RAPIDCLAW_TEST_PYTHON: run scripts/test.sh");
     let uv = Path::new(&python).with_file_name("uv");
     let login = [("UV_INDEX_MINE_USERNAME", "ann"), ("UV_INDEX_MINE_PASSWORD", "hunter2-of-a-lock")];
