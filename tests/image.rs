@@ -397,7 +397,7 @@ async fn flat_packages_a_setup_py_and_lines_that_install_and_copy() {
     let heard = Heard::default();
     let built = build(&docker_engine, &project, &options(), &heard, &CancellationToken::new()).await;
     let built = built.unwrap_or_else(|error| panic!("{error:?}\n{}", heard.lines().join("\n")));
-    assert_eq!(built.notes.len(), 2, "{:?}", built.notes);
+    assert_eq!(built.notes.len(), 1, "{:?}", built.notes);
     let shown = "agent.graph, m.version('mypkg'), agent.mypkg.__file__, open('/x').read(), p['workdir']";
     assert_eq!(imported(&built.tag, "flat.agent", shown), "5 3 /deps/pkg/mypkg/__init__.py hi /deps/flat/flat");
 }

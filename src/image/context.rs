@@ -24,6 +24,8 @@ pub struct Project {
     pub folder: PathBuf,
     /// The manifest's file, where it came from one.
     pub manifest_file: Option<PathBuf>,
+    /// Files that never enter, beside those that the manifest names: what `--env-file` gives.
+    pub private: Vec<PathBuf>,
 }
 
 /// Everything of a project that enters its image.
@@ -178,7 +180,8 @@ pub fn lines_copy(manifest: &Manifest) -> bool {
 
 /// Collects all files of a project. Blocks: call it where that is allowed.
 pub fn collect(project: &Project) -> Result<Context, ContextError> {
-    let private = private_files(&project.manifest, &project.folder);
+    let mut private = private_files(&project.manifest, &project.folder);
+    private.extend(project.private.iter().cloned());
     let roots = roots(project);
     let mut walk = Walk { files: Vec::new(), notes: Vec::new() };
     for (index, root) in roots.iter().enumerate().filter(|(_, root)| root.copied) {
@@ -316,7 +319,7 @@ pub(crate) mod tests {
             std::fs::write(path, text).unwrap();
         }
         let manifest = crate::manifest::parse(manifest, "langgraph.json", "folder").unwrap().manifest;
-        let project = Project { manifest, folder: folder.path().to_owned(), manifest_file: None };
+        let project = Project { manifest, folder: folder.path().to_owned(), manifest_file: None, private: Vec::new() };
         (folder, project)
     }
 

@@ -7,7 +7,7 @@
 
 use crate::manifest::tracked::Tracked;
 use ignore::Match;
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use ignore::gitignore::{Gitignore, GitignoreBuilder, Glob};
 use std::cell::OnceCell;
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -105,19 +105,42 @@ impl IgnoreRules {
 
     /// Whether Git ignores the path, tracked or not.
     fn git_ignores(&self, list: &[Gitignore], full: &Path, is_dir: bool) -> bool {
-        // The deepest file that has an opinion decides.
-        let decision = list
-            .iter()
-            .rev()
-            .filter(|rules| full.starts_with(rules.path()))
-            .map(|rules| rules.matched(full, is_dir))
-            .find(|found| !found.is_none());
-        if matches!(decision, Some(Match::Ignore(_))) {
+        if matches!(decision(list, full, is_dir), Some(Match::Ignore(_))) {
             return true;
         }
         // A folder that is ignored is entered for what is tracked in it; all else in it is ignored as it is.
         let parent = full.parent().filter(|parent| self.tracked.get().is_some() && *parent != self.root);
         parent.is_some_and(|parent| parent.starts_with(&self.root) && self.git_ignores(list, parent, true))
+    }
+
+    /// The rule that leaves out what lies at `path`, as `FILE:LINE (PATTERN)`; none where it enters the image.
+    pub fn rule(&mut self, path: &Path) -> Option<String> {
+        let why = self.excludes_file(path)?;
+        let relative = path.strip_prefix(&self.root).unwrap_or(path);
+        let found = match (&self.kind, why) {
+            (_, Excluded::Always) => None,
+            (Kind::Docker(patterns), _) => {
+                let pattern = last_match(patterns, relative);
+                pattern.map(|pattern| (self.root.join(".dockerignore"), pattern.text.clone()))
+            }
+            (Kind::Git(list), _) => {
+                // The outermost of its folders that a rule leaves out, or itself.
+                let full = self.root.join(relative);
+                let places: Vec<&Path> = full.ancestors().take_while(|place| *place != self.root).collect();
+                places.iter().rev().find_map(|place| match decision(list, place, *place != full) {
+                    Some(Match::Ignore(glob)) => Some((glob.from()?.to_owned(), glob.original().to_owned())),
+                    _ => None,
+                })
+            }
+        };
+        let Some((file, pattern)) = found else { return Some(why.as_str().to_owned()) };
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        let line = text.lines().position(|line| line.trim() == pattern.trim());
+        let shown = file.strip_prefix(&self.root).unwrap_or(&file).display().to_string();
+        Some(match line {
+            Some(line) => format!("{shown}:{} (`{pattern}`)", line + 1),
+            None => format!("{shown} (`{pattern}`)"),
+        })
     }
 
     /// Whether the file at `path` would not be copied, looking at all its parents as the walk does.
@@ -136,6 +159,12 @@ impl IgnoreRules {
         }
         self.excludes(&relative, false)
     }
+}
+
+/// What the `.gitignore` files say of a path: the deepest that has an opinion decides.
+fn decision<'r>(list: &'r [Gitignore], full: &Path, is_dir: bool) -> Option<Match<&'r Glob>> {
+    let near = list.iter().rev().filter(|rules| full.starts_with(rules.path()));
+    near.map(|rules| rules.matched(full, is_dir)).find(|found| !found.is_none())
 }
 
 /// What is left out whatever the files say.
@@ -201,6 +230,7 @@ fn gitignores(root: &Path) -> Vec<Gitignore> {
 /// One line of `.dockerignore`.
 #[derive(Debug, PartialEq, Eq)]
 struct Pattern {
+    text: String,
     parts: Vec<String>,
     negated: bool,
 }
@@ -209,23 +239,26 @@ fn parse_dockerignore(text: &str) -> Vec<Pattern> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let lines = text.lines().filter(|line| !line.starts_with('#')).map(str::trim).filter(|line| !line.is_empty());
     lines
-        .filter_map(|line| {
-            let (negated, line) = line.strip_prefix('!').map_or((false, line), |rest| (true, rest.trim()));
+        .filter_map(|text| {
+            let (negated, line) = text.strip_prefix('!').map_or((false, text), |rest| (true, rest.trim()));
             let clean = normalize(Path::new(line.trim_start_matches('/')));
             let parts: Vec<String> =
                 clean.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
-            (!parts.is_empty()).then_some(Pattern { parts, negated })
+            (!parts.is_empty()).then(|| Pattern { text: text.to_owned(), parts, negated })
         })
         .collect()
 }
 
 fn docker_excludes(patterns: &[Pattern], relative: &Path) -> bool {
+    last_match(patterns, relative).is_some_and(|pattern| !pattern.negated)
+}
+
+/// The last pattern that matches a path or one of its folders, which decides.
+fn last_match<'p>(patterns: &'p [Pattern], relative: &Path) -> Option<&'p Pattern> {
     let parts: Vec<String> =
         relative.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
-    patterns.iter().fold(false, |excluded, pattern| {
-        let matches = (1..=parts.len()).any(|length| matches_parts(&pattern.parts, &parts[..length]));
-        if matches { !pattern.negated } else { excluded }
-    })
+    let matches = |pattern: &&Pattern| (1..=parts.len()).any(|length| matches_parts(&pattern.parts, &parts[..length]));
+    patterns.iter().rev().find(matches)
 }
 
 fn matches_parts(pattern: &[String], path: &[String]) -> bool {

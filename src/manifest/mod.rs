@@ -11,6 +11,7 @@ pub mod ignore;
 mod json;
 mod langgraph;
 mod later;
+pub mod left_out;
 mod name;
 pub mod project;
 pub mod python;

@@ -8,7 +8,7 @@ use crate::manifest::ignore::{IgnoreRules, normalize};
 use crate::manifest::reader::Faults;
 use crate::manifest::syntax::has_credentials;
 use crate::manifest::workspace::{self, read_pyproject};
-use crate::manifest::{EnvSource, Graph, GraphTarget, Loaded, Manifest, code, requirements};
+use crate::manifest::{EnvSource, Graph, GraphTarget, Loaded, Manifest, code, left_out, requirements};
 use std::path::{Path, PathBuf};
 
 /// The files of a local dependency that say what it depends on.
@@ -51,6 +51,8 @@ pub fn check(loaded: &Loaded, folder: &Path) -> Vec<Diagnostic> {
     check.graphs(&roots);
     check.other_files();
     check.javascript();
+    let left_out = left_out::check(loaded, folder, &roots);
+    check.faults.list.extend(left_out);
     check.faults.list.sort_by_key(|fault| (fault.line, fault.column));
     check.faults.list
 }

@@ -58,7 +58,8 @@ pub fn project(folder: &Path, files: &[(&str, &str)]) -> Project {
     let manifest_file = folder.join("langgraph.json");
     let loaded = manifest::load(&manifest_file).unwrap();
     assert_eq!(manifest::project::check(&loaded, folder), []);
-    Project { manifest: loaded.manifest, folder: folder.to_owned(), manifest_file: Some(manifest_file) }
+    let private = Vec::new();
+    Project { manifest: loaded.manifest, folder: folder.to_owned(), manifest_file: Some(manifest_file), private }
 }
 
 pub async fn engine() -> bollard::Docker {

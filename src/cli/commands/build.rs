@@ -131,6 +131,7 @@ fn project_of(checked: &Checked, options: &BuildOptions) -> Project {
         manifest: checked.loaded.manifest.clone(),
         manifest_file: name.map(|name| checked.folder.join(name)),
         folder: checked.folder.clone(),
+        private: checked.private.clone(),
     }
 }
 

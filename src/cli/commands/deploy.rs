@@ -13,7 +13,7 @@ use crate::cli::session;
 use crate::cli::ui::{Format, Printer};
 use crate::client::{Client, ClientError};
 use crate::image::{Built, Deployed, find_revision};
-use crate::manifest::{EnvSource, database, dotenv, project};
+use crate::manifest::{EnvSource, database, dotenv, left_out, project};
 use crate::release::state::Phase;
 use crate::runtime::docker::engine::{self, Engine};
 use crate::runtime::docker::engine_info;
@@ -27,7 +27,11 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 /// Exit 0 when the new release serves, or when nothing changed.
 pub async fn run(args: &DeployArgs, global: &Global, printer: &Printer) -> Result<Exit, Failure> {
-    let checked = check_loudly(&args.build.manifest.manifest, printer)?;
+    let mut checked = check_loudly(&args.build.manifest.manifest, printer)?;
+    // It may lie in the project, and its own place may be behind a link there.
+    checked
+        .private
+        .extend(args.env_file.iter().flat_map(|path| [std::path::absolute(path), path.canonicalize()]).flatten());
     python_only(&checked)?;
     let name = checked.loaded.manifest.name.clone();
     if let Some(registry) = &args.registry {
@@ -93,7 +97,7 @@ pub async fn run(args: &DeployArgs, global: &Global, printer: &Printer) -> Resul
         Err(failure) => {
             // A key that was made is lost if it is not shown now.
             report.print_key(printer);
-            return Err(report.facts_of(failure));
+            return Err(report.facts_of(with_what_is_left_out(&checked, failure)));
         }
     };
     build::tidied(tidying).await;
@@ -104,6 +108,19 @@ pub async fn run(args: &DeployArgs, global: &Global, printer: &Printer) -> Resul
     };
     report.print(&format!("{name} v{} {what} in {seconds:.1}s ({phases})", view.version), &view.phases, printer);
     Ok(Exit::Done)
+}
+
+/// Names the rule by which a file is not in the image that the failed release was looking for.
+fn with_what_is_left_out(checked: &Checked, mut failure: Failure) -> Failure {
+    let said = [failure.error.to_string(), failure.evidence.clone().unwrap_or_default()].join("\n");
+    if let Some((file, rule)) = left_out::missing_in_image(&checked.loaded, &checked.folder, &said) {
+        let hint = format!(
+            "{file} lies in the project and is not in the image: {rule} excludes it; let Git track it, take it back with \
+             a `!` line, or write a .dockerignore, which decides instead"
+        );
+        failure.hints.insert(0, hint);
+    }
+    failure
 }
 
 /// The image of the release that serves.

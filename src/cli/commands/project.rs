@@ -11,6 +11,8 @@ pub struct Checked {
     pub loaded: Loaded,
     /// The project's folder: absolute, without links.
     pub folder: PathBuf,
+    /// Files that enter no image, beside those that the manifest names.
+    pub private: Vec<PathBuf>,
     /// Faults that are no errors.
     pub warnings: Vec<Diagnostic>,
 }
@@ -28,7 +30,7 @@ pub fn check(path: &Path, manifest_only: bool) -> Result<Checked, Failure> {
     if faults.iter().any(Diagnostic::is_error) {
         return Err(invalid(ManifestError::Invalid(faults)));
     }
-    Ok(Checked { loaded, folder, warnings: faults })
+    Ok(Checked { loaded, folder, private: Vec::new(), warnings: faults })
 }
 
 /// JavaScript is validated whole and not deployed yet: there is no runner for it. The manifest is right, so that
