@@ -3,21 +3,15 @@
 //! The code is read, not run: words and strings of each Python file that enters the image, without comments.
 //! Too much found costs an empty database; too little a graph that cannot be imported.
 
-use crate::manifest::ignore::{IgnoreRules, normalize};
-use crate::manifest::project::{context_root, local_dependencies, private_files};
-use crate::manifest::{Manifest, OwnDatabase, python};
+use crate::manifest::tokens::{Token, scan};
+use crate::manifest::{Manifest, OwnDatabase, sources};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::ops::ControlFlow;
+use std::path::Path;
 
 /// The variables that graphs open their database by: the usual one, and LangGraph's own.
 pub const VARIABLES: [&str; 2] = ["DATABASE_URL", "POSTGRES_URI"];
 
-/// Files that are read at most.
-const MAX_FILES: usize = 5_000;
-/// Folders below a root that are looked into.
-const MAX_DEPTH: usize = 12;
-/// What lies there is not the agent: tests, and what builds and environments leave.
-const APART: [&str; 8] = ["tests", "test", "node_modules", "site-packages", "venv", "build", "dist", "__pycache__"];
 /// Calls that set a variable.
 const SETTERS: [&str; 5] = ["setdefault", "setenv", "putenv", "unsetenv", "delenv"];
 
@@ -45,49 +39,13 @@ pub fn was_read(raw: &Value) -> bool {
 
 /// Whether the code in the manifest's `dependencies` reads one of [`VARIABLES`].
 fn is_read(manifest: &Manifest, folder: &Path) -> bool {
-    let private = private_files(manifest, folder);
-    let mut roots: Vec<PathBuf> = local_dependencies(manifest, folder).into_iter().map(|(_, root)| root).collect();
-    roots.extend(manifest.source.as_ref().map(|source| normalize(&folder.join(&source.root))));
-    let mut left = MAX_FILES;
-    roots.iter().any(|root| {
-        let mut rules = IgnoreRules::load(&context_root(root, folder), &private).ok();
-        let mut folders = vec![(root.clone(), 0)];
-        while let Some((next, depth)) = folders.pop() {
-            for entry in std::fs::read_dir(next).into_iter().flatten().flatten() {
-                let (name, path) = (entry.file_name().to_string_lossy().into_owned(), entry.path());
-                let Ok(kind) = entry.file_type() else { continue };
-                if kind.is_dir() {
-                    if depth < MAX_DEPTH && !name.starts_with('.') && !APART.contains(&&*name) {
-                        folders.push((path, depth + 1));
-                    }
-                    continue;
-                }
-                let is_python = path.extension().is_some_and(|end| end == "py");
-                let is_test = name.starts_with("test_") || name.ends_with("_test.py") || name == "conftest.py";
-                if !kind.is_file() || !is_python || is_test || left == 0 {
-                    continue;
-                }
-                if rules.as_mut().is_some_and(|rules| rules.excludes_file(&path).is_some()) {
-                    continue;
-                }
-                left -= 1;
-                if entry.metadata().is_ok_and(|meta| meta.len() <= python::MAX_BYTES)
-                    && std::fs::read(&path).is_ok_and(|bytes| reads(&String::from_utf8_lossy(&bytes)))
-                {
-                    return true;
-                }
-            }
-        }
-        false
-    })
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Token<'t> {
-    Word(&'t str),
-    Text(&'t str),
-    Sign(char),
-    Line,
+    let names_one = |text: &str| VARIABLES.iter().any(|name| contains_ignoring_case(text, name));
+    let mut found = false;
+    sources::each(manifest, folder, names_one, |_, text| {
+        found = reads(text);
+        if found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    found
 }
 
 /// Whether a module's text reads one of [`VARIABLES`].
@@ -146,67 +104,6 @@ fn has_other_default(rest: &[Token<'_>]) -> bool {
     let line = rest.split(|token| *token == Token::Line).next().unwrap_or_default();
     let value = line.iter().position(|token| *token == Token::Sign('='));
     value.is_some_and(|at| is_other_default(&line[at + 1..]))
-}
-
-/// The tokens of Python code. What is within a formatted string counts as code; there is none in one of those.
-fn scan<'t>(text: &'t str, whole: bool, tokens: &mut Vec<Token<'t>>) {
-    let mut rest = text;
-    while let Some(first) = rest.chars().next() {
-        if first == '#' && whole {
-            rest = &rest[rest.find('\n').unwrap_or(rest.len())..];
-        } else if first == '"' || first == '\'' {
-            let (inner, after) = string(rest, first);
-            let prefix = match tokens.last() {
-                Some(Token::Word(prefix)) if is_prefix(prefix) => *prefix,
-                _ => "",
-            };
-            let is_formatted = prefix.contains(['f', 'F', 't', 'T']);
-            if !prefix.is_empty() {
-                tokens.pop();
-            }
-            if is_formatted && whole {
-                scan(inner, false, tokens);
-            } else {
-                tokens.push(Token::Text(inner));
-            }
-            rest = after;
-        } else if first.is_alphanumeric() || first == '_' {
-            let end = rest.find(|one: char| !one.is_alphanumeric() && one != '_').unwrap_or(rest.len());
-            tokens.push(Token::Word(&rest[..end]));
-            rest = &rest[end..];
-        } else {
-            match first {
-                '\n' => tokens.push(Token::Line),
-                one if one.is_whitespace() => {}
-                one => tokens.push(Token::Sign(one)),
-            }
-            rest = &rest[first.len_utf8()..];
-        }
-    }
-}
-
-/// What a string holds, and what is behind it. `text` begins with its quote.
-fn string(text: &str, quote: char) -> (&str, &str) {
-    let triple: String = std::iter::repeat_n(quote, 3).collect();
-    let (begin, is_triple) = if text.starts_with(&triple) { (3, true) } else { (1, false) };
-    let inner = &text[begin..];
-    let mut at = 0;
-    while let Some(one) = inner[at..].chars().next() {
-        if one == '\\' {
-            at += 1 + inner[at + 1..].chars().next().map_or(0, char::len_utf8);
-        } else if is_triple && inner[at..].starts_with(&triple) {
-            return (&inner[..at], &inner[at + 3..]);
-        } else if !is_triple && (one == quote || one == '\n') {
-            return (&inner[..at], &inner[at + usize::from(one == quote)..]);
-        } else {
-            at += one.len_utf8();
-        }
-    }
-    (inner, "")
-}
-
-fn is_prefix(word: &str) -> bool {
-    word.len() <= 2 && word.chars().all(|one| "rRbBuUfFtT".contains(one))
 }
 
 fn contains_ignoring_case(text: &str, name: &str) -> bool {

@@ -17,6 +17,7 @@ pub fn consequence(key: &str) -> &'static str {
         "store" => "`runtime.store` is None unless the graph is compiled with a store of its own",
         "checkpointer" => "checkpoints are kept as `rapidclaw.checkpointer` says",
         "encryption" => "state is stored as it is",
+        "priority" => "runs begin in the order in which they came",
         "webhooks" => "no webhook is called",
         "ui" | "ui_config" => "no page of it is served",
         "api_version" => "`/v1/chat` is served, and LangGraph's own API is not",

@@ -2,16 +2,19 @@
 //! project behind it. LangGraph's own keys mean what `langgraph-cli` means by them: a manifest
 //! that it accepts and can build, this accepts.
 
+mod asked;
 mod code;
 pub mod database;
 mod diagnostic;
 pub mod dotenv;
+mod elsewhere;
 mod host;
 pub mod ignore;
 mod json;
 mod langgraph;
 mod later;
 pub mod left_out;
+mod lower_bound;
 mod name;
 pub mod project;
 pub mod python;
@@ -21,7 +24,10 @@ mod requirements;
 pub mod requires;
 pub mod schema;
 mod section;
+mod sources;
+mod store;
 mod syntax;
+mod tokens;
 mod tracked;
 pub mod units;
 mod versions;

@@ -8,7 +8,9 @@ use crate::manifest::ignore::{IgnoreRules, normalize};
 use crate::manifest::reader::Faults;
 use crate::manifest::syntax::has_credentials;
 use crate::manifest::workspace::{self, read_pyproject};
-use crate::manifest::{EnvSource, Graph, GraphTarget, Loaded, Manifest, code, left_out, requirements};
+use crate::manifest::{
+    EnvSource, Graph, GraphTarget, Loaded, Manifest, asked, code, left_out, lower_bound, requirements,
+};
 use std::path::{Path, PathBuf};
 
 /// The files of a local dependency that say what it depends on.
@@ -31,6 +33,20 @@ pub fn env_file(manifest: &Manifest, folder: &Path) -> Option<EnvFile> {
     Some(EnvFile { path, exists })
 }
 
+/// The code of a fault: a dotenv file is there and the manifest names none. A deploy with `--env-file` has none.
+pub const ENV_UNREAD: &str = "env-unread";
+/// The code of a fault: the dotenv file is missing, and an example of it is there. In CI it usually is.
+pub const ENV_MISSING: &str = "env-missing";
+
+/// The example that stands beside a missing dotenv file, by the usual names.
+pub fn example_of(env_file: &Path) -> Option<PathBuf> {
+    let name = env_file.file_name()?.to_string_lossy().into_owned();
+    let ends = [".example", ".sample", ".template", ".dist"].map(|end| format!("{name}{end}"));
+    let plain = [format!("example{name}"), "env.example".to_owned()];
+    let mut places = ends.into_iter().chain(plain).map(|name| env_file.with_file_name(name));
+    places.find(|place| place.is_file())
+}
+
 /// The files that the manifest names and that never enter an image: its dotenv file and its pip.conf
 /// (which may hold an index' password).
 pub fn private_files(manifest: &Manifest, folder: &Path) -> Vec<PathBuf> {
@@ -50,10 +66,13 @@ pub fn check(loaded: &Loaded, folder: &Path) -> Vec<Diagnostic> {
     let roots = check.dependencies();
     check.graphs(&roots);
     check.other_files();
+    check.environment();
     check.javascript();
     let left_out = left_out::check(loaded, folder, &roots);
     check.faults.list.extend(left_out);
     check.faults.list.sort_by_key(|fault| (fault.line, fault.column));
+    // Of the sources: behind those of the manifest.
+    check.faults.list.extend(asked::check(&loaded.manifest, folder));
     check.faults.list
 }
 
@@ -109,6 +128,7 @@ impl Check<'_> {
             if !is_package {
                 self.faults.list.extend(requirements::check(path, name));
             }
+            self.faults.list.extend(lower_bound::check(path, name));
             code::pyproject(&mut self.faults, span, path, &roots);
             code::python_version(&mut self.faults, span, self.loaded, name, path);
             code::lock_above(&mut self.faults, span, path, self.folder);
@@ -121,6 +141,14 @@ impl Check<'_> {
                 let fix = "write the folder relative to the manifest, such as \"../lib\"";
                 self.faults.error("absolute-dependency", &span, message, Some(fix.into()));
                 continue;
+            }
+            if let Some(asked) = lower_bound::specifier(name).filter(|asked| lower_bound::admits_none(asked)) {
+                let span = place(&self.loaded.places.dependencies, index);
+                let message = format!(
+                    "rapidclaw itself needs LangGraph {} or newer, and this asks for {asked}",
+                    lower_bound::lowest()
+                );
+                self.faults.error("langgraph-too-old", &span, message, Some("write \"langgraph>=1,<2\"".into()));
             }
             if self.folder.join(name).is_dir() {
                 let span = place(&self.loaded.places.dependencies, index);
@@ -270,6 +298,25 @@ impl Check<'_> {
         Some(dotted(found.strip_prefix(self.folder).ok()?))
     }
 
+    /// A dotenv file that nobody reads, and one that an example stands in for.
+    fn environment(&mut self) {
+        let (manifest, place) = (&self.loaded.manifest, &self.loaded.places.env);
+        if place.is_none() && self.folder.join(".env").is_file() {
+            let message = "there is a .env beside the manifest, and nothing reads it: the manifest has no `env`";
+            let fix = "write \"env\": \".env\", or name it when you deploy: `rapidclaw deploy --env-file .env`";
+            self.faults.warn(ENV_UNREAD, &(0..1), message, Some(fix.into()));
+        }
+        let (Some(file), Some(span)) = (env_file(manifest, self.folder), place) else { return };
+        if !file.exists
+            && let Some(example) = example_of(&file.path)
+        {
+            let name = |path: &Path| path.strip_prefix(self.folder).unwrap_or(path).display().to_string();
+            let (missing, example) = (name(&file.path), name(&example));
+            let message = format!("there is no {missing}; {example} beside it says what it holds");
+            self.faults.warn(ENV_MISSING, span, message, Some(format!("copy {example} to {missing} and fill it in")));
+        }
+    }
+
     fn other_files(&mut self) {
         let (manifest, places) = (&self.loaded.manifest, &self.loaded.places);
         if let (Some(name), Some(span)) = (&manifest.pip_config_file, &places.pip_config_file)
@@ -281,6 +328,11 @@ impl Check<'_> {
             let root = normalize(&self.folder.join(&source.root));
             let package = code::uv_workspace(&mut self.faults, span, manifest, &root, self.folder);
             let shown = source.package.as_deref().unwrap_or(&source.root);
+            let of_package = package.iter().filter(|package| **package != root);
+            for folder in of_package.chain([&root]) {
+                let name = folder.strip_prefix(self.folder).map_or(source.root.as_str().into(), Path::to_string_lossy);
+                self.faults.list.extend(lower_bound::check(folder, &name));
+            }
             code::python_version(&mut self.faults, span, self.loaded, shown, package.as_deref().unwrap_or(&root));
             for file in ["pyproject.toml", "uv.lock"] {
                 if !root.join(file).is_file() {

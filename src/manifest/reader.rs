@@ -2,7 +2,7 @@
 
 use crate::manifest::diagnostic::{Diagnostic, Severity, Source, Span};
 use crate::manifest::json::{Kind, Member, Node};
-use crate::manifest::units;
+use crate::manifest::{section, units};
 use std::time::Duration;
 
 /// Collects faults.
@@ -28,7 +28,13 @@ impl Faults<'_> {
     pub(crate) fn unknown(&mut self, severity: Severity, path: &str, members: &[Member], known: &[&str]) {
         for member in members.iter().filter(|member| !known.contains(&member.name.as_str())) {
             let place = if path.is_empty() { String::new() } else { format!(" in `{path}`") };
-            let fix = nearest(&member.name, known).map(|name| format!("did you mean `{name}`?"));
+            let fix = match nearest(&member.name, known) {
+                // What stands at the top and is a key of the section was meant for it.
+                _ if path.is_empty() && section::KEYS.contains(&member.name.as_str()) => {
+                    Some(format!("did you mean `rapidclaw.{}`?", member.name))
+                }
+                near => near.map(|name| format!("did you mean `{name}`?")),
+            };
             let message = format!("unknown key `{}`{place}", member.name);
             self.list.push(self.source.diagnostic(severity, "unknown-key", &member.name_span, message, fix));
         }

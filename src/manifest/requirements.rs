@@ -2,13 +2,10 @@
 
 use super::diagnostic::{Diagnostic, Severity};
 use super::ignore::normalize;
+use super::lower_bound;
 use super::requirement_line::{Line, classify, places};
-use super::requires;
-use super::workspace::normalized_name;
 use std::path::{Path, PathBuf};
 
-/// The oldest LangGraph that the runner serves, and every version below it as a specifier.
-const LOWEST: (u64, u64) = (0, 6);
 /// How many files are followed.
 const MOST_FILES: usize = 64;
 
@@ -63,7 +60,10 @@ pub(super) fn check(folder: &Path, shown: &str) -> Vec<Diagnostic> {
                 ),
                 Line::Other if is_old_langgraph(line) => fault(
                     "langgraph-too-old",
-                    format!("LangGraph {}.{} or newer is needed, and this line admits none", LOWEST.0, LOWEST.1),
+                    format!(
+                        "rapidclaw itself needs LangGraph {} or newer, and this line admits none",
+                        lower_bound::lowest()
+                    ),
                     "ask for a newer one: `langgraph>=1,<2`",
                 ),
                 _ => {}
@@ -80,21 +80,9 @@ fn is_there(folder: &Path, file: &Path, path: &str) -> bool {
     places.any(|place| place.starts_with(folder) && place.exists())
 }
 
-/// `langgraph<0.6`, `langgraph==0.2.*`: nothing from the lowest on is admitted.
+/// `langgraph<0.6`, `langgraph==0.2.*`
 fn is_old_langgraph(line: &str) -> bool {
-    let line = line.split([';', '#']).next().unwrap_or_default().trim();
-    let end = line.find(|one: char| !(one.is_ascii_alphanumeric() || "._-".contains(one))).unwrap_or(line.len());
-    let (name, asked) = line.split_at(end);
-    // Extras say nothing of versions; a URL is its own.
-    let asked = asked.split_once(']').map_or(asked, |(_, asked)| asked).trim();
-    if normalized_name(name) != "langgraph" || asked.is_empty() || asked.starts_with('@') {
-        return false;
-    }
-    let newer =
-        (LOWEST.1..20).map(|minor| (0, minor)).chain((1..4).flat_map(|major| (0..30).map(move |minor| (major, minor))));
-    let mut judged = newer.map(|version| requires::admits(asked, version));
-    // What is not understood is left to the resolver.
-    judged.all(|admitted| admitted == Some(false))
+    lower_bound::specifier(line).is_some_and(lower_bound::admits_none)
 }
 
 #[cfg(test)]

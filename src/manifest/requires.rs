@@ -83,7 +83,8 @@ impl Clause {
             "!=" if self.any_below => !begins(asked.len()),
             "!=" => order.is_ne(),
             "~=" => order.is_ge() && begins(asked.len().saturating_sub(1)),
-            "^" => order.is_ge() && begins(1),
+            // The first part that is not zero stays (Poetry's documentation, "Caret requirements").
+            "^" => order.is_ge() && begins(asked.iter().take_while(|part| **part == 0).count() + 1),
             "~" => order.is_ge() && begins(asked.len().min(2)),
             _ if self.any_below => begins(asked.len()),
             _ => order.is_eq(),

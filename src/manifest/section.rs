@@ -244,6 +244,25 @@ const ENFORCED: [&str; 17] = [
     "observability.log_level",
 ];
 
+/// The keys of the section.
+pub(super) const KEYS: [&str; 15] = [
+    "name",
+    "checkpointer",
+    "database",
+    "min_replicas",
+    "max_replicas",
+    "scaling_metric",
+    "target_value",
+    "runs_per_replica",
+    "observability",
+    "security",
+    "limits",
+    "models",
+    "checkpoints",
+    "resources",
+    "rollout",
+];
+
 impl Section {
     /// The keys that the manifest asks something with and this version does not carry out yet, sorted.
     /// `null`, `false` and empty lists or objects ask for nothing.
@@ -258,24 +277,7 @@ impl Section {
 
     pub(crate) fn read(faults: &mut Faults<'_>, node: &Node) -> Self {
         let mut section = Self { max_replicas: MAX_REPLICAS, ..Self::default() };
-        let known = [
-            "name",
-            "checkpointer",
-            "database",
-            "min_replicas",
-            "max_replicas",
-            "scaling_metric",
-            "target_value",
-            "runs_per_replica",
-            "observability",
-            "security",
-            "limits",
-            "models",
-            "checkpoints",
-            "resources",
-            "rollout",
-        ];
-        let fields = Fields::of(faults, "rapidclaw", Some(node), &known);
+        let fields = Fields::of(faults, "rapidclaw", Some(node), &KEYS);
         section.read_agent(faults, &fields);
         section.read_observability(faults, fields.get("observability"));
         section.read_security(faults, fields.get("security"));

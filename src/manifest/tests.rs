@@ -163,3 +163,11 @@ fn files_that_are_no_manifest() {
     std::fs::write(&path, "").unwrap();
     assert_eq!(load(&path).unwrap_err().diagnostics()[0].code, "syntax");
 }
+
+#[test]
+fn a_key_of_the_section_that_stands_at_the_top_was_meant_for_it() {
+    let text = r#"{"dependencies": ["."], "graphs": {"a": "./a.py:g"}, "name": "x", "min_replicas": 2}"#;
+    let loaded = parse(text, "langgraph.json", "x").unwrap();
+    let fixes: Vec<_> = loaded.warnings.iter().map(|fault| fault.fix.as_deref().unwrap()).collect();
+    assert_eq!(fixes, ["did you mean `rapidclaw.name`?", "did you mean `rapidclaw.min_replicas`?"]);
+}

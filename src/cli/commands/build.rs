@@ -10,6 +10,7 @@ use crate::cli::session;
 use crate::cli::ui::{BuildLines, Format, Printer};
 use crate::client::is_loopback;
 use crate::image::{self, BuildError, Built, Deployed, Plan, PlanError, Project};
+use crate::manifest::project;
 use crate::runtime::docker::engine::{self, Engine};
 use reqwest::Url;
 use serde_json::json;
@@ -21,7 +22,9 @@ const TIDY: Duration = Duration::from_secs(2);
 
 /// Builds, and prints the image.
 pub async fn run(args: &BuildArgs, global: &Global, printer: &Printer) -> Result<Exit, Failure> {
-    let checked = check_loudly(&args.build.manifest.manifest, printer)?;
+    // An image holds no environment.
+    let but = [project::ENV_UNREAD, project::ENV_MISSING];
+    let checked = check_loudly(&args.build.manifest.manifest, &but, printer)?;
     if args.print_dockerfile {
         let project = project_of(&checked, &args.build);
         let base = image::base::name(&project.manifest, args.build.base_image.as_deref());

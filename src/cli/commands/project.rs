@@ -25,7 +25,9 @@ pub fn check(path: &Path, manifest_only: bool) -> Result<Checked, Failure> {
     let mut faults = loaded.warnings.clone();
     if !manifest_only {
         faults.extend(project::check(&loaded, &folder));
-        faults.sort_by_key(|fault| (fault.line, fault.column));
+        // The manifest's own first.
+        let file = loaded.source.file();
+        faults.sort_by_key(|fault| (fault.file != file, fault.file.clone(), fault.line, fault.column));
     }
     if faults.iter().any(Diagnostic::is_error) {
         return Err(invalid(ManifestError::Invalid(faults)));
@@ -43,9 +45,11 @@ pub fn python_only(checked: &Checked) -> Result<(), Failure> {
     })
 }
 
-/// [`check`], with the warnings shown, unless nothing but errors is wanted.
-pub fn check_loudly(path: &Path, printer: &Printer) -> Result<Checked, Failure> {
-    let checked = check(path, false)?;
+/// [`check`], with the warnings shown, unless nothing but errors is wanted. Those of the codes in `but` say nothing to
+/// the command.
+pub fn check_loudly(path: &Path, but: &[&str], printer: &Printer) -> Result<Checked, Failure> {
+    let mut checked = check(path, false)?;
+    checked.warnings.retain(|fault| !but.contains(&fault.code));
     if !checked.warnings.is_empty() && !printer.is_quiet() {
         printer.text(render(&checked.warnings));
         printer.faults(&checked.warnings);

@@ -11,7 +11,7 @@ use serde_json::json;
 pub fn run(args: &ValidateArgs, printer: &Printer) -> Result<Exit, Failure> {
     let checked = project::check(&args.manifest.manifest, args.manifest_only)?;
     let manifest = &checked.loaded.manifest;
-    if !checked.warnings.is_empty() {
+    if !checked.warnings.is_empty() && !printer.is_quiet() {
         printer.text(render(&checked.warnings));
         printer.faults(&checked.warnings);
     }

@@ -231,3 +231,52 @@ fn a_graph_that_a_link_leads_elsewhere_for_would_not_enter_the_image() {
     let found = check(&loaded, folder.path());
     assert_eq!(found[0].code, "graph-outside-dependencies");
 }
+
+#[test]
+fn an_environment_that_nobody_reads_or_that_is_missing_is_named() {
+    let agent = ("agent.py", "graph = 1\n");
+    let plain = r#"{"dependencies": ["."], "graphs": {"a": "./agent.py:graph"}}"#;
+    let named = r#"{"dependencies": ["."], "graphs": {"a": "./agent.py:graph"}, "env": ".env"}"#;
+    let found = |manifest: &str, file: &str| codes(manifest, &[agent, (file, "A=1\n")]);
+    assert_eq!(found(plain, ".env")[0].0, ENV_UNREAD);
+    assert_eq!(found(named, ".env"), []);
+    let missing = found(named, ".env.example").remove(0);
+    assert_eq!(
+        (missing.0, missing.1.as_str()),
+        (ENV_MISSING, "there is no .env; .env.example beside it says what it holds")
+    );
+    assert_eq!(found(plain, ".env.example"), []);
+    assert_eq!(found(r#"{"dependencies": ["."], "graphs": {"a": "./agent.py:graph"}, "env": {}}"#, "x"), []);
+}
+
+#[test]
+fn what_the_sources_ask_for_that_a_replica_has_otherwise_is_named_with_file_and_line() {
+    let manifest = r#"{"dependencies": ["."], "graphs": {"a": "./agent.py:graph"}, "env": ".env"}"#;
+    let agent = ("agent.py", "import llm\n\ngraph = make(\n    lambda runtime: runtime.store)\n");
+    let llm = ("pkg/llm.py", "x = 1\nmodel = ChatOpenAI(base_url='https://openrouter.ai/api/v1')\n");
+    let test = ("tests/x.py", "ChatOpenAI(base_url='https://openrouter.ai/api/v1')\n");
+    let ignored = ("secret/x.py", "ChatOpenAI(base_url='https://openrouter.ai/api/v1')\n");
+    let env = |text| (".env", text);
+    let seen = |manifest: &str, files: &[(&str, &str)]| -> Vec<(String, usize, &'static str)> {
+        let files = [files, &[agent, llm, test, ignored, (".gitignore", "secret\n")]].concat();
+        let (folder, loaded) = project(manifest, &files);
+        check(&loaded, folder.path()).into_iter().map(|one| (one.file, one.line, one.code)).collect()
+    };
+    let key = ("pkg/llm.py".to_owned(), 2, "key-elsewhere");
+    let store = ("agent.py".to_owned(), 4, "no-store");
+    assert_eq!(seen(manifest, &[env("OPENAI_API_KEY=x\n")]), [key, store.clone()]);
+    // A key that is not among the variables is not the gateway's, and neither is any where there is no gateway.
+    assert_eq!(seen(manifest, &[env("OPENROUTER_API_KEY=x\n")]), std::slice::from_ref(&store));
+    let off = manifest.replace("\"env\"", "\"rapidclaw\": {\"models\": {\"gateway\": false}}, \"env\"");
+    assert_eq!(seen(&off, &[env("OPENAI_API_KEY=x\n")]), [store]);
+    let own = ("own.py", "graph = builder.compile(store=InMemoryStore())\n");
+    assert_eq!(seen(&off, &[env("OPENAI_API_KEY=x\n"), own]), []);
+}
+
+#[test]
+fn an_old_langgraph_among_the_dependencies_is_ours_to_refuse() {
+    let manifest = r#"{"dependencies": [".", "langgraph[x]<0.6"], "graphs": {"a": "./agent.py:graph"}}"#;
+    let found = codes(manifest, &[("agent.py", "graph = 1\n")]);
+    assert_eq!((found.len(), found[0].0), (1, "langgraph-too-old"));
+    assert!(found[0].1.starts_with("rapidclaw itself needs LangGraph 0.6"), "{found:?}");
+}
