@@ -62,13 +62,16 @@ pub struct RunFault {
     /// The message where it may not leave the server, secrets blotted out: for the operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What in the replica stopped the code, and what to do about it: for the operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }
 
 impl RunFault {
     /// What a caller may see of it.
     #[must_use]
     pub fn told(&self) -> Self {
-        Self { reason: None, ..self.clone() }
+        Self { reason: None, hint: None, ..self.clone() }
     }
 }
 

@@ -134,7 +134,7 @@ impl Control {
             ..Inputs::new(secrets, &settings.policy, &key)
         };
         let mut notes = plan(inputs).map_err(super::SettingsError::from)?.notes;
-        notes.extend(super::proxies::note(&settings.policy, secrets));
+        notes.extend(super::proxies::note(&settings.policy, settings.model_gateway, secrets));
         notes.extend(super::proxies::note_of_tracing(&settings.policy, secrets));
         Ok(notes)
     }

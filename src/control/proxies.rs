@@ -7,6 +7,9 @@ use std::collections::BTreeMap;
 
 /// What clients take for the way out, in both spellings.
 const PROXIES: [&str; 6] = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+/// What `LangChain`'s clients of the gateway's providers take for the way to it, whatever `NO_PROXY` says
+/// (langchain-openai, langchain-anthropic).
+const TO_MODELS: [&str; 2] = ["OPENAI_PROXY", "ANTHROPIC_PROXY"];
 const NO_PROXY: [&str; 2] = ["NO_PROXY", "no_proxy"];
 /// What switches LangSmith's tracing on (its client's `LANGSMITH_` and `LANGCHAIN_` names).
 const TRACING: [&str; 4] = ["LANGSMITH_TRACING", "LANGSMITH_TRACING_V2", "LANGCHAIN_TRACING_V2", "LANGCHAIN_TRACING"];
@@ -14,19 +17,25 @@ const TRACING: [&str; 4] = ["LANGSMITH_TRACING", "LANGSMITH_TRACING_V2", "LANGCH
 const HERE: [&str; 2] = ["127.0.0.1", "localhost"];
 
 /// The agent's proxy variables that lead nowhere: a replica without a network reaches no proxy that is not
-/// among its allowed hosts.
-pub fn unused<'a>(policy: &Policy, secrets: &'a BTreeMap<String, SecretString>) -> Vec<&'a str> {
+/// among its allowed hosts, and the model `gateway` is in the replica itself, behind none.
+pub fn unused<'a>(policy: &Policy, gateway: bool, secrets: &'a BTreeMap<String, SecretString>) -> Vec<&'a str> {
     let is_lost = |(name, value): &(&String, &SecretString)| {
-        PROXIES.contains(&name.as_str()) && !leads_somewhere(policy, value.expose_secret())
+        let (name, value) = (name.as_str(), value.expose_secret());
+        let to_models = TO_MODELS.contains(&name) && !value.trim().is_empty();
+        to_models && gateway || (to_models || PROXIES.contains(&name)) && !leads_somewhere(policy, value)
     };
     secrets.iter().filter(is_lost).map(|(name, _)| name.as_str()).collect()
 }
 
 /// What a deploy says about them.
-pub fn note(policy: &Policy, secrets: &BTreeMap<String, SecretString>) -> Option<String> {
-    let names = unused(policy, secrets);
-    let names = (!names.is_empty()).then(|| names.join(", "))?;
-    Some(format!("not used: {names} (a proxy has to be among rapidclaw.security.allowed_hosts)"))
+pub fn note(policy: &Policy, gateway: bool, secrets: &BTreeMap<String, SecretString>) -> Option<String> {
+    let names = unused(policy, gateway, secrets);
+    let why = if gateway && names.iter().all(|name| TO_MODELS.contains(name)) {
+        "the model gateway is in the replica itself"
+    } else {
+        "a proxy has to be among rapidclaw.security.allowed_hosts"
+    };
+    (!names.is_empty()).then(|| format!("not used: {} ({why})", names.join(", ")))
 }
 
 /// What a deploy says about traces that go nowhere: LangSmith's client is on as soon as a variable says so.
@@ -125,15 +134,24 @@ mod tests {
             ("all_proxy", ""),
             ("OTHER_PROXY", "http://10.0.0.1:3128"),
         ]);
-        assert_eq!(unused(&policy, &given), ["HTTP_PROXY", "https_proxy"]);
+        assert_eq!(unused(&policy, true, &given), ["HTTP_PROXY", "https_proxy"]);
         assert_eq!(
-            note(&policy, &given).unwrap(),
+            note(&policy, true, &given).unwrap(),
             "not used: HTTP_PROXY, https_proxy (a proxy has to be among rapidclaw.security.allowed_hosts)"
         );
-        assert_eq!(note(&Policy::open(), &given), None);
-        assert_eq!(unused(&Policy::none(), &given).len(), 5);
+        assert_eq!(note(&Policy::open(), true, &given), None);
+        assert_eq!(unused(&Policy::none(), true, &given).len(), 5);
         let local = secrets(&[("HTTPS_PROXY", "http://127.0.0.1:9000"), ("HTTP_PROXY", "::not a url::")]);
-        assert_eq!(unused(&Policy::none(), &local), ["HTTP_PROXY"]);
+        assert_eq!(unused(&Policy::none(), true, &local), ["HTTP_PROXY"]);
+        // The gateway is never behind one, though it be allowed; without a gateway the provider may be.
+        let models = secrets(&[("OPENAI_PROXY", "http://proxy.example.com:3128"), ("ANTHROPIC_PROXY", "")]);
+        assert_eq!(unused(&policy, true, &models), ["OPENAI_PROXY"]);
+        assert_eq!(
+            note(&policy, true, &models).unwrap(),
+            "not used: OPENAI_PROXY (the model gateway is in the replica itself)"
+        );
+        assert_eq!(unused(&policy, false, &models), [""; 0]);
+        assert_eq!(unused(&Policy::none(), false, &models), ["OPENAI_PROXY"]);
     }
 
     #[test]

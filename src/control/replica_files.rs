@@ -67,7 +67,7 @@ pub fn replica_files(
         gateway: settings.model_gateway,
         origin: models::Defaults::ORIGIN,
     })?;
-    let unused = proxies::unused(&settings.policy, secrets);
+    let unused = proxies::unused(&settings.policy, settings.model_gateway, secrets);
     let mut env: BTreeMap<String, String> = models
         .env
         .iter()

@@ -153,6 +153,7 @@ fn fault_of(error: EndError, redactor: &Redactor) -> RunFault {
         code: error.code.filter(|code| REFUSALS.contains(&code.as_str())),
         interrupts: error.interrupts,
         reason: reason.filter(|reason| !reason.is_empty()),
+        hint: error.hint.map(|hint| redactor.redact(hint)),
     }
 }
 
@@ -228,18 +229,21 @@ mod tests {
         let redactor = Redactor::new(&secrets.into());
         let failed = |public| {
             let message = "no sk-123456 here".to_owned();
-            let error = EndError { kind: "DbError".into(), message, public, ..EndError::default() };
+            let hint = Some("add sk-123456 to allowed_hosts".to_owned());
+            let error = EndError { kind: "DbError".into(), message, public, hint, ..EndError::default() };
             judge(Uuid::nil(), 1, Uuid::nil(), End { error: Some(error), ..end(EndStatus::Error) }, &redactor)
         };
 
         let (ending, outcome) = failed(false);
         let told = RunFault { kind: "DbError".into(), ..RunFault::default() };
-        assert_eq!(ending.fault, Some(RunFault { reason: Some("no *** here".into()), ..told.clone() }));
+        let hint = Some("add *** to allowed_hosts".to_owned());
+        let kept = RunFault { reason: Some("no *** here".into()), hint: hint.clone(), ..told.clone() };
+        assert_eq!(ending.fault, Some(kept));
         assert!(matches!(outcome, Outcome::Fault(fault) if fault == told));
 
         let (ending, outcome) = failed(true);
         let told = RunFault { message: Some("no *** here".into()), ..told };
-        assert_eq!(ending.fault, Some(told.clone()));
+        assert_eq!(ending.fault, Some(RunFault { hint, ..told.clone() }));
         assert!(matches!(outcome, Outcome::Fault(fault) if fault == told));
     }
 

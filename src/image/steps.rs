@@ -206,18 +206,30 @@ pub fn install_described(targets: &[&str]) -> String {
     )
 }
 
+/// The list of homes that `dockerfile_lines` and the base image may have put something into.
+const HOMES: &str = "/opt/rapidclaw/homes";
+
 /// The user, the folders that the code goes to (as plain as a layer's folders are), and bytecode of the
 /// runner and (official Python images come without) of Python itself.
 pub fn prepare() -> String {
     let stdlib = "\"$(python3 -c 'import sysconfig; print(sysconfig.get_path(\"stdlib\"))')\"";
     let cached = "\"$(python3 -c 'import os, importlib.util as u; print(u.cache_from_source(os.__file__))')\"";
     let skipped = "'/(test|tests|idlelib|ensurepip|turtledemo|site-packages|dist-packages)/'";
+    // What was put below a home until now is found below the replica's (supervisor.py): only folders are opened, and
+    // of the files in them those stay closed that were.
+    let homes = format!(
+        "for home in \"${{HOME:-/root}}\" $(cut -d: -f6 /etc/passwd | grep -E '^/(root|home/.+)$' | sort -u); do \
+         case $home in /|/tmp) continue;; esac; [ -d \"$home\" ] && [ ! -L \"$home\" ] || continue; \
+         grep -qxF \"$home\" {HOMES} 2>/dev/null && continue; echo \"$home\" >>{HOMES}; \
+         for folder in \"$home\" \"$home/.cache\" \"$home/.config\" \"$home/.local\" \"$home/.local/share\" \"$home/.local/bin\"; do \
+         [ ! -d \"$folder\" ] || chmod a+rx \"$folder\"; done; done;"
+    );
     format!(
         "RUN set -eu; grep -q '^[^:]*:[^:]*:{UID}:' /etc/group || echo 'agent:x:{UID}:' >>/etc/group; \
          grep -q '^[^:]*:[^:]*:{UID}:' /etc/passwd || echo 'agent:x:{UID}:{UID}::/tmp:/usr/sbin/nologin' >>/etc/passwd; \
          for folder in /opt /opt/rapidclaw {DEPS}; do \
          if [ -L $folder ]; then echo \"rapidclaw: $folder is a symbolic link in the base image; a folder is needed\"; exit 9; fi; \
-         mkdir -p $folder; chown 0:0 $folder; chmod 755 $folder; done; \
+         mkdir -p $folder; chown 0:0 $folder; chmod 755 $folder; done; {homes} \
          [ -e {cached} ] || python3 -m compileall -q -j 0 {UNCHECKED} -x {skipped} {stdlib} || true; \
          python3 -m compileall -q {UNCHECKED} /opt/rapidclaw/runner"
     )

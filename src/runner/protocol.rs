@@ -424,6 +424,9 @@ pub struct EndError {
     /// The open interrupts' ids, where the turn has to name some of them.
     #[serde(default)]
     pub interrupts: Vec<String>,
+    /// What stopped the code inside the replica, and what to do about it: for the operator.
+    #[serde(default)]
+    pub hint: Option<String>,
 }
 
 /// Tokens of one AI message.

@@ -107,6 +107,7 @@ fn facts(detail: &RunDetail) -> Vec<(&'static str, String)> {
                 .or(fault.reason.as_ref())
                 .map_or(fault.kind.clone(), |why| format!("{}: {why}", fault.kind)),
         ));
+        facts.extend(fault.hint.iter().map(|hint| ("hint", hint.clone())));
     }
     facts
 }

@@ -75,12 +75,16 @@ def _failed(run: Run, error: BaseException) -> dict[str, Any]:
     """The end's `error`; what cannot be logged is left out."""
     if run.refusal is not None:
         error = run.refusal
+    hint = None
     try:
         log.error("run failed: %s %s\n%s", failures.one_line(error), run.label, failures.trace(error))
-        hints.tell(error)
+        hint = hints.tell(error)
     except BaseException:  # noqa: BLE001 - handlers may be the project's
         pass
-    return {"error": failures.error_map(error)}
+    told = failures.error_map(error)
+    if hint is not None:
+        told["hint"] = failures.blotted(hint)
+    return {"error": told}
 
 
 class Stream:

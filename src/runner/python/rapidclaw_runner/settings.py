@@ -7,6 +7,8 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
+from .home import is_lost
+
 RUN_DIR_VAR = "RAPIDCLAW_RUN"
 PROJECT_VAR = "RAPIDCLAW_PROJECT"
 LIFELINE_VAR = "RAPIDCLAW_LIFELINE"
@@ -51,9 +53,10 @@ def read_json(path: str) -> dict[str, Any]:
 
 
 def environment(env: Any) -> dict[str, str]:
-    """The variables of `replica.json` that an environment can hold."""
+    """The variables of `replica.json` that an environment can hold, and that lead somewhere here."""
     pairs = ((str(name), str(value)) for name, value in (env or {}).items())
-    return {name: value for name, value in pairs if name and "=" not in name and "\0" not in name + value}
+    held = {name: value for name, value in pairs if name and "=" not in name and "\0" not in name + value}
+    return {name: value for name, value in held.items() if not is_lost(name, value)}
 
 
 def read() -> Settings:

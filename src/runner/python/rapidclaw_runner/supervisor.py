@@ -21,7 +21,8 @@ from typing import Any
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
-from relay import EXHAUSTED, RETRY_EVERY, SPARE_FILES, Relay  # noqa: E402 - a sibling, found by the line above
+from home import find_downloads, is_lost  # noqa: E402 - siblings, found by the line above
+from relay import EXHAUSTED, RETRY_EVERY, SPARE_FILES, Relay  # noqa: E402
 
 sys.path.remove(HERE)
 
@@ -116,8 +117,12 @@ def start_runner(lifeline: int, env: Any) -> int:
         name, value = str(name), str(value)
         if not name or "=" in name or "\0" in name + value:
             say(f"the variable {name!r} cannot be in an environment; it is left out")
+        elif is_lost(name, value):
+            say(f"{name} names {value}, which the image does not have; it is left out")
         elif name not in own:
             environment[name] = value
+    if environment.get("HOME") == os.environ.get("HOME"):
+        find_downloads(environment.get("HOME") or "/tmp")
     os.set_inheritable(lifeline, True)
     environment["RAPIDCLAW_LIFELINE"] = str(lifeline)
     command = [sys.executable, "-P", "-s", os.path.join(HERE, "__main__.py")]
