@@ -283,6 +283,10 @@ impl From<EngineError> for Failure {
     }
 }
 
+/// What to do about an engine that runs without root.
+pub const ROOTLESS: &str = "a server needs an engine that runs as root: name it with DOCKER_HOST=unix:///var/run/docker.sock, or \
+     `docker context use default`; what is built and deployed from here may be built on this one";
+
 /// What to do about a key file that cannot be used.
 pub fn key_hint(error: &SecretError) -> Option<&'static str> {
     match error {
@@ -302,6 +306,7 @@ impl From<ServerError> for Failure {
         let (exit, hint) = match &error {
             ServerError::Interrupted => (Exit::Interrupted, None),
             ServerError::Engine(error) => (Exit::Unreachable, Some(error.hint())),
+            ServerError::Rootless => (Exit::Unreachable, Some(ROOTLESS.to_owned())),
             ServerError::Postgres(error) => (Exit::Unreachable, error.hint()),
             ServerError::Store(error @ StoreError::Migrate(_)) => (Exit::Failed, error.hint().map(str::to_owned)),
             ServerError::Store(error) => (Exit::Unreachable, error.hint().map(str::to_owned)),

@@ -3,10 +3,15 @@
 
 use super::{BASE, docker_at, docker_said, until};
 use std::collections::BTreeSet;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use tempfile::TempDir;
+
+/// Its containers' users are others than the machine's: `nobody`'s, by lists that it alone sees.
+const OWN_USERS: &str = "printf 'nobody:100000:65536\\nnogroup:100000:65536\\n' >\"$0.ids\" && touch /etc/subuid /etc/subgid && \
+    mount --bind \"$0.ids\" /etc/subuid && mount --bind \"$0.ids\" /etc/subgid && ";
+const REMAP: &str = "--userns-remap=nobody:nogroup";
 
 /// The key that an engine's id is made from lies there.
 const OWN_KEY: &str = "mkdir -p /etc/docker && mount -t tmpfs tmpfs /etc/docker && ";
@@ -20,22 +25,31 @@ pub struct Engine {
     name: String,
     /// Whether its images lie on a file system of their own.
     has_disk: bool,
+    /// What its daemon is told beside.
+    more: &'static [&'static str],
 }
 
 impl Engine {
     /// Without images, with an id of its own.
     pub fn start() -> Self {
-        Self::with(OWN_KEY, None)
+        Self::with(OWN_KEY, None, &[])
+    }
+
+    /// One with `userns-remap`, with what builds of `image` stand on.
+    pub fn remapped_for_builds_of(image: &str) -> Self {
+        let engine = Self::with(&format!("{OWN_KEY}{OWN_USERS}"), None, &[REMAP]);
+        engine.receive(&[BASE, &dependencies_of(image)]);
+        engine
     }
 
     /// The same, with a disk of so many bytes for its images (`300m`).
     pub fn small(size: &str) -> Self {
-        Self::with(OWN_KEY, Some(size))
+        Self::with(OWN_KEY, Some(size), &[])
     }
 
     /// With the id of this machine's engine, as copies of a machine have it.
     pub fn copy() -> Self {
-        Self::with("", None)
+        Self::with("", None, &[])
     }
 
     /// With the base image, and with the image of the dependencies of `image`, so that nothing is fetched: its
@@ -54,11 +68,13 @@ impl Engine {
         assert!(load.status().unwrap().success() && save.wait().unwrap().success(), "{images:?} could not be copied");
     }
 
-    fn with(before: &str, disk: Option<&str>) -> Self {
+    fn with(before: &str, disk: Option<&str>, more: &'static [&'static str]) -> Self {
         let root = String::from_utf8(Command::new("id").arg("-u").output().unwrap().stdout).unwrap();
         assert_eq!(root.trim(), "0", "this test starts a Docker Engine, as root: `sudo -E cargo nextest run`");
         // A socket's path is short, and containerd wants a disk for images.
         let folder = tempfile::Builder::new().prefix("rcd-").tempdir_in("/var/tmp").unwrap();
+        // Also by users who are nobody here.
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
         std::fs::DirBuilder::new().mode(0o711).create(folder.path().join("data")).unwrap();
         if let Some(size) = disk {
             let mut mount = Command::new("mount");
@@ -78,8 +94,8 @@ impl Engine {
             if ready.exists() { Ok(()) } else { Err(format!("{ended:?}")) }
         });
         let name = folder.path().file_name().unwrap().to_string_lossy().into_owned();
-        let daemon = daemon(folder.path(), &namespace, &name);
-        let engine = Self { folder, namespace, daemon, name, has_disk: disk.is_some() };
+        let daemon = daemon(folder.path(), &namespace, &name, more);
+        let engine = Self { folder, namespace, daemon, name, has_disk: disk.is_some(), more };
         engine.until_it_answers();
         engine
     }
@@ -140,7 +156,7 @@ impl Engine {
         for stale in ["pid", "exec/containerd/containerd.pid"] {
             let _ = std::fs::remove_file(self.folder.path().join(stale));
         }
-        self.daemon = daemon(self.folder.path(), &self.namespace, &self.name);
+        self.daemon = daemon(self.folder.path(), &self.namespace, &self.name, self.more);
         self.until_it_answers();
     }
 
@@ -175,7 +191,7 @@ fn namespace_of(process: &Child, kind: &str) -> PathBuf {
     PathBuf::from(format!("/proc/{}/ns/{kind}", process.id()))
 }
 
-fn daemon(folder: &Path, namespace: &Child, name: &str) -> Child {
+fn daemon(folder: &Path, namespace: &Child, name: &str, more: &[&str]) -> Child {
     let log = std::fs::File::options().create(true).append(true).open(folder.join("log")).unwrap();
     let at = |part: &str| folder.join(part).display().to_string();
     let enter = |kind: &str| format!("={}", namespace_of(namespace, kind).display());
@@ -188,6 +204,7 @@ fn daemon(folder: &Path, namespace: &Child, name: &str) -> Child {
         .args(["--containerd-namespace", name, "--containerd-plugins-namespace", &format!("{name}-plugins")])
         // In a network of its own, or it takes the other engine's bridge away: replicas have none.
         .args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"])
+        .args(more)
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())
         .stderr(log)

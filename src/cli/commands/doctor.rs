@@ -3,14 +3,16 @@
 use crate::base::secret::ExposeSecret as _;
 use crate::base::{disk, env, paths};
 use crate::cli::args::{DoctorArgs, Global};
-use crate::cli::exit::{Exit, Failure};
+use crate::cli::exit::{Exit, Failure, ROOTLESS};
 use crate::cli::session;
 use crate::cli::ui::{Format, Printer};
 use crate::client::Client;
 use crate::image;
 use crate::manifest::{self, DEFAULT_PYTHON};
+use crate::runtime::RuntimeError;
 use crate::runtime::docker::engine::{self, Engine};
-use crate::runtime::docker::engine_info;
+use crate::runtime::docker::place::Surroundings;
+use crate::runtime::docker::{Users, engine_info, users};
 use crate::runtime::folders;
 use crate::server::place;
 use crate::server::process::ServerFile;
@@ -64,13 +66,22 @@ pub async fn run(args: &DoctorArgs, global: &Global, printer: &Printer) -> Resul
     let data_dir = args.data_dir.clone().unwrap_or_else(paths::data_dir);
     let data_dir = std::path::absolute(&data_dir).unwrap_or(data_dir);
     let running = place::running(&data_dir);
-    let (docker, engine) = docker().await;
+    let client = session::client(global);
+    // The login's own server: perhaps with another data folder, or another user's.
+    let who = match &client {
+        Ok(client) => client.whoami().await.map_err(Failure::from).ok(),
+        Err(_) => None,
+    };
+    let here = client.as_ref().ok().filter(|client| client.is_here()).zip(who.as_ref());
+    let ours = running.as_ref().map(|file| (file.url.clone(), file.agents_url.clone()));
+    let ours = ours.or_else(|| here.map(|(client, who)| (client.server().to_owned(), who.server.agents_url.clone())));
+    // Here is where projects are built and deployed from: a server's needs are another machine's.
+    let is_elsewhere = running.is_none() && client.as_ref().is_ok_and(|client| !client.is_here());
+    let (docker, engine) = docker(!is_elsewhere).await;
     let mut checks = vec![engine];
     checks.push(base_image(docker.as_ref(), args).await);
-    let client = session::client(global);
     match &client {
-        // Here is where projects are built and deployed from: a server's needs are another machine's.
-        Ok(client) if running.is_none() && !client.is_here() => {
+        Ok(client) if is_elsewhere => {
             let said =
                 format!("that of this login is at {}; what one would need here was not looked at", client.server());
             checks.push(Check::ok("server", said));
@@ -80,9 +91,9 @@ pub async fn run(args: &DoctorArgs, global: &Global, printer: &Printer) -> Resul
             checks.push(data_folder(&data_dir));
             checks.push(run_folder());
             checks.push(disk_space(&data_dir));
-            checks.push(port("control port", CONTROL_PORT, running.as_ref().map(|file| file.url.as_str())));
-            checks.push(port("agents port", AGENTS_PORT, running.as_ref().map(|file| file.agents_url.as_str())));
-            checks.push(server(running.as_ref()));
+            checks.push(port("control port", CONTROL_PORT, ours.as_ref().map(|(url, _)| url.as_str())));
+            checks.push(port("agents port", AGENTS_PORT, ours.as_ref().map(|(_, url)| url.as_str())));
+            checks.push(server(running.as_ref(), ours.as_ref().map(|(url, _)| url.as_str()), &data_dir));
         }
     }
     checks.extend(health(client.as_ref().ok()).await);
@@ -107,7 +118,8 @@ fn show(check: &Check, printer: &Printer) {
     }
 }
 
-async fn docker() -> (Option<Engine>, Check) {
+/// The engine, which a server here has to run replicas on.
+async fn docker(for_server: bool) -> (Option<Engine>, Check) {
     const NAME: &str = "Docker Engine";
     let docker = match engine::connect().await {
         Ok(docker) => docker,
@@ -116,8 +128,24 @@ async fn docker() -> (Option<Engine>, Check) {
             return (None, Check::fail(NAME, error.to_string(), hint));
         }
     };
-    let check = match engine_info(&docker).await {
-        Ok(info) => Check::ok(NAME, format!("{} on {}, and this user may use it", info.version, info.architecture)),
+    let asked = async { Ok::<_, RuntimeError>((engine_info(&docker).await?, users(&docker).await?)) };
+    let check = match asked.await {
+        Ok((info, users)) => {
+            let place = Surroundings::here().place().ok();
+            let named = place.as_ref().and_then(|place| place.named_by.as_deref());
+            let named = named.map(|by| format!(" (the one of {by})")).unwrap_or_default();
+            let kind = match users {
+                Users::Machine => "",
+                Users::Remapped => ", with users of its own (userns-remap), which replicas do not get",
+                Users::Rootless => ", without root",
+            };
+            let message = format!("{} on {}, and this user may use it{named}{kind}", info.version, info.architecture);
+            if users == Users::Rootless && for_server {
+                Check::fail(NAME, message, ROOTLESS)
+            } else {
+                Check::ok(NAME, message)
+            }
+        }
         Err(error) => Check::fail(NAME, error.to_string(), "look at the engine's own log (`journalctl -u docker`)"),
     };
     (Some(docker), check)
@@ -238,11 +266,16 @@ fn port(name: &'static str, port: u16, ours: Option<&str>) -> Check {
     }
 }
 
-fn server(running: Option<&ServerFile>) -> Check {
+fn server(running: Option<&ServerFile>, ours: Option<&str>, data_dir: &Path) -> Check {
     const NAME: &str = "server";
     let here = env!("CARGO_PKG_VERSION");
     match running {
-        None => Check::warn(NAME, "none runs on this machine", "start it: `rapidclaw server start`"),
+        None => match ours {
+            Some(url) => {
+                Check::ok(NAME, format!("the one of this login answers at {url}; none runs on {}", data_dir.display()))
+            }
+            None => Check::warn(NAME, "none runs on this machine", "start it: `rapidclaw server start`"),
+        },
         Some(file) if file.version != here => Check::warn(
             NAME,
             format!("it is rapidclaw {}, and this is {here}", file.version),
@@ -319,7 +352,10 @@ mod tests {
             version: "0.0.0".into(),
             arguments: vec![],
         };
-        assert_eq!(server(Some(&file)).verdict, Verdict::Warn);
-        assert_eq!(server(None).verdict, Verdict::Warn);
+        let folder = Path::new("/d");
+        assert_eq!(server(Some(&file), None, folder).verdict, Verdict::Warn);
+        assert_eq!(server(None, None, folder).verdict, Verdict::Warn);
+        let of_login = server(None, Some("http://127.0.0.1:4120"), folder);
+        assert_eq!(of_login.message, "the one of this login answers at http://127.0.0.1:4120; none runs on /d");
     }
 }

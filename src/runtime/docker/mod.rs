@@ -255,6 +255,32 @@ impl Runtime for DockerRuntime {
     }
 }
 
+/// Whose users containers have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Users {
+    /// The machine's.
+    Machine,
+    /// Others (`userns-remap`): replicas are asked for with the machine's.
+    Remapped,
+    /// Those of one user who runs the engine without root: a replica's is never the one that the server waits for.
+    Rootless,
+}
+
+/// Whose users an engine's containers have, by what it says of itself (`docker info`, `SecurityOptions`).
+pub async fn users(docker: &Docker) -> Result<Users, RuntimeError> {
+    let info = bounded("asking what the engine is", docker.info()).await?;
+    Ok(users_of(&info.security_options.unwrap_or_default()))
+}
+
+fn users_of(options: &[String]) -> Users {
+    let has = |name: &str| options.iter().any(|option| option.split(',').any(|part| part == name));
+    match (has("name=rootless"), has("name=userns")) {
+        (true, _) => Users::Rootless,
+        (false, true) => Users::Remapped,
+        (false, false) => Users::Machine,
+    }
+}
+
 /// What an engine is; the same for the server and for a CLI on the same machine.
 pub async fn engine_info(docker: &Docker) -> Result<EngineInfo, RuntimeError> {
     let info = bounded("asking what the engine is", docker.info()).await?;
@@ -319,5 +345,18 @@ fn status_of(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Option<
     match error.downcast_ref::<DockerError>() {
         Some(DockerError::DockerResponseServerError { status_code, .. }) => Some(*status_code),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_says_whose_users_its_containers_have() {
+        let of = |options: &[&str]| users_of(&options.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>());
+        assert_eq!(of(&["name=seccomp,profile=default"]), Users::Machine);
+        assert_eq!(of(&["name=seccomp,profile=default", "name=userns"]), Users::Remapped);
+        assert_eq!(of(&["name=seccomp,profile=default", "name=rootless", "name=cgroupns"]), Users::Rootless);
     }
 }

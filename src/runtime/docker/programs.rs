@@ -201,6 +201,8 @@ impl ImagePrograms {
             // Its processes are this machine's: they are looked for and ended by their numbers, as those of
             // programs that lie on this machine.
             pid_mode: Some("host".to_owned()),
+            // An engine with users of its own (userns-remap) shares its processes with none but these.
+            userns_mode: Some("host".to_owned()),
             readonly_rootfs: Some(true),
             tmpfs: Some(HashMap::from([("/tmp".to_owned(), "rw,nosuid,nodev,mode=1777".to_owned())])),
             mounts: Some(program.mounts.iter().map(mount).collect()),

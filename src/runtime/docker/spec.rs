@@ -59,6 +59,9 @@ pub fn container(spec: &ReplicaSpec, server: Uuid, network: Option<&str>) -> Con
         nano_cpus: Some(nano_cpus),
         ulimits: Some(vec![ResourcesUlimits { name: Some("core".to_owned()), soft: Some(0), hard: Some(0) }]),
         init: Some(true),
+        // Where the engine gives containers other users (userns-remap), this one's are the machine's all the same: the
+        // gateway knows the replica by its user.
+        userns_mode: Some("host".to_owned()),
         // The server starts replicas itself: it has to lay in their secrets first.
         restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }),
         log_config: Some(HostConfigLogConfig {
