@@ -713,9 +713,20 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
         }
         'rapidclaw;server;restart' {
             [CompletionResult]::new('--data-dir', '--data-dir', [CompletionResultType]::ParameterName, 'The data folder; /var/lib/rapidclaw for root, the XDG data folder else')
+            [CompletionResult]::new('--listen', '--listen', [CompletionResultType]::ParameterName, 'Where the control API answers from now on')
+            [CompletionResult]::new('--agents-listen', '--agents-listen', [CompletionResultType]::ParameterName, 'Where agents answer from now on')
+            [CompletionResult]::new('--public-url', '--public-url', [CompletionResultType]::ParameterName, 'How the control API is called from elsewhere')
+            [CompletionResult]::new('--agents-public-url', '--agents-public-url', [CompletionResultType]::ParameterName, 'How agents are called from elsewhere; else by the host of --public-url and the port of --agents-listen')
+            [CompletionResult]::new('--tls-cert', '--tls-cert', [CompletionResultType]::ParameterName, 'Speak TLS with this certificate and those that lead to its authority''s (PEM); read again when it changes')
+            [CompletionResult]::new('--tls-key', '--tls-key', [CompletionResultType]::ParameterName, 'The certificate''s private key (PEM)')
+            [CompletionResult]::new('--provider', '--provider', [CompletionResultType]::ParameterName, 'Model providers'' addresses for all agents (openai=URL, anthropic=URL), in place of all before')
+            [CompletionResult]::new('--resolve', '--resolve', [CompletionResultType]::ParameterName, 'Addresses for names that agents reach, as curl has them, in place of all before')
+            [CompletionResult]::new('--keep-images', '--keep-images', [CompletionResultType]::ParameterName, 'How many releases of each agent keep their images, so that a rollback can go there')
             [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to; else `RAPIDCLAW_SERVER`')
             [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
             [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')
+            [CompletionResult]::new('--insecure', '--insecure', [CompletionResultType]::ParameterName, 'Listen on other addresses than loopback''s without TLS')
+            [CompletionResult]::new('--log-json', '--log-json', [CompletionResultType]::ParameterName, 'Write the log as JSON')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON on stdout')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print no progress and no hints')
@@ -724,8 +735,8 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
             [CompletionResult]::new('--no-input', '--no-input', [CompletionResultType]::ParameterName, 'Never ask')
             [CompletionResult]::new('-y', '-y', [CompletionResultType]::ParameterName, 'Answer yes to every question')
             [CompletionResult]::new('--yes', '--yes', [CompletionResultType]::ParameterName, 'Answer yes to every question')
-            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help')
-            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
             break
         }
         'rapidclaw;server;stop' {

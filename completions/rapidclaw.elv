@@ -675,9 +675,20 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
         }
         &'rapidclaw;server;restart'= {
             cand --data-dir 'The data folder; /var/lib/rapidclaw for root, the XDG data folder else'
+            cand --listen 'Where the control API answers from now on'
+            cand --agents-listen 'Where agents answer from now on'
+            cand --public-url 'How the control API is called from elsewhere'
+            cand --agents-public-url 'How agents are called from elsewhere; else by the host of --public-url and the port of --agents-listen'
+            cand --tls-cert 'Speak TLS with this certificate and those that lead to its authority''s (PEM); read again when it changes'
+            cand --tls-key 'The certificate''s private key (PEM)'
+            cand --provider 'Model providers'' addresses for all agents (openai=URL, anthropic=URL), in place of all before'
+            cand --resolve 'Addresses for names that agents reach, as curl has them, in place of all before'
+            cand --keep-images 'How many releases of each agent keep their images, so that a rollback can go there'
             cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
             cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
             cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'
+            cand --insecure 'Listen on other addresses than loopback''s without TLS'
+            cand --log-json 'Write the log as JSON'
             cand --json 'Print JSON on stdout'
             cand -q 'Print no progress and no hints'
             cand --quiet 'Print no progress and no hints'
@@ -686,8 +697,8 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
             cand --no-input 'Never ask'
             cand -y 'Answer yes to every question'
             cand --yes 'Answer yes to every question'
-            cand -h 'Print help'
-            cand --help 'Print help'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
         }
         &'rapidclaw;server;stop'= {
             cand --data-dir 'The data folder; /var/lib/rapidclaw for root, the XDG data folder else'

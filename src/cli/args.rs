@@ -335,7 +335,9 @@ pub enum ServerCommand {
     /// Start the server in the background, and wait until it answers
     Start(Box<ServerOptions>),
     /// Replace the server on this machine by this binary, without failing a request
-    Restart(DataDirArg),
+    ///
+    /// Options that are given take the place of those of their name that it was started with; all others stay.
+    Restart(Box<RestartArgs>),
     /// Stop the server on this machine, its replicas and its Postgres; all data stay
     Stop(DataDirArg),
     /// Say whether a server runs on this machine
@@ -433,6 +435,47 @@ pub struct ServerOptions {
     /// Take over from the server that runs (`server restart` does)
     #[arg(long, hide = true)]
     pub takeover: bool,
+}
+
+/// `server restart`.
+#[derive(Debug, Clone, Args)]
+pub struct RestartArgs {
+    /// Where its data are.
+    #[command(flatten)]
+    pub data_dir: DataDirArg,
+    /// Where the control API answers from now on
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<SocketAddr>,
+    /// Where agents answer from now on
+    #[arg(long, value_name = "ADDR")]
+    pub agents_listen: Option<SocketAddr>,
+    /// How the control API is called from elsewhere
+    #[arg(long, value_name = "URL")]
+    pub public_url: Option<PublicUrl>,
+    /// How agents are called from elsewhere; else by the host of --public-url and the port of --agents-listen
+    #[arg(long, value_name = "URL")]
+    pub agents_public_url: Option<PublicUrl>,
+    /// Speak TLS with this certificate and those that lead to its authority's (PEM); read again when it changes
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Listen on other addresses than loopback's without TLS
+    #[arg(long)]
+    pub insecure: bool,
+    /// Model providers' addresses for all agents (openai=URL, anthropic=URL), in place of all before
+    #[arg(long = "provider", value_name = "NAME=URL")]
+    pub providers: Vec<ProviderOverride>,
+    /// Addresses for names that agents reach, as curl has them, in place of all before
+    #[arg(long, value_name = "NAME:PORT:ADDR")]
+    pub resolve: Vec<Override>,
+    /// How many releases of each agent keep their images, so that a rollback can go there
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub keep_images: Option<u32>,
+    /// Write the log as JSON
+    #[arg(long)]
+    pub log_json: bool,
 }
 
 /// `completions`.

@@ -5,6 +5,7 @@ use crate::base::{disk, ids};
 use crate::control::{ControlError, SettingsError};
 use crate::gateway::committer::chain;
 use crate::gateway::outcome::Outcome;
+use crate::gateway::route::ChatGraphError;
 use crate::gateway::state_size::StateSize;
 use crate::gateway::turn::TurnError;
 use crate::registry::RegistryError;
@@ -196,6 +197,9 @@ impl From<TurnError> for ApiError {
         let text = error.to_string();
         Self::new(match error {
             TurnError::Field(_) => Problem::new(422, "field-invalid", "the body is not a chat request").detail(text),
+            TurnError::Graph(ChatGraphError::Choice(_)) => {
+                Problem::new(422, "graph-not-named", "name one of the agent's graphs in `graph`").detail(text)
+            }
             TurnError::Graph(_) => Problem::new(422, "graph-not-chat", "the graph cannot be talked to").detail(text),
             TurnError::NotReady => Problem::new(503, "not-ready", "no replica of the agent is ready"),
             TurnError::InDoubt { run_id } => {

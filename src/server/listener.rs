@@ -1,15 +1,17 @@
 //! Listeners, with TLS or without, that can stop to accept while connections that are open go on.
 
+use super::ServerError;
 use super::connections::{ConnectionGuard, Connections, Limits};
 use crate::api::problem::{MEDIA_TYPE, Problem};
 use crate::base::serve::{self, Timeouts};
 use crate::base::tasks::End;
+use rustix::net::sockopt::set_socket_reuseport;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
@@ -27,8 +29,40 @@ const CLEAR_BYTES: usize = 8 << 10;
 /// What a connection may take. What is idle longer than a head may take is closed as well.
 const TIMEOUTS: Timeouts = Timeouts { head: Duration::from_secs(30), write: Duration::from_mins(1) };
 
+/// Connections that wait to be accepted: as many as tokio's own listeners have.
+const BACKLOG: u32 = 1024;
+
 /// A connection, with TLS or without.
 type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+
+/// The listener of the server before, or another one where this server listens elsewhere. Where only the address
+/// differs and the port does not, both listen on it until the server before has closed its own.
+pub fn inherit(before: std::net::TcpListener, asked: SocketAddr) -> Result<TcpListener, ServerError> {
+    before.set_nonblocking(true).map_err(ServerError::Handover)?;
+    let bound = before.local_addr().map_err(ServerError::Handover)?;
+    if bound.ip() == asked.ip() && (asked.port() == 0 || asked.port() == bound.port()) {
+        return TcpListener::from_std(before).map_err(ServerError::Handover);
+    }
+    bind_beside(&before, bound, asked).map_err(|source| ServerError::Listen { address: asked, source })
+}
+
+fn bind_beside(before: &std::net::TcpListener, bound: SocketAddr, asked: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if asked.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    let shares_port = asked.port() == bound.port();
+    if shares_port {
+        set_socket_reuseport(before, true)?;
+        socket.set_reuseport(true)?;
+    }
+    socket.bind(asked)?;
+    let listener = socket.listen(BACKLOG)?;
+    if shares_port {
+        // From now on nobody else may.
+        set_socket_reuseport(&listener, false)?;
+        set_socket_reuseport(before, false)?;
+    }
+    Ok(listener)
+}
 
 /// All listeners of a server; closed together.
 #[derive(Clone, Default)]
@@ -181,4 +215,38 @@ async fn refuse_clear(mut stream: TcpStream) -> io::Result<()> {
     stream.write_all(head.as_bytes()).await?;
     stream.write_all(body.as_bytes()).await?;
     stream.shutdown().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_listener_is_inherited_unless_it_is_to_listen_elsewhere() {
+        let first = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let of = |address: &str| address.parse::<SocketAddr>().unwrap();
+        for same in [first(), first()] {
+            let bound = same.local_addr().unwrap();
+            let asked = if bound.port() % 2 == 0 { bound } else { of("127.0.0.1:0") };
+            assert_eq!(inherit(same, asked).unwrap().local_addr().unwrap(), bound);
+        }
+        // Another port, while the one of before listens still.
+        let before = first();
+        let kept = before.try_clone().unwrap();
+        let moved = inherit(before, of("127.0.0.2:0")).unwrap();
+        assert_ne!(moved.local_addr().unwrap(), kept.local_addr().unwrap());
+        // The same port on all addresses.
+        let before = first();
+        let bound = before.local_addr().unwrap();
+        let kept = before.try_clone().unwrap();
+        let wide = inherit(before, SocketAddr::from(([0, 0, 0, 0], bound.port()))).unwrap();
+        assert_eq!(wide.local_addr().unwrap().port(), bound.port());
+        drop(kept);
+        let (client, accepted) = tokio::join!(TcpStream::connect(bound), wide.accept());
+        assert!(client.is_ok() && accepted.is_ok());
+        // One that somebody else has.
+        let taken = first();
+        let refused = inherit(first(), taken.local_addr().unwrap());
+        assert!(matches!(refused, Err(ServerError::Listen { .. })));
+    }
 }

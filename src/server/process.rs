@@ -4,7 +4,7 @@ use super::addresses::{self, Called, PublicUrl};
 use super::bodies::Bodies;
 use super::ending::Running;
 use super::handover::{self, Private, Talk};
-use super::listener::Doors;
+use super::listener::{self, Doors};
 use super::place::{self, is_locked, lock, sign};
 use super::registry_api::RegistryApp;
 use super::signals;
@@ -19,7 +19,7 @@ use crate::egress::{Override, Resolver};
 use crate::gateway::{Gateway, lease};
 use crate::models::ProviderOverride;
 use crate::registry::{Registry, RegistryError, RegistrySettings};
-use crate::runtime::docker::{DockerRuntime, engine};
+use crate::runtime::docker::{self, DockerRuntime, Users, engine};
 use crate::runtime::folders::RunDir;
 use crate::runtime::{Runtime, RuntimeError};
 use crate::store::postgres::passage::Passages;
@@ -159,6 +159,9 @@ pub enum ServerError {
     /// Docker.
     #[error(transparent)]
     Engine(#[from] engine::EngineError),
+    /// Replicas could not be told from others there.
+    #[error("Docker Engine runs without root, so its containers have other users than this machine knows")]
+    Rootless,
     /// Postgres.
     #[error(transparent)]
     Postgres(#[from] PostgresError),
@@ -217,6 +220,9 @@ pub async fn run(settings: ServerSettings, ready: impl FnOnce(&ServerFile)) -> R
     paths::ensure_own_dir(data_dir, 0o711).map_err(data_error)?;
     let Place { lock, listener, agents_listener, private, talk } = until(&stop, take_place(&settings)).await?;
     let docker = until(&stop, async { Ok(engine::connect().await?) }).await?;
+    if until(&stop, async { Ok(docker::users(&docker).await?) }).await? == Users::Rootless {
+        return Err(ServerError::Rootless);
+    }
     let managed = postgres::Options { image: settings.postgres_image.clone(), ..postgres::Options::new(data_dir) };
     let (postgres, options) = match &private.database_url {
         Some(url) => (None, until(&stop, async { Ok(postgres::connect(url).await?) }).await?),
@@ -447,14 +453,10 @@ async fn take_place(settings: &ServerSettings) -> Result<Place, ServerError> {
         return Ok(Place { lock, listener, agents_listener, private, talk: None });
     }
     let (talk, inheritance) = blocking(move || handover::begin(&data_dir)).await.map_err(ServerError::Handover)?;
-    let listener = |listener: std::net::TcpListener| {
-        listener.set_nonblocking(true)?;
-        TcpListener::from_std(listener)
-    };
     Ok(Place {
         lock: inheritance.lock,
-        listener: listener(inheritance.listener).map_err(ServerError::Handover)?,
-        agents_listener: listener(inheritance.agents_listener).map_err(ServerError::Handover)?,
+        listener: listener::inherit(inheritance.listener, settings.listen)?,
+        agents_listener: listener::inherit(inheritance.agents_listener, settings.agents_listen)?,
         private: inheritance.private,
         talk: Some(talk),
     })

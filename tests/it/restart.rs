@@ -80,6 +80,76 @@ fn clients_that_wait_in_a_queue_get_their_answers_over_a_restart_and_no_place_is
 }
 
 #[test]
+fn a_restart_takes_new_options_while_turns_go_on() {
+    // Given a server, and a client with turn after turn,
+    let server = Server::start();
+    let agent = "e2e-options";
+    let key = server.deploy(&project(agent, 1)).ok().key();
+    let url = format!("{}/agents/{agent}/v1/chat", server.agents_url);
+    let is_over = AtomicBool::new(false);
+    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let moved = free();
+    let shown = |server: &Server| server.rapidclaw(&["server", "status", "--json"]).ok().json()["server"].clone();
+    let before = shown(&server);
+    let turns = std::thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            let mut turns = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                turns += 1;
+                let body = json!({ "thread_id": "t", "user_id": "ann", "message": "wait 0.1" });
+                let answer = try_post(&url, &[("x-api-key", &key)], &body).unwrap().ok();
+                assert_eq!(answer.body["result"], format!("well {turns}"));
+            }
+            turns
+        });
+        let restarted = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            // when it is started again with another port, another name and a provider,
+            let listen = moved.to_string();
+            let options = [
+                "--listen",
+                &listen,
+                "--public-url",
+                "https://rapid.example",
+                "--provider=openai=http://127.0.0.1:9/v1",
+            ];
+            let said = server.rapidclaw(&[&["server", "restart"], &options[..]].concat()).ok();
+            said.says(&format!("the control API is called http://{moved} now"));
+        }));
+        is_over.store(true, Ordering::Relaxed);
+        let turns = client.join().unwrap();
+        restarted.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        turns
+    });
+    // then no turn was lost, and it is called so,
+    assert!(turns > 1, "{turns} turns");
+    let after = shown(&server);
+    let port = server.agents_url.rsplit(':').next().unwrap();
+    assert_eq!(after["url"], format!("http://{moved}"));
+    assert_eq!(after["agents_url"], format!("https://rapid.example:{port}"));
+    let old = before["url"].as_str().unwrap().strip_prefix("http://").unwrap().to_owned();
+    until("the old port is closed", || {
+        std::net::TcpStream::connect(&old).map_or(Ok(()), |_| Err("it is open".to_owned()))
+    });
+    server.rapidclaw(&["login", "--local"]).ok();
+    server.until_status(agent, &format!("{agent} v1 running"));
+    // a restart without options keeps all of them, and a start beside it says what it does not do;
+    server.rapidclaw(&["server", "restart"]).ok();
+    let kept = shown(&server);
+    assert_eq!((&kept["arguments"], &kept["url"]), (&after["arguments"], &after["url"]));
+    let said = server.rapidclaw(&["server", "start", "--provider", "openai=http://127.0.0.1:8/v1"]).ok();
+    said.says("`rapidclaw server restart` takes it");
+    // what cannot be had changes nothing;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let refused = server.rapidclaw(&["server", "restart", "--listen", &taken.local_addr().unwrap().to_string()]);
+    refused.exits(1).says("listening on");
+    server.rapidclaw(&["server", "restart", "--listen", &format!("0.0.0.0:{}", moved.port())]).exits(2);
+    assert_eq!(shown(&server)["pid"], kept["pid"]);
+    // and the same port on all addresses is one that it can have.
+    server.rapidclaw(&["server", "restart", "--insecure", "--listen", &format!("0.0.0.0:{}", moved.port())]).ok();
+    server.until_status(agent, &format!("{agent} v1 running"));
+}
+
+#[test]
 fn replicas_that_end_what_they_run_have_their_time_over_a_restart() {
     // Given a replica of a release that is neither served nor on standby any more, and one too many of the one that
     // is, each with a run,

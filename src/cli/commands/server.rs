@@ -3,7 +3,7 @@
 use super::backup;
 use crate::base::secret::SecretString;
 use crate::base::{env, paths, telemetry};
-use crate::cli::args::{DataDirArg, ServerCommand, ServerOptions};
+use crate::cli::args::{DataDirArg, RestartArgs, ServerCommand, ServerOptions};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::ui::{Format, Printer};
 use crate::client::Client;
@@ -33,7 +33,7 @@ pub async fn run(command: ServerCommand, printer: &Printer) -> Result<Exit, Fail
     match command {
         ServerCommand::Run(options) => foreground(*options, printer).await,
         ServerCommand::Start(options) => background(&options, printer).await,
-        ServerCommand::Restart(place) => restart(&folder(&place), printer).await,
+        ServerCommand::Restart(args) => restart(&folder(&args.data_dir), &changes(&args), printer).await,
         ServerCommand::Stop(place) => stop(&folder(&place), printer).await,
         ServerCommand::Status(place) => Ok(status(&folder(&place), printer).await),
         ServerCommand::Backup(args) => backup::back_up(&folder(&args.data_dir), &args.file, printer).await,
@@ -85,6 +85,13 @@ async fn background(options: &ServerOptions, printer: &Printer) -> Result<Exit, 
                 printer.line(format!("already runs: {} (pid {})", running.url, running.pid));
             }
         }
+        let ignored = ignored(&arguments(options), &running.arguments, is_typed);
+        if !ignored.is_empty() {
+            printer.warn(format!(
+                "{} changes nothing of a server that runs: `rapidclaw server restart` takes it",
+                ignored.join(" ")
+            ));
+        }
         return Ok(Exit::Done);
     }
     let began = Instant::now();
@@ -129,6 +136,46 @@ fn arguments(options: &ServerOptions) -> Vec<String> {
     arguments
 }
 
+/// What `server restart` was given, as arguments of a server.
+fn changes(args: &RestartArgs) -> Vec<String> {
+    let mut given = Vec::new();
+    let addresses = [("--listen", args.listen), ("--agents-listen", args.agents_listen)];
+    given.extend(addresses.iter().filter_map(|(name, address)| Some(format!("{name}={}", (*address)?))));
+    let urls = [("--public-url", &args.public_url), ("--agents-public-url", &args.agents_public_url)];
+    given.extend(urls.iter().filter_map(|(name, url)| Some(format!("{name}={}", url.as_ref()?.as_str()))));
+    if let Some(TlsFiles { cert, key }) = tls(args.tls_cert.as_deref(), args.tls_key.as_deref()) {
+        given.extend([format!("--tls-cert={}", cert.display()), format!("--tls-key={}", key.display())]);
+    }
+    given.extend(args.insecure.then(|| "--insecure".to_owned()));
+    given.extend(args.keep_images.map(|number| format!("--keep-images={number}")));
+    given.extend(args.log_json.then(|| "--log-json".to_owned()));
+    // As they were typed: what they mean is for the server to say again.
+    given.extend(typed("--provider"));
+    given.extend(typed("--resolve"));
+    given
+}
+
+fn option_of(argument: &str) -> &str {
+    argument.split_once('=').map_or(argument, |(name, _)| name)
+}
+
+/// The arguments of before, but for those that are given anew.
+fn changed(before: &[String], given: &[String]) -> Vec<String> {
+    let stays = |argument: &&String| given.iter().all(|new| option_of(new) != option_of(argument));
+    before.iter().filter(stays).chain(given).cloned().collect()
+}
+
+/// Those of the arguments of a start that were typed and that the server which runs does not have.
+fn ignored(asked: &[String], running: &[String], typed: impl Fn(&str) -> bool) -> Vec<String> {
+    let is_ignored = |argument: &&String| typed(option_of(argument)) && !running.contains(argument);
+    asked.iter().filter(is_ignored).cloned().collect()
+}
+
+/// Whether an option is on this command line.
+fn is_typed(option: &str) -> bool {
+    std::env::args().any(|argument| option_of(&argument) == option)
+}
+
 /// The files by names that hold wherever the server is started again.
 fn tls(cert: Option<&Path>, key: Option<&Path>) -> Option<TlsFiles> {
     let whole = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
@@ -136,14 +183,14 @@ fn tls(cert: Option<&Path>, key: Option<&Path>) -> Option<TlsFiles> {
 }
 
 /// Starts the next server, which takes over; the old one ends when what it took has ended.
-async fn restart(data_dir: &Path, printer: &Printer) -> Result<Exit, Failure> {
+async fn restart(data_dir: &Path, given: &[String], printer: &Printer) -> Result<Exit, Failure> {
     let Some(running) = place::running(data_dir) else {
         return Err(
             Failure::said(Exit::Failed, "no server runs on this machine").hint("start it: `rapidclaw server start`")
         );
     };
     let began = Instant::now();
-    let mut arguments = running.arguments.clone();
+    let mut arguments = changed(&running.arguments, given);
     arguments.push("--takeover".to_owned());
     let next = start(data_dir, &arguments, printer).await?;
     match printer.format() {
@@ -156,6 +203,15 @@ async fn restart(data_dir: &Path, printer: &Printer) -> Result<Exit, Failure> {
             running.version,
             running.pid
         )),
+    }
+    if next.url != running.url {
+        printer.note(format!(
+            "the control API is called {} now, and no longer {}: `rapidclaw login` again where that was used",
+            next.url, running.url
+        ));
+    }
+    if next.agents_url != running.agents_url {
+        printer.note(format!("agents are called below {} now, and no longer {}", next.agents_url, running.agents_url));
     }
     Ok(Exit::Done)
 }
@@ -375,10 +431,30 @@ mod tests {
             line.push(format!("--{name}"));
             line.extend(option.get_action().takes_values().then(|| value.to_owned()));
         }
-        let options = ServerOptions::from_arg_matches(&command.get_matches_from(line)).unwrap();
+        // What a restart takes is a server's.
+        let known: Vec<_> = command.get_arguments().filter_map(|option| option.get_long()).collect();
+        let restart = RestartArgs::augment_args(clap::Command::new("restart"));
+        assert!(restart.get_arguments().all(|option| known.contains(&option.get_long().unwrap())));
+        let options = ServerOptions::from_arg_matches(&command.clone().get_matches_from(line)).unwrap();
         // then none is forgotten.
         let given = arguments(&options);
         let given = given.iter().map(|one| one.split('=').next().unwrap_or_default().to_owned());
         assert_eq!(given.collect::<BTreeSet<_>>(), wanted);
+    }
+
+    #[test]
+    fn what_is_given_anew_takes_the_place_of_what_was() {
+        let all = |words: &[&str]| -> Vec<String> { words.iter().map(|word| (*word).to_owned()).collect() };
+        let before =
+            all(&["--listen=127.0.0.1:1", "--provider=openai=http://a", "--provider=anthropic=http://b", "--insecure"]);
+        let given = all(&["--provider=openai=http://c", "--public-url=https://h"]);
+        let wanted =
+            all(&["--listen=127.0.0.1:1", "--insecure", "--provider=openai=http://c", "--public-url=https://h"]);
+        assert_eq!(changed(&before, &given), wanted);
+        assert_eq!(changed(&before, &[]), before);
+        // A start beside a server that runs: what was typed and is otherwise there is told.
+        let asked = all(&["--listen=127.0.0.1:1", "--agents-listen=127.0.0.1:9", "--keep-images=10"]);
+        let typed = |name: &str| name != "--keep-images";
+        assert_eq!(ignored(&asked, &before, typed), ["--agents-listen=127.0.0.1:9"]);
     }
 }
