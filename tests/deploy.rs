@@ -441,6 +441,9 @@ fn a_turn_of_chat_in_every_way_it_can_end() {
     let limits = json!({ "run_timeout": "2s", "recursion_limit": 7, "tokens_per_run": 5000 });
     let project = Project::new("e2e-chat").graph(GRAPHS).set("graphs", graphs).set("rapidclaw.limits", limits);
     let deployed = server.deploy(&project).ok().says("not enforced yet: limits.tokens_per_run");
+    let deployed =
+        deployed.says("graph plain: takes no `message`; /v1/chat with \"input\": {\"question\": …, \"depth\": …}");
+    let deployed = deployed.says("graph heard: /v1/chat with `message` and \"graph\": \"heard\"");
     let key = deployed.key();
     let chat = |body: Value| server.chat("e2e-chat", &key, &body);
     let ask = |graph: &str, thread: &str| {
@@ -448,9 +451,10 @@ fn a_turn_of_chat_in_every_way_it_can_end() {
     };
 
     // Which graph is not clear, or not there.
-    let unclear = chat(json!({ "user_id": "u", "message": "hi" })).problem(422, "graph-not-chat");
-    assert!(names.iter().all(|name| unclear.body["detail"].as_str().unwrap().contains(name)), "{unclear:?}");
-    chat(json!({ "graph": "none", "user_id": "u", "message": "hi" })).problem(422, "graph-not-chat");
+    let unclear = chat(json!({ "user_id": "u", "message": "hi" })).problem(422, "graph-not-named");
+    // In the manifest's order, though the database has kept it.
+    assert!(unclear.body["detail"].as_str().unwrap().contains(&names.join(", ")), "{unclear:?}");
+    chat(json!({ "graph": "none", "user_id": "u", "message": "hi" })).problem(422, "graph-not-named");
     // A graph that is not talked to says its keys.
     let plain = ask("plain", "p").problem(422, "graph-not-chat");
     assert!(plain.body["detail"].as_str().unwrap().contains("question, depth"), "{plain:?}");

@@ -220,6 +220,24 @@ pub struct RolloutView {
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<RolloutFailure>,
+    /// The graphs of the release, in the manifest's order, once it serves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub graphs: Vec<GraphView>,
+}
+
+/// How a graph is called over `/v1/chat`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GraphView {
+    /// Its id, for `graph`.
+    pub id: String,
+    /// Whether it takes a `message`.
+    pub chat: bool,
+    /// Where it does not: what its `input` holds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub input: Vec<String>,
+    /// Whether it is meant where a body names no graph.
+    #[serde(default)]
+    pub default: bool,
 }
 
 /// Something that happened in a rollout.

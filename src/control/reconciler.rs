@@ -19,7 +19,7 @@ use crate::gateway::committer::chain;
 use crate::gateway::replica::Replica;
 use crate::gateway::route::{Route, ServedGraph, Serving};
 use crate::release::plan::{Action, Desired, Observed, plan};
-use crate::run::chat::ChatShape;
+use crate::run::chat::{ChatInputError, ChatShape};
 use crate::run::limits::ceiling;
 use crate::runtime::{KnownReplica, Stage};
 use crate::store::agents::Agent;
@@ -521,9 +521,11 @@ fn graphs(describe: &serde_json::Value, loaded: &Loaded) -> Vec<ServedGraph> {
     let served = settings.graphs.iter().map(|id| {
         let said = &describe["graphs"][id];
         let own = said["recursion_limit"].as_u64().and_then(|limit| u32::try_from(limit).ok());
+        let chat = ChatShape::of(&said["input"], settings.limits.tokens_per_run);
         ServedGraph {
             id: id.clone(),
-            chat: ChatShape::of(&said["input"], settings.limits.tokens_per_run).map_err(|error| error.to_string()),
+            input: chat.as_ref().err().map(ChatInputError::keys).unwrap_or_default().to_vec(),
+            chat: chat.map_err(|error| error.to_string()),
             recursion_limit: ceiling(settings.limits.recursion_limit, own),
         }
     });

@@ -1,13 +1,18 @@
 //! Rollouts as those see them who watch.
 
 use super::{Control, ControlError};
-use crate::api::control::{RollbackRequest, RollbackResponse, RolloutView};
+use crate::api::control::{GraphView, RollbackRequest, RollbackResponse, RolloutView};
+use crate::gateway::route::ServedGraph;
 use crate::release::state::RolloutState;
+use crate::run::chat::choose_graph;
 use crate::store::agents::Agent;
 use crate::store::releases::NewRelease;
 use crate::store::rollouts::NewRollout;
 use std::time::Duration;
 use uuid::Uuid;
+
+/// How long traffic may take to move once the database says that it has.
+const SWITCH: Duration = Duration::from_millis(500);
 
 impl Control {
     /// Goes back to the release of a number, or to the one that served before, as a new release. Replicas
@@ -124,8 +129,28 @@ impl Control {
             let view = self.store().view_rollout(id, after).await?.ok_or(ControlError::NoSuchRollout(id))?;
             let news = !view.events.is_empty() || view.state != RolloutState::Running;
             if news || tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
-                return Ok(view);
+                let graphs = match view.state {
+                    RolloutState::Succeeded => self.served_graphs(&view.agent, view.version).await,
+                    _ => Vec::new(),
+                };
+                return Ok(RolloutView { graphs, ..view });
             }
         }
+    }
+
+    /// The graphs of a release that serves. Where nothing runs (scaled to nothing), nobody has said what they take.
+    async fn served_graphs(&self, agent: &str, version: i32) -> Vec<GraphView> {
+        let Some(route) = self.gateway().route(agent) else { return Vec::new() };
+        // The database knows it a moment before the way does.
+        let Some(serving) = route.serves(version, SWITCH).await else { return Vec::new() };
+        let ids: Vec<String> = serving.graphs.iter().map(|graph| graph.id.clone()).collect();
+        let default = choose_graph(&ids, agent, None).ok();
+        let view = |graph: &ServedGraph| GraphView {
+            id: graph.id.clone(),
+            chat: graph.chat.is_ok(),
+            input: graph.input.clone(),
+            default: default == Some(graph.id.as_str()),
+        };
+        serving.graphs.iter().map(view).collect()
     }
 }

@@ -51,6 +51,8 @@ pub struct ServedGraph {
     pub id: String,
     /// How `/v1/chat` talks to it, or why it cannot.
     pub chat: Result<ChatShape, String>,
+    /// What its input holds, where that is no messages.
+    pub input: Vec<String>,
     /// Super-steps of its runs: the manifest's ceiling, else its own.
     pub recursion_limit: Option<u32>,
 }
@@ -118,6 +120,13 @@ impl Route {
     /// What serves now.
     pub fn serving(&self) -> Option<Arc<Serving>> {
         self.serving.borrow().clone()
+    }
+
+    /// The release of that number, once it serves; nothing after `patience`.
+    pub async fn serves(&self, version: i32, patience: Duration) -> Option<Arc<Serving>> {
+        let mut watch = self.serving.subscribe();
+        let serves = watch.wait_for(|serving| serving.as_ref().is_some_and(|serving| serving.version == version));
+        tokio::time::timeout(patience, serves).await.ok()?.ok()?.clone()
     }
 
     /// What serves, once a replica of it is ready; nothing after `patience`.

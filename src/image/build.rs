@@ -19,6 +19,7 @@ use bollard::{Docker, body_try_stream};
 use futures_util::{Stream, StreamExt as _};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 /// The agent that an image is of.
@@ -137,7 +138,7 @@ pub async fn build(
     reporter: &dyn BuildReporter,
     cancel: &CancellationToken,
 ) -> Result<Built, BuildError> {
-    let work = Work { docker, project, options, reporter, started: Instant::now() };
+    let work = Work { docker, project, options, reporter, started: Instant::now(), counted: AtomicUsize::new(0) };
     match cancel.run_until_cancelled(work.run()).await {
         Some(Ok(built)) => Ok(built),
         Some(Err(error)) => Err(error.on_disk(docker).await),
@@ -151,6 +152,8 @@ struct Work<'a> {
     options: &'a BuildOptions,
     reporter: &'a dyn BuildReporter,
     started: Instant,
+    /// How many steps were counted before the code, which is one more where it is laid on apart.
+    counted: AtomicUsize,
 }
 
 impl Work<'_> {
@@ -321,7 +324,8 @@ impl Work<'_> {
         if !can_append(&deps) {
             return Err(NotAppended::Unsuited);
         }
-        self.reporter.step_started(1, 1, "the code");
+        let last = self.counted.load(Ordering::Relaxed) + 1;
+        self.reporter.step_started(last, last, "the code");
         let history = match &deps.id {
             Some(id) => self.docker.image_history(id).await?,
             None => Vec::new(),
@@ -376,7 +380,7 @@ impl Work<'_> {
             })
         };
         let output = self.docker.build_image(options, None, Some(body_try_stream(parts)));
-        let result = self.follow(plan, output).await;
+        let result = self.follow(plan, output, usize::from(!whole)).await;
         if let Ok(Err(error @ (ArchiveError::File { .. } | ArchiveError::Changed(_)))) = writing.await {
             return Err(PlanError::from(error).into());
         }
@@ -388,11 +392,18 @@ impl Work<'_> {
         &self,
         plan: &Plan,
         output: impl Stream<Item = Result<BuildInfo, DockerError>>,
+        more: usize,
     ) -> Result<String, BuildError> {
         let mut stream = std::pin::pin!(output);
         let mut parser = Parser::default();
-        let mut progress =
-            Progress { plan, reporter: self.reporter, step: None, lines: VecDeque::new(), resolution: Vec::new() };
+        let mut progress = Progress {
+            plan,
+            reporter: self.reporter,
+            step: None,
+            more,
+            lines: VecDeque::new(),
+            resolution: Vec::new(),
+        };
         let mut image = None;
         while let Some(part) = stream.next().await {
             match part {
@@ -400,6 +411,7 @@ impl Work<'_> {
                     for event in parser.push(info.stream.as_deref().unwrap_or_default()) {
                         progress.take(event);
                     }
+                    self.counted.store(progress.step.as_ref().map_or(0, |step| step.0), Ordering::Relaxed);
                     image = info.aux.and_then(|aux| aux.id).or(image);
                     if let Some(error) = info.error_detail {
                         return Err(progress.failure(error.message.unwrap_or_default()));
@@ -471,6 +483,8 @@ struct Progress<'a> {
     reporter: &'a dyn BuildReporter,
     /// Number, total, instruction.
     step: Option<(usize, usize, String)>,
+    /// Steps that come after those of the builder.
+    more: usize,
     /// The last lines of the step.
     lines: VecDeque<String>,
     /// What a resolver said in it, from its first line on.
@@ -488,6 +502,7 @@ impl Progress<'_> {
             Event::Step { number, total, instruction } => {
                 self.lines.clear();
                 self.resolution.clear();
+                let total = total + self.more;
                 self.step = Some((number, total, instruction));
                 self.reporter.step_started(number, total, self.title());
             }

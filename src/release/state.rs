@@ -162,14 +162,14 @@ pub fn dollars(cost: Option<f64>) -> String {
     cost.map_or_else(|| "-".to_owned(), |cost| format!("{cost:.5}"))
 }
 
-/// `0%`, `12%`; `-` when nothing has ended.
+/// `0% of 40`, `12% of 40`; `-` when nothing has ended.
 pub fn error_rate(runs: i64, failed: i64) -> String {
     if runs <= 0 {
         return "-".to_owned();
     }
     // One in a thousand is not none.
     let percent = (failed * 100 + runs - 1) / runs;
-    format!("{percent}%")
+    format!("{percent}% of {runs}")
 }
 
 /// `1 replica`, `3 replicas`.

@@ -10,7 +10,7 @@ pub enum ChatInputError {
     #[error("the graph's input has no `messages`, but {}; send it as `input`", names(.0))]
     NoMessages(Vec<String>),
     /// Which graph is meant is not clear.
-    #[error("the agent has several graphs: {}", names(.0))]
+    #[error("the agent has several graphs: {}; name one in `graph`", names(.0))]
     WhichGraph(Vec<String>),
     /// There is no such graph.
     #[error("there is no graph {asked:?}, but {}", names(.known))]
@@ -20,6 +20,16 @@ pub enum ChatInputError {
         /// What there is.
         known: Vec<String>,
     },
+}
+
+impl ChatInputError {
+    /// What the graph's input holds, where it takes no messages.
+    pub fn keys(&self) -> &[String] {
+        match self {
+            Self::NoMessages(keys) => keys,
+            Self::WhichGraph(_) | Self::NoSuchGraph { .. } => &[],
+        }
+    }
 }
 
 fn names(keys: &[String]) -> String {

@@ -152,7 +152,7 @@ pub(super) async fn insert(
             .await?;
     let sql = format!(
         "INSERT INTO releases (id, agent_id, version, image, inputs_digest, manifest, folder, secret_names, source_revision, copy_of, pushed)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING {COLUMNS}"
+         VALUES ($1, $2, $3, $4, $5, $6::json, $7, $8, $9, $10, $11) RETURNING {COLUMNS}"
     );
     Ok(sqlx::query_as(sqlx::AssertSqlSafe(sql))
         .bind(id)
@@ -160,7 +160,8 @@ pub(super) async fn insert(
         .bind(version)
         .bind(&new.image)
         .bind(&new.inputs_digest)
-        .bind(Json(&new.manifest))
+        // As text: on its way as jsonb it would lose its order.
+        .bind(new.manifest.to_string())
         .bind(&new.folder)
         .bind(&new.secret_names)
         .bind(&new.source_revision)

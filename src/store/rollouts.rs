@@ -208,6 +208,7 @@ impl Store {
                 })
                 .collect(),
             failure: row.failure.map(|failure| failure.0),
+            graphs: Vec::new(),
         }))
     }
 }

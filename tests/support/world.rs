@@ -158,6 +158,7 @@ impl World {
             graphs: graphs
                 .iter()
                 .map(|(name, graph)| ServedGraph {
+                    input: Vec::new(),
                     id: name.clone(),
                     chat: shape(&graph["input"]),
                     recursion_limit: limits.recursion_limit,

@@ -3,14 +3,14 @@
 use super::project::{Checked, check_loudly, python_only};
 use super::{build, push, watch};
 use crate::api::control::{
-    AgentStatus, DeployOutcome, DeployRequest, DeployResponse, EngineInfo, PhaseTime, SecretMap, Whoami,
+    AgentStatus, DeployOutcome, DeployRequest, DeployResponse, EngineInfo, GraphView, PhaseTime, SecretMap, Whoami,
 };
 use crate::base::secret::ExposeSecret as _;
 use crate::base::{env, ids};
 use crate::cli::args::{BuildOptions, DeployArgs, Global};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::session;
-use crate::cli::ui::{Format, Printer};
+use crate::cli::ui::{Format, Printer, ways};
 use crate::client::{Client, ClientError};
 use crate::image::{Built, Deployed, find_revision};
 use crate::manifest::{EnvSource, database, dotenv, left_out, project};
@@ -27,7 +27,10 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 /// Exit 0 when the new release serves, or when nothing changed.
 pub async fn run(args: &DeployArgs, global: &Global, printer: &Printer) -> Result<Exit, Failure> {
-    let mut checked = check_loudly(&args.build.manifest.manifest, printer)?;
+    // Without the file the values last deployed stay, or the deploy fails for it.
+    let but = [Some(project::ENV_MISSING), args.env_file.as_ref().map(|_| project::ENV_UNREAD)];
+    let but: Vec<&str> = but.into_iter().flatten().collect();
+    let mut checked = check_loudly(&args.build.manifest.manifest, &but, printer)?;
     // It may lie in the project, and its own place may be behind a link there.
     checked
         .private
@@ -83,7 +86,7 @@ pub async fn run(args: &DeployArgs, global: &Global, printer: &Printer) -> Resul
     for note in &accepted.notes {
         printer.note(note);
     }
-    let report = Report { agent: &name, built: &built, accepted: &accepted };
+    let report = Report { agent: &name, built: &built, accepted: &accepted, graphs: &[] };
     let Some(rollout) = accepted.rollout else {
         report.print(&format!("{name} v{}: nothing changed", accepted.version), &[], printer);
         return Ok(Exit::Done);
@@ -106,7 +109,11 @@ pub async fn run(args: &DeployArgs, global: &Global, printer: &Printer) -> Resul
         DeployOutcome::Secrets => "live with its new secrets",
         DeployOutcome::Rollout | DeployOutcome::Unchanged => "live",
     };
+    let report = Report { graphs: &view.graphs, ..report };
     report.print(&format!("{name} v{} {what} in {seconds:.1}s ({phases})", view.version), &view.phases, printer);
+    for way in ways(&view.graphs) {
+        printer.note(way);
+    }
     Ok(Exit::Done)
 }
 
@@ -159,6 +166,7 @@ impl HandIn<'_> {
     async fn hand_in(&mut self, request: &DeployRequest, printer: &Printer) -> Result<DeployResponse, ClientError> {
         self.deadline = watch::deadline(self.args.timeout);
         let progress = printer.progress();
+        progress.passing("handing the release to the server");
         loop {
             // The request bears the rollout's id: a repeated one finds what the one before has begun.
             match watch::patiently(&progress, async || self.client.deploy(self.name, request).await).await {
@@ -189,6 +197,8 @@ struct Report<'a> {
     agent: &'a str,
     built: &'a Built,
     accepted: &'a DeployResponse,
+    /// How they are called; none where that is not known.
+    graphs: &'a [GraphView],
 }
 
 impl Report<'_> {
@@ -197,7 +207,7 @@ impl Report<'_> {
         printer.result(json!({
             "agent": self.agent, "version": accepted.version, "outcome": accepted.outcome, "url": accepted.url,
             "key": accepted.key, "image": self.built.image_id, "rollout": accepted.rollout, "phases": phases,
-            "seconds": watch::phases(phases).1, "notes": accepted.notes,
+            "seconds": watch::phases(phases).1, "notes": accepted.notes, "graphs": self.graphs,
         }));
         if printer.format() == Format::Json {
             return;
@@ -244,11 +254,17 @@ fn secrets(
             Some(_) if deployed_before || env::var(env::CI).is_some() => return Ok(None),
             missing => {
                 let path = missing.map(|file| file.path).unwrap_or_default();
-                return Err(Failure::said(
+                let failure = Failure::said(
                     Exit::Invalid,
                     format!("{} is missing, and {} was never deployed", path.display(), manifest.name),
-                )
-                .hint("write it, name another with --env-file, or take `env` out of the manifest"));
+                );
+                let hint = "write it, name another with --env-file, or take `env` out of the manifest";
+                return Err(match project::example_of(&path) {
+                    Some(example) => {
+                        failure.hint(format!("copy {} to it and fill it in; or {hint}", example.display()))
+                    }
+                    None => failure.hint(hint),
+                });
             }
         },
     };

@@ -13,6 +13,7 @@ pub struct BuildLines {
 impl BuildLines {
     /// Shows a build through `progress`.
     pub fn new(progress: Progress, verbose: bool) -> Self {
+        progress.passing("reading the project");
         Self { progress, verbose }
     }
 }

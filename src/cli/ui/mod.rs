@@ -3,6 +3,7 @@
 pub mod ask;
 mod build;
 mod github;
+mod graphs;
 mod progress;
 mod record;
 mod screen;
@@ -10,6 +11,7 @@ mod table;
 mod terminal;
 
 pub use build::BuildLines;
+pub use graphs::ways;
 pub use progress::Progress;
 pub use record::Record;
 pub use screen::Screen;
