@@ -2,8 +2,10 @@
 # All tests, with real Docker Engine, real Postgres and real LangGraph. Gets what is missing, as
 # scripts/quickstart.sh does, and ends what it started.
 #
-#   scripts/test.sh [ARGUMENTS OF cargo nextest run]      scripts/test.sh -E 'test(rollout)'
+#   scripts/test.sh [--all] [ARGUMENTS OF cargo nextest run]      scripts/test.sh -E 'test(rollout)'
 #
+# --all runs those, too, that take minutes of downloads and that CI leaves out: twelve projects instead of six, and
+# twenty that are made by chance.
 # RAPIDCLAW_TEST_PYTHON names a Python with tests/python/requirements.txt installed, where one shall not
 # be made below target/. RAPIDCLAW_CORPUS names a folder of other people's manifests.
 set -euo pipefail
@@ -11,8 +13,12 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 case ${1:-} in
 -h | --help)
-    sed -n '2,8s/^# \{0,1\}//p' "$0"
+    sed -n '2,11s/^# \{0,1\}//p' "$0"
     exit 0
+    ;;
+--all)
+    shift
+    set -- --run-ignored all "$@"
     ;;
 esac
 
@@ -72,6 +78,7 @@ command -v cargo-nextest >/dev/null || quietly cargo install --locked cargo-next
 if command -v cargo-nextest >/dev/null; then
     cargo nextest run --locked --no-fail-fast "$@"
 else
+    [ "${1:-}" != --run-ignored ] || { shift 2 && set -- "$@" -- --include-ignored; }
     cargo test --locked --no-fail-fast "$@"
 fi
 say "all tests passed"

@@ -7,6 +7,7 @@ mod building;
 mod described;
 mod installed;
 mod locks;
+mod random;
 mod remapped;
 
 use building::{docker, said};

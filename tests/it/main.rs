@@ -15,6 +15,8 @@ mod contract;
 mod databases;
 mod doors;
 mod fuzz;
+mod index;
+mod projects;
 mod queue;
 mod restart;
 mod supervision;

@@ -50,7 +50,7 @@ async fn what_is_installed_below_is_not_installed_again() {
     let locked = pyproject.replace("\"six\"", "\"six==1.16.0\"");
     let files = [("langgraph.json", manifest.as_str()), ("agent.py", AGENT), ("pyproject.toml", &locked)];
     write(folder.path(), &files);
-    super::locks::uv(folder.path(), &["lock", "--quiet"]);
+    crate::index::uv(folder.path(), &["lock", "--quiet"]);
     let image = built(&engine, &project(folder.path(), &files)).await;
     assert!(imported(&image.tag, "agent", "m.version('six')").starts_with("1.16.0"));
 }
