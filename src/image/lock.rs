@@ -11,7 +11,7 @@ use crate::image::spec;
 use crate::manifest::Manifest;
 use crate::manifest::ignore::normalize;
 use crate::manifest::requires;
-use crate::manifest::workspace::{self, PyprojectError, normalized_name, own_package, read_pyproject};
+use crate::manifest::workspace::{self, PyprojectError, normalized_name, own_package, read_pyproject, tool};
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
@@ -24,6 +24,8 @@ pub struct Lock {
     pub package: Option<String>,
     /// Packages that are folders of the project: they come with the code.
     pub folders: Vec<String>,
+    /// Versions that hold whatever packages ask for (`override-dependencies`): the lock was made with them.
+    pub overrides: Vec<String>,
 }
 
 /// What the locked root `index` depends on; none where its lock is not what is to be installed. The lock of
@@ -75,7 +77,8 @@ pub fn of_lock(
     add_search(&mut found, root, &root.path, None);
     let members: Vec<&Path> = packages.iter().map(|package| package.folder.as_path()).collect();
     let folders = locked.bring(&mut found, root, &members)?;
-    found.lock = Some(Lock { root: root.name.clone(), package: own, folders });
+    let overrides = strings(tool(&table, &["uv"]).and_then(|uv| uv.get("override-dependencies")));
+    found.lock = Some(Lock { root: root.name.clone(), package: own, folders, overrides });
     if source.is_none() {
         let unknown = locked.unknown(&root.path, &table)?;
         if !unknown.is_empty() {
@@ -272,7 +275,7 @@ mod tests {
         let git = "[[package]]\nname = \"mine\"\nversion = \"1\"\nsource = { git = \"https://h/x\" }\n";
         let found = of(HERE, &[PROJECT, ("uv.lock", git)]).unwrap();
         assert_eq!((found.lines.as_slice(), found.notes.len()), (["httpx".to_owned()].as_slice(), 1));
-        assert_eq!(found.lock, Some(Lock { root: "app".into(), package: None, folders: vec![] }));
+        assert_eq!(found.lock, Some(Lock { root: "app".into(), package: None, folders: vec![], overrides: vec![] }));
         assert!(found.git && found.files.len() == 2);
     }
 

@@ -284,14 +284,27 @@ impl Found<'_> {
         roots.filter_map(|(root, part)| Some((root.name.clone(), part.python.clone()?))).collect()
     }
 
-    /// The requirements file of everything: one resolution for all.
-    fn requirements_in(&self) -> String {
+    /// What the project asks for in lines of a requirements file.
+    fn asked(&self) -> Vec<String> {
         let mut lines: Vec<String> = self.parts.iter().flat_map(|part| part.lines.clone()).collect();
         let named = self.project.manifest.dependencies.iter().filter(|name| !name.starts_with('.'));
         lines.extend(named.cloned());
         lines.extend(self.project.manifest.keep_pkg_tools.iter().cloned());
+        lines
+    }
+
+    /// The requirements file of everything: one resolution for all.
+    fn requirements_in(&self) -> String {
+        let mut lines = self.asked();
         lines.push(format!("langgraph>={LOWEST_LANGGRAPH}"));
         lines.join("\n") + "\n"
+    }
+
+    /// What locks override, which holds for all that is installed beside what they lock.
+    fn overrides(&self) -> Option<String> {
+        let overrides = self.parts.iter().filter_map(|part| part.lock.as_ref()).flat_map(|lock| lock.overrides.clone());
+        let lines: Vec<String> = overrides.collect();
+        (!lines.is_empty()).then(|| lines.join("\n") + "\n")
     }
 
     fn layers(&self, base_image: &str, workdir: &str) -> Layers {
@@ -315,6 +328,8 @@ impl Found<'_> {
             projects: self.parts.iter().filter_map(|part| part.project.as_deref()).collect(),
             constraints: self.parts.iter().filter_map(|part| part.constraints.as_deref()).collect(),
             pip: self.project.manifest.installs_with_pip,
+            has_overrides: self.overrides().is_some(),
+            asks_nothing: self.asked().is_empty(),
         };
         layers.add("installing dependencies", steps::install_dependencies(&installation));
         layers.last_installs();
@@ -354,6 +369,7 @@ impl Found<'_> {
     fn entries(&self, project_json: &Value) -> Vec<Entry> {
         let mut entries = vec![Entry::text(format!("{OWN}/deps/requirements.in"), self.requirements_in())];
         entries.push(Entry::text(format!("{OWN}/deps/{}", steps::INSTALLED), steps::INSTALLED_TEXT));
+        entries.extend(self.overrides().map(|text| Entry::text(format!("{OWN}/deps/{}", steps::OVERRIDES), text)));
         entries.extend(self.parts.iter().flat_map(|part| part.files.clone()));
         let package = embed::PACKAGE_NAME;
         entries.extend(

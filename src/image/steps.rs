@@ -86,7 +86,9 @@ const PACKAGES: &str = "'import sysconfig; print(sysconfig.get_path(\"purelib\")
 
 /// `installed.py`, where the installation finds it.
 pub const INSTALLED: &str = "installed.py";
-/// What it holds.
+/// What locks override, where the installation finds it.
+pub const OVERRIDES: &str = "overrides.txt";
+/// What `installed.py` holds.
 pub const INSTALLED_TEXT: &str = include_str!("installed.py");
 
 /// A line of a `.pth` file (site, "site-specific hooks"): where `python3` is one of an environment, its packages are
@@ -129,6 +131,10 @@ pub struct Installation<'a> {
     pub projects: Vec<&'a str>,
     /// Files of versions that hold.
     pub constraints: Vec<&'a str>,
+    /// Whether the locks override something ([`OVERRIDES`]).
+    pub has_overrides: bool,
+    /// Whether nothing is asked for beside what is locked.
+    pub asks_nothing: bool,
     /// Whether pip installs what no lock and no settings of uv decide (`pip_installer`).
     pub pip: bool,
 }
@@ -150,19 +156,25 @@ impl Installation<'_> {
             );
         }
         let locks: Vec<String> = self.locks.iter().map(|lock| lock.install() + " && ").collect();
-        let (freeze, locked) = if self.locks.is_empty() {
-            (String::new(), String::new())
+        // A lock that brings LangGraph is all there is: what it holds together need not hold together by itself.
+        let [freeze, locked, unless, end] = if self.locks.is_empty() {
+            [const { String::new() }; 4]
         } else {
             let file = format!("{BUILD_DIR}/locked.txt");
             let freeze = format!("/opt/uv/bin/uv pip freeze --quiet --python /opt/venv/bin/python >{file} && ");
-            (freeze, format!(" --constraints {file}"))
+            let overrides = format!(" --overrides {BUILD_DIR}/{OVERRIDES}");
+            let locked = format!(" --constraints {file}{}", if self.has_overrides { &overrides } else { "" });
+            let has = "/opt/venv/bin/python -c 'import importlib.metadata as m; m.version(\"langgraph\")' 2>/dev/null";
+            let is_all = self.asks_nothing && self.projects.is_empty();
+            let [unless, end] = if is_all { [format!("{{ {has} || "), "; }".to_owned()] } else { Default::default() };
+            [freeze, locked, unless, end]
         };
         // uv takes the settings of one project: where several have some, those of the first.
         let first = self.projects.first().and_then(|first| first.rsplit_once('/'));
         let settings = first.map(|(folder, _)| format!(" --project {folder}")).unwrap_or_default();
         format!(
-            "{installed} note {packages} && {}{freeze}/opt/uv/bin/uv pip install --python /opt/venv/bin/python \
-             --compile-bytecode{locked}{}{settings} -r {BUILD_DIR}/requirements.in{} $index && {installed} forget {packages}",
+            "{installed} note {packages} && {}{freeze}{unless}/opt/uv/bin/uv pip install --python /opt/venv/bin/python \
+             --compile-bytecode{locked}{}{settings} -r {BUILD_DIR}/requirements.in{} $index{end} && {installed} forget {packages}",
             locks.concat(),
             each("--constraints", &self.constraints),
             each("-r", &self.projects),

@@ -81,7 +81,7 @@ pub fn quick() -> Vec<Shape> {
             place: "apps/agent/langgraph.json",
             manifest: r#"{"source": {"kind": "uv", "root": "../.."}, "graphs": {"agent": "./src/desk/agent.py:graph"}}"#,
             graph: "apps/agent/src/desk/agent.py",
-            facts: "import importlib.util\nimport idna, words\ndef facts():\n    return f\"{words.WORDS} {importlib.util.find_spec('sniffio')}\"\n",
+            facts: "import importlib.util\nimport idna, words\ndef facts():\n    return f\"{words.WORDS} {importlib.util.find_spec('tabulate')}\"\n",
             found: "plums None",
             files: vec![
                 (
@@ -98,7 +98,7 @@ pub fn quick() -> Vec<Shape> {
                 ),
                 (
                     "libs/other/pyproject.toml",
-                    "[project]\nname = \"other\"\nversion = \"3\"\nrequires-python = \">=3.11\"\ndependencies = [\"sniffio\"]\n",
+                    "[project]\nname = \"other\"\nversion = \"3\"\nrequires-python = \">=3.11\"\ndependencies = [\"tabulate\"]\n",
                 ),
                 ("apps/agent/src/desk/__init__.py", ""),
                 ("libs/words/src/words/__init__.py", "WORDS = 'plums'\n"),
