@@ -14,6 +14,7 @@ mod cases;
 mod contract;
 mod databases;
 mod doors;
+mod engines;
 mod fuzz;
 mod index;
 mod projects;

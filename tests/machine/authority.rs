@@ -29,7 +29,7 @@ impl Authority {
         // Python verifies strictly: without these it takes no certificate.
         let extensions = format!(
             "subjectAltName={}\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n\
-             keyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth\n",
+             keyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth,clientAuth\n",
             holds.join(",")
         );
         std::fs::write(self.folder.join(format!("{name}.ext")), extensions).unwrap();

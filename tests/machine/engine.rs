@@ -26,7 +26,7 @@ pub struct Engine {
     /// Whether its images lie on a file system of their own.
     has_disk: bool,
     /// What its daemon is told beside.
-    more: &'static [&'static str],
+    more: Vec<String>,
 }
 
 impl Engine {
@@ -37,7 +37,7 @@ impl Engine {
 
     /// One with `userns-remap`, with what builds of `image` stand on.
     pub fn remapped_for_builds_of(image: &str) -> Self {
-        let engine = Self::with(&format!("{OWN_KEY}{OWN_USERS}"), None, &[REMAP]);
+        let engine = Self::with(&format!("{OWN_KEY}{OWN_USERS}"), None, &[REMAP.to_owned()]);
         engine.receive(&[BASE, &dependencies_of(image)]);
         engine
     }
@@ -45,6 +45,11 @@ impl Engine {
     /// The same, with a disk of so many bytes for its images (`300m`).
     pub fn small(size: &str) -> Self {
         Self::with(OWN_KEY, Some(size), &[])
+    }
+
+    /// With more options.
+    pub fn with_options(more: &[String]) -> Self {
+        Self::with(OWN_KEY, None, more)
     }
 
     /// With the id of this machine's engine, as copies of a machine have it.
@@ -68,7 +73,7 @@ impl Engine {
         assert!(load.status().unwrap().success() && save.wait().unwrap().success(), "{images:?} could not be copied");
     }
 
-    fn with(before: &str, disk: Option<&str>, more: &'static [&'static str]) -> Self {
+    fn with(before: &str, disk: Option<&str>, more: &[String]) -> Self {
         let root = String::from_utf8(Command::new("id").arg("-u").output().unwrap().stdout).unwrap();
         assert_eq!(root.trim(), "0", "this test starts a Docker Engine, as root: `sudo -E cargo nextest run`");
         // A socket's path is short, and containerd wants a disk for images.
@@ -94,7 +99,8 @@ impl Engine {
             if ready.exists() { Ok(()) } else { Err(format!("{ended:?}")) }
         });
         let name = folder.path().file_name().unwrap().to_string_lossy().into_owned();
-        let daemon = daemon(folder.path(), &namespace, &name, more);
+        let more = more.to_vec();
+        let daemon = daemon(folder.path(), &namespace, &name, &more);
         let engine = Self { folder, namespace, daemon, name, has_disk: disk.is_some(), more };
         engine.until_it_answers();
         engine
@@ -156,7 +162,7 @@ impl Engine {
         for stale in ["pid", "exec/containerd/containerd.pid"] {
             let _ = std::fs::remove_file(self.folder.path().join(stale));
         }
-        self.daemon = daemon(self.folder.path(), &self.namespace, &self.name, self.more);
+        self.daemon = daemon(self.folder.path(), &self.namespace, &self.name, &self.more);
         self.until_it_answers();
     }
 
@@ -191,7 +197,7 @@ fn namespace_of(process: &Child, kind: &str) -> PathBuf {
     PathBuf::from(format!("/proc/{}/ns/{kind}", process.id()))
 }
 
-fn daemon(folder: &Path, namespace: &Child, name: &str, more: &[&str]) -> Child {
+fn daemon(folder: &Path, namespace: &Child, name: &str, more: &[String]) -> Child {
     let log = std::fs::File::options().create(true).append(true).open(folder.join("log")).unwrap();
     let at = |part: &str| folder.join(part).display().to_string();
     let enter = |kind: &str| format!("={}", namespace_of(namespace, kind).display());
@@ -213,7 +219,7 @@ fn daemon(folder: &Path, namespace: &Child, name: &str, more: &[&str]) -> Child 
 }
 
 /// The image of everything but the code that an image was made on.
-fn dependencies_of(image: &str) -> String {
+pub fn dependencies_of(image: &str) -> String {
     let layers = |image: &str| docker_said(&["image", "inspect", "-f", "{{join .RootFS.Layers \" \"}}", image]);
     let all = layers(image);
     let known = docker_said(&["images", "--format", "{{.Repository}}:{{.Tag}}", "rapidclaw-deps"]);

@@ -18,7 +18,7 @@ pub use authority::Authority;
 #[allow(unused_imports, reason = "not each test file has an agent that acts outside")]
 pub use effects::{EFFECT, Effects, bridge};
 #[allow(unused_imports, reason = "not each test file has one of its own")]
-pub use engine::Engine;
+pub use engine::{Engine, dependencies_of};
 pub use outside::*;
 #[allow(unused_imports, reason = "not each test file deploys one")]
 pub use project::{ECHO, Project};

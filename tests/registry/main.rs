@@ -6,6 +6,7 @@
 #[path = "../machine/mod.rs"]
 mod machine;
 
+mod base_images;
 mod collecting;
 mod login;
 mod manifests;

@@ -83,10 +83,10 @@ fn ok(command: &mut Command) -> String {
 }
 
 /// An image of two small layers in the engine, under a name; removed with this value.
-struct Image(String);
+pub struct Image(pub String);
 
 impl Image {
-    fn make(name: &str) -> Self {
+    pub fn make(name: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let unique = format!("{:?} {name}", std::time::SystemTime::now());
         std::fs::write(folder.path().join("one"), &unique).unwrap();
@@ -104,7 +104,7 @@ impl Image {
         ok(Command::new("docker").args(["image", "inspect", "-f", "{{.Id}}", &self.0])).trim().to_owned()
     }
 
-    fn remove(&self) {
+    pub fn remove(&self) {
         docker(&["rmi", "-f", &self.0]);
     }
 }

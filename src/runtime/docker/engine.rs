@@ -3,6 +3,7 @@
 use super::place::{self, Place, PlaceError, Surroundings};
 use crate::base::http;
 use crate::client::registry::{Login, docker_config};
+use bollard::BollardRequest;
 /// A connection to an engine, for those who only hand it on.
 pub use bollard::Docker as Engine;
 use bollard::auth::DockerCredentials;
@@ -10,6 +11,7 @@ use bollard::errors::Error as DockerError;
 use bollard::query_parameters::CreateImageOptionsBuilder;
 use bollard::{API_DEFAULT_VERSION, Docker};
 use futures_util::StreamExt as _;
+use reqwest::header::HeaderValue;
 use secrecy::ExposeSecret as _;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -271,6 +273,19 @@ async fn credentials(host: &str) -> (Option<DockerCredentials>, Option<String>) 
     }
 }
 
+/// The engine reads its login in the base64 of URLs and takes any other for none (Docker Engine API,
+/// "Authentication"); bollard 0.21 writes the usual one, which differs where a password holds `>`, `?` or `~`.
+fn with_login_for_urls(mut request: BollardRequest) -> BollardRequest {
+    if let Some(value) = request.headers_mut().get_mut("x-registry-auth") {
+        let changed = value.to_str().unwrap_or_default().replace('+', "-").replace('/', "_");
+        if let Ok(mut changed) = HeaderValue::try_from(changed) {
+            changed.set_sensitive(true);
+            *value = changed;
+        }
+    }
+    request
+}
+
 /// Fetches an image from its registry, for a platform (`linux/arm64`) where one is named, with the login that
 /// Docker has there. The caller bounds it.
 pub async fn pull(docker: &Docker, name: &str, platform: Option<&str>) -> Result<(), PullError> {
@@ -284,6 +299,7 @@ pub async fn pull(docker: &Docker, name: &str, platform: Option<&str>) -> Result
     };
     let host = registry_of(name);
     let (credentials, trouble) = credentials(host).await;
+    let docker = docker.clone().with_request_modifier(with_login_for_urls);
     let mut stream = docker.create_image(Some(options.build()), None, credentials);
     while let Some(part) = stream.next().await {
         let message = match part {
