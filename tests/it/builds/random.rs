@@ -26,7 +26,7 @@ const PACKAGES: [(&str, &[&str]); 10] = [
     ("decorator", &["", "<5.1"]),
 ];
 
-/// SplitMix64: the same numbers for the same seed.
+/// `SplitMix64`: the same numbers for the same seed.
 struct Chance(u64);
 
 impl Chance {
@@ -140,7 +140,7 @@ fn files(chance: &mut Chance, folder: &Path) -> bool {
     std::fs::write(folder.join(if is_docker { ".dockerignore" } else { ".gitignore" }), text.join("\n") + "\n")
         .unwrap();
     let git = |arguments: &[&str]| {
-        assert!(Command::new("git").args(arguments).current_dir(folder).output().unwrap().status.success())
+        assert!(Command::new("git").args(arguments).current_dir(folder).output().unwrap().status.success());
     };
     git(&["init", "-q"]);
     git(&["add", "."]);
