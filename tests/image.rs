@@ -240,7 +240,7 @@ async fn without_the_kept_image_or_the_load_the_builder_does_it() {
     let never = CancellationToken::new();
     let first = build(&docker_engine, &project, &options(), &Heard::default(), &never).await.unwrap();
 
-    // The kept image is gone: it is built again, from the cache.
+    // The kept image is gone: it is built again, from the cache as far as that is kept.
     let base = said(&docker(&["image", "inspect", "-f", "{{.Id}} {{.Os}}/{{.Architecture}}", BASE]));
     let (id, platform) = base.split_once(' ').unwrap();
     let digests = rapidclaw::image::Plan::of(&project, BASE).unwrap().digests(id, platform).unwrap();
@@ -251,7 +251,8 @@ async fn without_the_kept_image_or_the_load_the_builder_does_it() {
     change(folder.path());
     let heard = Heard::default();
     let second = build(&docker_engine, &project, &options(), &heard, &never).await.unwrap();
-    assert!(heard.lines().contains(&"cached the environment".to_owned()), "{:?}", heard.lines());
+    let cached = "cached installing uv and what the runner needs".to_owned();
+    assert!(heard.lines().contains(&cached), "{:?}", heard.lines());
     assert_eq!(said(&docker(&labelled)), digests.deps);
     assert_eq!(tree(&first.tag).lines().count(), tree(&second.tag).lines().count());
 

@@ -10,9 +10,9 @@ use std::collections::BTreeSet;
 /// Names of the agent's images: those that builds gave, and those that the server gave.
 fn names(server: &Server, agent: &str) -> (BTreeSet<String>, BTreeSet<String>) {
     let all = server.machine.docker_lines(&["images", "--format", "{{.Tag}}", &format!("rapidclaw/{agent}")]);
-    let (built, kept): (BTreeSet<_>, BTreeSet<_>) = all.into_iter().partition(|tag| !tag.contains('-'));
-    let own = format!("{}-", &server.id[server.id.len() - 8..]);
-    (built, kept.into_iter().filter(|tag| tag.starts_with(&own)).collect())
+    let own = &server.id[server.id.len() - 8..];
+    let all = all.into_iter().filter(|tag| tag.starts_with(own) && !tag.contains("step-"));
+    all.partition(|tag| tag.contains('.'))
 }
 
 fn digits(version: usize, server: &Server, agent: &str) -> String {

@@ -18,6 +18,9 @@ use ui::{Printer, Record};
 /// How long the end of a process waits for its log.
 const LOG_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long an interrupted build may put the engine in order.
+const CLEAR_UP: Duration = Duration::from_secs(5);
+
 /// The log of `-vv`: which connections are made, to which address. No header and no body is in it.
 const EVERYTHING: &str = "info,rapidclaw=trace,reqwest=debug,hyper_util=debug";
 
@@ -80,9 +83,17 @@ fn run(cli: Cli, printer: &Printer) -> Result<Exit, Failure> {
     // A server has its own way to stop, and prints nothing that it could end with.
     let is_server = matches!(&command, Command::Server(ServerArgs { command: ServerCommand::Run(_) }));
     let done = runtime.block_on(async {
+        let mut command = std::pin::pin!(commands::run(command, &global, printer));
         tokio::select! {
-            done = commands::run(command, &global, printer) => done,
+            done = &mut command => done,
             () = interrupted(), if !is_server => {
+                if printer.interrupt() {
+                    tokio::select! {
+                        _ = tokio::time::timeout(CLEAR_UP, &mut command) => {}
+                        // Whoever asks twice does not wait.
+                        () = interrupted() => {}
+                    }
+                }
                 if printer.is_endless() { Ok(Exit::Interrupted) } else { Err(printer.interrupted()) }
             }
             // What only shows things ends with its reader; what changes something goes on to its end.

@@ -9,18 +9,22 @@ use crate::image::archive::{self, ArchiveError, Entry};
 use crate::image::base;
 use crate::image::context::Project;
 use crate::image::error::BuildError;
-use crate::image::output::{Event, Parser};
-use crate::image::plan::{DOCKERFILE, Digests, Plan, PlanError, READY};
+use crate::image::names::{self, Scope};
+use crate::image::output::Parser;
+use crate::image::plan::{COPY_DEPS, DOCKERFILE, Digests, Plan, PlanError, READY};
+use crate::image::progress::Progress;
 use crate::image::revision::find_revision;
+use crate::image::steps_left::{self, Replaced, Steps};
 use bollard::errors::Error as DockerError;
 use bollard::models::{BuildInfo, ImageInspect};
 use bollard::query_parameters::{BuildImageOptionsBuilder, ImportImageOptionsBuilder};
 use bollard::{Docker, body_try_stream};
 use futures_util::{Stream, StreamExt as _};
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use uuid::Uuid;
 
 /// The agent that an image is of.
 pub const LABEL_AGENT: &str = "rapidclaw.agent";
@@ -33,20 +37,16 @@ pub const LABEL_REVISION: &str = "org.opencontainers.image.revision";
 pub const LABEL_DEPS: &str = "rapidclaw.deps";
 /// On an image with code: the digest of everything else.
 pub const LABEL_STANDS_ON: &str = "rapidclaw.stands-on";
+/// On an image with code: the base image, as it was named.
+pub const LABEL_BASE: &str = "rapidclaw.base";
 
-/// What names of images with code begin with.
-pub const BUILT_PREFIX: &str = "rapidclaw/";
-/// Where images of everything but the code are.
-pub const DEPS_REPOSITORY: &str = "rapidclaw-deps";
-/// How many digits of a digest are in a name.
-const DIGITS: usize = 12;
+/// How long a build may take to put the engine in order behind it.
+const CLEAR_UP: Duration = Duration::from_secs(10);
+/// What engines say of a layer of their cache that somebody has removed meanwhile.
+const LAYER_GONE: [&str; 3] = ["unknown parent image ID", "No such image: sha256:", "layer does not exist"];
 
-/// How many lines of what a resolver says are kept: its head says what is in conflict.
-const RESOLUTION_LINES: usize = 400;
 /// How many times a project is read that changes while it is.
 const READINGS: usize = 3;
-/// How many of the last lines of a failed step an error holds.
-const LAST_LINES: usize = 50;
 
 /// What a build may differ in.
 #[derive(Debug, Clone, Default)]
@@ -63,6 +63,15 @@ pub struct BuildOptions {
     pub no_cache: bool,
     /// The image that serves: from the same inputs no other is made, on whichever machine this is.
     pub deployed: Option<Deployed>,
+    /// The server that the image is for, whose names it gets; none: those of the project's folder.
+    pub server: Option<Uuid>,
+}
+
+impl BuildOptions {
+    /// Whose names the images of a project get.
+    pub fn scope(&self, project: &Project) -> Scope {
+        self.server.map_or_else(|| Scope::of_project(&project.folder), Scope::of_server)
+    }
 }
 
 /// An image that was made somewhere, and from what.
@@ -91,7 +100,7 @@ pub trait BuildReporter: Send + Sync {
 pub struct Built {
     /// The engine's id of the image: `sha256:…`.
     pub image_id: String,
-    /// Its tag: `rapidclaw/AGENT:` and the first 12 digits of the inputs' digest.
+    /// Its tag: `rapidclaw/AGENT:`, whom it is for, and the first 12 digits of the inputs' digest.
     pub tag: String,
     /// The digest of the inputs: `sha256:…`.
     pub inputs_digest: String,
@@ -138,8 +147,20 @@ pub async fn build(
     reporter: &dyn BuildReporter,
     cancel: &CancellationToken,
 ) -> Result<Built, BuildError> {
-    let work = Work { docker, project, options, reporter, started: Instant::now(), counted: AtomicUsize::new(0) };
-    match cancel.run_until_cancelled(work.run()).await {
+    let work = Work {
+        docker,
+        project,
+        options,
+        reporter,
+        scope: options.scope(project),
+        started: Instant::now(),
+        counted: AtomicUsize::new(0),
+        steps: Mutex::default(),
+        is_whole: AtomicBool::new(false),
+    };
+    let done = cancel.run_until_cancelled(work.run()).await;
+    work.clear_up(matches!(done, Some(Ok(_)))).await;
+    match done {
         Some(Ok(built)) => Ok(built),
         Some(Err(error)) => Err(error.on_disk(docker).await),
         None => Err(BuildError::Interrupted),
@@ -151,12 +172,41 @@ struct Work<'a> {
     project: &'a Project,
     options: &'a BuildOptions,
     reporter: &'a dyn BuildReporter,
+    scope: Scope,
     started: Instant,
     /// How many steps were counted before the code, which is one more where it is laid on apart.
     counted: AtomicUsize,
+    /// What the builder has made.
+    steps: Mutex<Steps>,
+    /// Whether the builder has laid the code in: the next change needs all stages again.
+    is_whole: AtomicBool,
 }
 
 impl Work<'_> {
+    /// What was built in the project's folder for nobody yet is the server's from now on.
+    async fn claim(&self) -> Result<(), BuildError> {
+        if self.options.server.is_none() {
+            return Ok(());
+        }
+        let (agent, unclaimed) = (&self.project.manifest.name, Scope::of_project(&self.project.folder));
+        let moved = steps_left::rename(self.docker, agent, &unclaimed, &self.scope).await;
+        moved.map_err(|source| BuildError::engine("naming the images of earlier builds", source))
+    }
+
+    /// Takes away what the steps have left, however the build ended.
+    async fn clear_up(&self, is_done: bool) {
+        let steps = std::mem::take(&mut *self.steps.lock().unwrap_or_else(PoisonError::into_inner));
+        if steps.is_empty() {
+            return;
+        }
+        let tools = (is_done && !self.is_whole.load(Ordering::Relaxed)).then_some(COPY_DEPS);
+        let clearing = steps_left::clear_up(self.docker, &self.project.manifest.name, &self.scope, &steps, tools);
+        let cleared = tokio::time::timeout(CLEAR_UP, clearing).await;
+        if !matches!(cleared, Ok(Ok(()))) {
+            tracing::debug!(?cleared, "images of a build's steps stay");
+        }
+    }
+
     async fn run(&self) -> Result<Built, BuildError> {
         let base_name = base::name(&self.project.manifest, self.options.base_image.as_deref());
         let BuildOptions { platform, pull, .. } = self.options;
@@ -188,14 +238,17 @@ impl Work<'_> {
         let mut notes: Vec<String> = base::python_note(&base.python, manifest).into_iter().collect();
         notes.extend(plan.notes.iter().cloned());
         let digest = digests.inputs.clone();
-        let tag = format!("{BUILT_PREFIX}{}:{}", manifest.name, short(&digest));
+        let tag = self.scope.built(&manifest.name, &digest);
         let deployed = self.options.deployed.as_ref().filter(|there| there.inputs_digest == digest);
         let deployed = deployed.filter(|_| !self.options.no_cache).map(|there| there.image_id.clone());
         let is_deployed = deployed.is_some();
         let existing = match deployed {
             Some(id) => Some(id),
             None if self.options.no_cache => None,
-            None => self.find_image(&tag, LABEL_INPUTS, &digest).await?.and_then(|image| image.id),
+            None => {
+                self.claim().await?;
+                self.find_image(&tag, LABEL_INPUTS, &digest).await?.and_then(|image| image.id)
+            }
         };
         let cached = existing.is_some();
         let code = plan.code_entries().map(Arc::new);
@@ -268,11 +321,15 @@ impl Work<'_> {
             (LABEL_AGENT.to_owned(), self.project.manifest.name.clone()),
             (LABEL_INPUTS.to_owned(), digests.inputs.clone()),
             (LABEL_STANDS_ON.to_owned(), digests.deps.clone()),
+            (LABEL_BASE.to_owned(), plan.base_image.clone()),
         ]);
         labels.extend(find_revision(&self.project.folder).map(|commit| (LABEL_REVISION.to_owned(), commit)));
         let whole = Target { stage: "", tag: tag.to_owned(), labels, no_cache: self.options.no_cache };
+        let replaced = Replaced::find(self.docker, tag, self.options.no_cache).await;
         let Some(code) = code else {
-            return Ok((self.build_twice(plan, &whole).await?, None));
+            let id = self.build_twice(plan, &whole).await?;
+            replaced.clear_up(self.docker, &id).await;
+            return Ok((id, None));
         };
         let deps = self.ensure_deps(plan, &digests.deps).await?;
         let addition = Addition {
@@ -284,17 +341,19 @@ impl Work<'_> {
             tag: tag.to_owned(),
             created: jiff::Timestamp::now().to_string(),
         };
-        match self.append(deps, addition).await {
-            Ok((id, config)) => Ok((id, Some(config))),
+        let made = match self.append(deps, addition).await {
+            Ok((id, config)) => (id, Some(config)),
             Err(NotAppended::Archive(error @ (ArchiveError::Changed(_) | ArchiveError::File { .. }))) => {
-                Err(PlanError::from(error).into())
+                return Err(PlanError::from(error).into());
             }
             Err(why) => {
                 tracing::debug!(?why, "the code layer could not be handed over; the builder makes it");
                 // What it shall not find in its cache is new by now.
-                Ok((self.build_twice(plan, &Target { no_cache: false, ..whole }).await?, None))
+                (self.build_twice(plan, &Target { no_cache: false, ..whole }).await?, None)
             }
-        }
+        };
+        replaced.clear_up(self.docker, &made.0).await;
+        Ok(made)
     }
 
     /// Those of the plan and the proxies: engines keep these out of the image, its history and their cache.
@@ -306,15 +365,17 @@ impl Work<'_> {
 
     /// The image of everything but the code. Its tag keeps it from those who clear away what has none.
     async fn ensure_deps(&self, plan: &Arc<Plan>, digest: &str) -> Result<ImageInspect, BuildError> {
-        let tag = format!("{DEPS_REPOSITORY}:{}", short(digest));
+        let tag = names::dependencies(digest);
         if !self.options.no_cache
             && let Some(image) = self.find_image(&tag, LABEL_DEPS, digest).await?
         {
             return Ok(image);
         }
         let labels = HashMap::from([(LABEL_DEPS.to_owned(), digest.to_owned())]);
+        let replaced = Replaced::find(self.docker, &tag, self.options.no_cache).await;
         let target = Target { stage: READY, tag, labels, no_cache: self.options.no_cache };
         let id = self.build_twice(plan, &target).await?;
+        replaced.clear_up(self.docker, &id).await;
         let image = self.docker.inspect_image(&id).await;
         image.map_err(|source| BuildError::engine("inspecting the image of the dependencies", source))
     }
@@ -349,7 +410,7 @@ impl Work<'_> {
     /// rmi` removes untagged parents, which are what the classic builder's cache consists of).
     async fn build_twice(&self, plan: &Arc<Plan>, target: &Target) -> Result<String, BuildError> {
         match self.build(plan, target).await {
-            Err(BuildError::Step { message, .. }) if message.contains("unknown parent image ID") => {
+            Err(BuildError::Step { message, .. }) if LAYER_GONE.iter().any(|words| message.contains(words)) => {
                 self.reporter.output("a layer of the cache was removed meanwhile; building again");
                 self.build(plan, target).await
             }
@@ -369,6 +430,7 @@ impl Work<'_> {
             .forcerm(true)
             .build();
         let whole = target.stage.is_empty();
+        self.is_whole.fetch_or(whole, Ordering::Relaxed);
         let (writing, parts) = {
             let plan = Arc::clone(plan);
             piped(move |pipe| {
@@ -399,6 +461,7 @@ impl Work<'_> {
         let mut progress = Progress {
             plan,
             reporter: self.reporter,
+            steps: &self.steps,
             step: None,
             more,
             lines: VecDeque::new(),
@@ -464,84 +527,4 @@ enum NotAppended {
     Engine(#[from] DockerError),
     #[error("the layer")]
     Archive(#[from] ArchiveError),
-}
-
-/// The first digits of a digest.
-fn short(digest: &str) -> String {
-    digest.trim_start_matches("sha256:").chars().take(DIGITS).collect()
-}
-
-/// Whether a build has named an image so (`…:0123456789ab`), and not a server.
-pub fn is_builders_tag(name: &str) -> bool {
-    let tag = name.rsplit_once(':').map_or("", |(_, tag)| tag);
-    tag.len() == DIGITS && tag.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-/// Where the build is.
-struct Progress<'a> {
-    plan: &'a Plan,
-    reporter: &'a dyn BuildReporter,
-    /// Number, total, instruction.
-    step: Option<(usize, usize, String)>,
-    /// Steps that come after those of the builder.
-    more: usize,
-    /// The last lines of the step.
-    lines: VecDeque<String>,
-    /// What a resolver said in it, from its first line on.
-    resolution: Vec<String>,
-}
-
-impl Progress<'_> {
-    fn title(&self) -> &'static str {
-        let instruction = self.step.as_ref().map(|(_, _, text)| text.as_str());
-        instruction.and_then(|text| self.plan.layer(text)).map_or("", |layer| layer.title)
-    }
-
-    fn take(&mut self, event: Event) {
-        match event {
-            Event::Step { number, total, instruction } => {
-                self.lines.clear();
-                self.resolution.clear();
-                let total = total + self.more;
-                self.step = Some((number, total, instruction));
-                self.reporter.step_started(number, total, self.title());
-            }
-            Event::Cached => {
-                if let Some((number, total, _)) = &self.step {
-                    self.reporter.step_cached(*number, *total, self.title());
-                }
-            }
-            Event::Output(line) => {
-                self.reporter.output(&line);
-                let goes_on = !self.resolution.is_empty() || super::output::begins_resolution(&line);
-                if goes_on && self.resolution.len() < RESOLUTION_LINES {
-                    self.resolution.push(line.clone());
-                }
-                if self.lines.len() == LAST_LINES {
-                    self.lines.pop_front();
-                }
-                self.lines.push_back(line);
-            }
-        }
-    }
-
-    fn failure(&self, message: String) -> BuildError {
-        let instruction = self.step.as_ref().map_or("", |(_, _, text)| text.as_str());
-        let layer = self.plan.layer(instruction);
-        let last_lines: Vec<String> = self.lines.iter().cloned().collect();
-        if layer.is_some_and(|layer| layer.dependencies)
-            && let Some(said) = super::output::resolution_failure(&self.resolution, &last_lines)
-        {
-            return BuildError::Dependencies(said);
-        }
-        let title = layer.map(|layer| layer.title).filter(|title| !title.is_empty() && *title != "dockerfile_lines");
-        let step = title.map_or_else(|| instruction.to_owned(), ToOwned::to_owned);
-        let step = if step.is_empty() { "reading the Dockerfile".to_owned() } else { step };
-        // The engine repeats the whole instruction; of that only the end tells anything.
-        let message = match message.rsplit_once("returned a non-zero code: ") {
-            Some((_, code)) => format!("exit code {code}"),
-            None => message,
-        };
-        BuildError::Step { step, message, last_lines }
-    }
 }

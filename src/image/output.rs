@@ -14,6 +14,8 @@ pub enum Event {
     },
     /// ` ---> Using cache`
     Cached,
+    /// ` ---> 0123456789ab`: the step has come to this image.
+    Image(String),
     /// What a command prints.
     Output(String),
 }
@@ -46,7 +48,9 @@ fn read(line: &str) -> Option<Event> {
     let line = plain(line);
     let line = line.trim_end();
     if let Some(rest) = line.strip_prefix(" ---> ") {
-        return (rest == "Using cache").then_some(Event::Cached);
+        let is_image = rest.len() == 12 && rest.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let image = || is_image.then(|| Event::Image(rest.to_owned()));
+        return if rest == "Using cache" { Some(Event::Cached) } else { image() };
     }
     if let Some((count, instruction)) = line.strip_prefix("Step ").and_then(|rest| rest.split_once(" : "))
         && let Some((number, total)) = count.split_once('/')
@@ -126,12 +130,19 @@ mod tests {
     #[test]
     fn lines_are_put_together_and_read() {
         let mut parser = Parser::default();
-        let mut events = parser.push("Step 1/2 : FROM x\n ---> abc\nStep 2/2 : RUN echo");
+        let mut events = parser.push("Step 1/2 : FROM x\n ---> 0123456789ab\nStep 2/2 : RUN echo");
         events.extend(parser.push(" hi\n ---> Using cache\n ---> Running in 1\n\u{1b}[91mhello\u{1b}[0m\n\nRemoving intermediate container 1\nSuccessfully built 2\nlast"));
         events.extend(parser.finish());
         let step = |number, instruction: &str| Event::Step { number, total: 2, instruction: instruction.into() };
         let output = |text: &str| Event::Output(text.into());
-        let want = [step(1, "FROM x"), step(2, "RUN echo hi"), Event::Cached, output("hello"), output("last")];
+        let want = [
+            step(1, "FROM x"),
+            Event::Image("0123456789ab".into()),
+            step(2, "RUN echo hi"),
+            Event::Cached,
+            output("hello"),
+            output("last"),
+        ];
         assert_eq!(events, want);
     }
 

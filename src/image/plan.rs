@@ -11,6 +11,7 @@ use crate::image::described::BESIDE;
 use crate::image::lock;
 use crate::image::requirements::{self, BUILD_DIR, Backend, Requirements, RequirementsError};
 use crate::image::steps;
+use crate::image::steps_left::LABEL_STEP;
 use crate::manifest::ignore::normalize;
 use crate::manifest::requires;
 use crate::manifest::{EnvSource, Graph, GraphTarget};
@@ -35,6 +36,9 @@ pub const DOCKERFILE: &str = ".rapidclaw/Dockerfile";
 
 /// The stage that has everything but the code.
 pub const READY: &str = "rapidclaw-ready";
+
+/// What begins with what a project asks for: the steps before it are the same for many.
+pub const COPY_DEPS: &str = "COPY .rapidclaw/deps";
 
 /// Where the archive holds what changes with the code, and where that lies in the image.
 const CODE: [(&str, &str); 2] = [(".rapidclaw/meta/", "opt/rapidclaw/"), (".rapidclaw/app/", "deps/")];
@@ -310,6 +314,7 @@ impl Found<'_> {
     fn layers(&self, base_image: &str, workdir: &str) -> Layers {
         let mut layers = Layers::default();
         layers.add("base image", format!("FROM {base_image} AS rapidclaw-base"));
+        layers.add("", format!("LABEL {LABEL_STEP}=1"));
         for line in &self.project.manifest.dockerfile_lines {
             layers.add("dockerfile_lines", line.clone());
         }
@@ -322,7 +327,7 @@ impl Found<'_> {
         if self.parts.iter().any(|part| part.git) || named.iter().any(|name| name.contains("git+")) {
             layers.add("installing git for the dependencies", steps::install_git());
         }
-        layers.add("", format!("COPY {OWN}/deps {BUILD_DIR}"));
+        layers.add("", format!("{COPY_DEPS} {BUILD_DIR}"));
         let installation = steps::Installation {
             locks: self.parts.iter().filter_map(|part| part.lock.as_ref()).collect(),
             projects: self.parts.iter().filter_map(|part| part.project.as_deref()).collect(),

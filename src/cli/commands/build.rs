@@ -3,12 +3,12 @@
 use super::project::{Checked, check_loudly};
 use super::push;
 use crate::base::env;
-use crate::base::shutdown::CancellationToken;
 use crate::cli::args::{BuildArgs, BuildOptions, Global};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::session;
 use crate::cli::ui::{BuildLines, Format, Printer};
 use crate::client::is_loopback;
+use crate::image::names::Scope;
 use crate::image::{self, BuildError, Built, Deployed, Plan, PlanError, Project};
 use crate::manifest::project;
 use crate::runtime::docker::engine::{self, Engine};
@@ -16,6 +16,7 @@ use reqwest::Url;
 use serde_json::json;
 use std::time::Duration;
 use tokio::task::JoinHandle;
+use uuid::Uuid;
 
 /// How long a command waits for old images to go.
 const TIDY: Duration = Duration::from_secs(2);
@@ -36,9 +37,9 @@ pub async fn run(args: &BuildArgs, global: &Global, printer: &Printer) -> Result
         push::check(registry)?;
     }
     let docker = engine::connect().await?;
-    let built = build(&docker, &checked, &args.build, None, global, printer).await?;
+    let built = build(&docker, &checked, &args.build, For::default(), global, printer).await?;
     let agent = &checked.loaded.manifest.name;
-    let tidying = spawn_tidy(&docker, agent, &built);
+    let tidying = spawn_tidy(&docker, agent, Scope::of_project(&checked.folder), &built);
     let moved = match (&args.registry, args.push) {
         (Some(registry), _) => Some(push::to_registry(registry, &docker, agent, &built, printer).await?),
         (None, true) => Some(push::to_server(&session::client(global)?, &docker, agent, &built, printer).await?),
@@ -68,21 +69,33 @@ pub async fn build(
     docker: &Engine,
     checked: &Checked,
     options: &BuildOptions,
-    deployed: Option<Deployed>,
+    whose: For,
     global: &Global,
     printer: &Printer,
 ) -> Result<Built, Failure> {
     let project = project_of(checked, options);
-    let how = image::BuildOptions { deployed, ..image_options(options) };
+    let For { deployed, server } = whose;
+    let how = image::BuildOptions { deployed, server, ..image_options(options) };
     let reporter = BuildLines::new(printer.progress(), global.verbose > 0);
-    Ok(image::build(docker, &project, &how, &reporter, &CancellationToken::new()).await?)
+    // An interruption waits until the engine is in order.
+    let clearing = printer.clears_up();
+    Ok(image::build(docker, &project, &how, &reporter, clearing.interrupted()).await?)
+}
+
+/// What a build is for.
+#[derive(Debug, Clone, Default)]
+pub struct For {
+    /// The image that serves.
+    pub deployed: Option<Deployed>,
+    /// The server that it is deployed to.
+    pub server: Option<Uuid>,
 }
 
 /// Has images of earlier builds taken away while something else goes on; nothing to do where nothing was built.
-pub fn spawn_tidy(docker: &Engine, agent: &str, built: &Built) -> JoinHandle<()> {
+pub fn spawn_tidy(docker: &Engine, agent: &str, scope: Scope, built: &Built) -> JoinHandle<()> {
     let (docker, agent, cached) = (docker.clone(), agent.to_owned(), built.cached);
     tokio::spawn(async move {
-        if !cached && let Err(error) = image::tidy(&docker, &agent).await {
+        if !cached && let Err(error) = image::tidy(&docker, &agent, &scope).await {
             tracing::debug!(?error, "images of earlier builds stay");
         }
     })
@@ -113,6 +126,7 @@ fn image_options(options: &BuildOptions) -> image::BuildOptions {
         pull: options.pull,
         no_cache: options.no_cache,
         deployed: None,
+        server: None,
     }
 }
 

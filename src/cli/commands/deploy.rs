@@ -1,5 +1,6 @@
 //! `deploy`: validate, build, hand over, roll out, wait for the switch.
 
+use super::build::For;
 use super::project::{Checked, check_loudly, python_only};
 use super::{build, push, watch};
 use crate::api::control::{
@@ -12,6 +13,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::session;
 use crate::cli::ui::{Format, Printer, ways};
 use crate::client::{Client, ClientError};
+use crate::image::names::Scope;
 use crate::image::{Built, Deployed, find_revision};
 use crate::manifest::{EnvSource, database, dotenv, left_out, project};
 use crate::release::state::Phase;
@@ -53,8 +55,9 @@ pub async fn run(args: &DeployArgs, global: &Global, printer: &Printer) -> Resul
     let same_engine = same_engine(&docker, &who).await?;
     // What goes into another registry has to be here.
     let deployed = known.as_ref().filter(|_| args.registry.is_none()).and_then(deployed);
-    let mut built = build::build(&docker, &checked, &options, deployed, global, printer).await?;
-    let tidying = build::spawn_tidy(&docker, &name, &built);
+    let whose = For { deployed, server: Some(who.server.id) };
+    let mut built = build::build(&docker, &checked, &options, whose.clone(), global, printer).await?;
+    let tidying = build::spawn_tidy(&docker, &name, Scope::of_server(who.server.id), &built);
     let mut request = request(&checked, &built.image_id, &built.inputs_digest, secrets, built.seconds);
     if let Some(registry) = &args.registry {
         let moved = push::to_registry(registry, &docker, &name, &built, printer).await?;
@@ -69,7 +72,8 @@ pub async fn run(args: &DeployArgs, global: &Global, printer: &Printer) -> Resul
     let mut answer = handing.hand_in(&request, printer).await;
     if built.deployed && is_without_image(&answer) {
         // The server's engine has lost it: then it is built after all.
-        built = build::build(&docker, &checked, &options, None, global, printer).await?;
+        let whose = For { deployed: None, ..whose };
+        built = build::build(&docker, &checked, &options, whose, global, printer).await?;
         request.image.clone_from(&built.image_id);
         answer = handing.hand_in(&request, printer).await;
     }

@@ -80,6 +80,7 @@ pub async fn run(args: &DoctorArgs, global: &Global, printer: &Printer) -> Resul
     let (docker, engine) = docker(!is_elsewhere).await;
     let mut checks = vec![engine];
     checks.push(base_image(docker.as_ref(), args).await);
+    checks.extend(kept_images(docker.as_ref()).await);
     match &client {
         Ok(client) if is_elsewhere => {
             let said =
@@ -116,6 +117,12 @@ fn show(check: &Check, printer: &Printer) {
     if let Some(hint) = &check.hint {
         printer.line(format!("      {hint}"));
     }
+}
+
+/// What of rapidclaw's images is kept, and why.
+async fn kept_images(docker: Option<&Engine>) -> Option<Check> {
+    let kept = image::tidy::kept(docker?).await.ok().filter(|kept| !kept.is_empty())?;
+    Some(Check::ok("kept images", kept.join("; ")))
 }
 
 /// The engine, which a server here has to run replicas on.

@@ -7,6 +7,7 @@ use crate::client::Client;
 use crate::client::registry::docker_config::{self, DockerConfigError};
 use crate::client::registry::{Login, RegistryClientError, RepositoryClient};
 use crate::image::Built;
+use crate::image::names::short;
 use crate::image::push::{self, Known, LATEST, PushError, Pushed};
 use crate::runtime::docker::engine::Engine;
 use std::future::Future;
@@ -70,9 +71,9 @@ pub async fn to_registry(
     };
     let repository = RepositoryClient::of(registry, agent, login)?;
     let known = push::known(&repository).await?;
-    let tag = built.tag.rsplit(':').next().unwrap_or(LATEST);
+    let tag = short(&built.inputs_digest);
     let sent = Arc::new(AtomicU64::new(0));
-    let tags = [tag, LATEST];
+    let tags = [tag.as_str(), LATEST];
     let pushing = push::push(docker, built, &repository, &known, &tags, &sent);
     let pushed = watched(pushing, &sent, &repository.shown(), &printer.progress()).await?;
     Ok(moved(&repository, pushed, began))

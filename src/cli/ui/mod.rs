@@ -19,6 +19,7 @@ pub use table::{table, words};
 
 use super::args::Global;
 use super::exit::{Exit, Failure};
+use crate::base::shutdown::CancellationToken;
 use crate::base::{env, text};
 use crate::manifest::Diagnostic;
 use github::Github;
@@ -28,7 +29,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// How data are printed.
@@ -58,6 +59,26 @@ pub struct Printer {
     command: Mutex<&'static str>,
     /// What goes on when the command is interrupted.
     goes_on: Mutex<Option<String>>,
+    /// Cancelled when it is.
+    interrupted: CancellationToken,
+    /// How many parts of the command put something in order before they end.
+    clearing: AtomicUsize,
+}
+
+/// While it is there an interruption waits for what it guards.
+pub struct Clearing<'a>(&'a Printer);
+
+impl Clearing<'_> {
+    /// Cancelled by the interruption.
+    pub fn interrupted(&self) -> &CancellationToken {
+        &self.0.interrupted
+    }
+}
+
+impl Drop for Clearing<'_> {
+    fn drop(&mut self) {
+        self.0.clearing.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 #[expect(clippy::unused_self, reason = "who has no printer writes nothing")]
@@ -96,6 +117,8 @@ impl Printer {
             github: Github::here(),
             command: Mutex::new("rapidclaw"),
             goes_on: Mutex::new(None),
+            interrupted: CancellationToken::new(),
+            clearing: AtomicUsize::new(0),
         }
     }
 
@@ -177,6 +200,18 @@ impl Printer {
     /// Says that the command goes on until somebody ends it: that is no failure to tell.
     pub fn become_endless(&self) {
         self.is_endless.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on an interruption is told, and waited with, until the guard is dropped.
+    pub fn clears_up(&self) -> Clearing<'_> {
+        self.clearing.fetch_add(1, Ordering::Relaxed);
+        Clearing(self)
+    }
+
+    /// Tells of an interruption. Says whether something is to be put in order first.
+    pub fn interrupt(&self) -> bool {
+        self.interrupted.cancel();
+        self.clearing.load(Ordering::Relaxed) > 0
     }
 
     /// Whether the command goes on until somebody ends it.

@@ -154,10 +154,9 @@ fn pip_conf_and_lines_and_locks() {
             ),
         ],
     );
-    assert!(
-        plan.dockerfile
-            .starts_with("FROM python:3.12-slim AS rapidclaw-base\nRUN apt-get update\nCOPY extra.txt /x\nFROM")
-    );
+    assert!(plan.dockerfile.starts_with(
+        "FROM python:3.12-slim AS rapidclaw-base\nLABEL rapidclaw.step=1\nRUN apt-get update\nCOPY extra.txt /x\nFROM"
+    ));
     assert_eq!(text(&plan, ".rapidclaw/deps/requirements.in"), "pip\nlanggraph>=0.6\n");
     assert!(plan.entries.iter().any(|entry| entry.path == "extra.txt"));
     // What pip.conf holds (an index' password) goes by an argument that no image keeps, and by no file.

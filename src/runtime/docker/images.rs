@@ -2,11 +2,12 @@
 //! builder or another server on the same engine still wants.
 
 use super::{DockerRuntime, bounded, status_of};
-use crate::image::{BUILT_PREFIX, is_builders_tag};
+use crate::image::names::{BUILT_PREFIX, Scope, server_digits};
+use crate::image::tidy;
 use crate::runtime::RuntimeError;
 use bollard::models::ImageSummary;
-use bollard::query_parameters::{ListImagesOptionsBuilder, RemoveImageOptions, TagImageOptionsBuilder};
-use std::collections::{HashMap, HashSet};
+use bollard::query_parameters::{RemoveImageOptions, TagImageOptionsBuilder};
+use std::collections::HashSet;
 use uuid::Uuid;
 
 /// How many digits of an image's id its name holds.
@@ -14,8 +15,7 @@ const DIGITS: usize = 12;
 
 /// What all names that a server gives begin with.
 fn prefix(server: Uuid, agent: &str) -> String {
-    let server = server.simple().to_string();
-    format!("{BUILT_PREFIX}{agent}:{}-", &server[server.len() - 8..])
+    format!("{BUILT_PREFIX}{agent}:{}-", server_digits(server))
 }
 
 /// The server's name for an image.
@@ -37,24 +37,25 @@ pub async fn keep(runtime: &DockerRuntime, agent: &str, image: &str) -> Result<(
     }
 }
 
-/// Takes the server's names from the agent's images, but for those of `kept`; how many.
+/// Takes the server's names from the agent's images, but for those of `kept`; how many names have gone, with those
+/// of dependencies on which nothing stands any more.
 pub async fn release(runtime: &DockerRuntime, agent: &str, kept: &HashSet<String>) -> Result<usize, RuntimeError> {
-    let images = list(runtime, agent).await?;
-    remove(runtime, superfluous(&images, &prefix(runtime.server, agent), kept)).await
+    let images = list(runtime).await?;
+    let gone = superfluous(&images, &prefix(runtime.server, agent), kept);
+    remove(runtime, tidy::with_idle_dependencies(&images, gone, tidy::now())).await
 }
 
-/// Takes all names from the agent's images that this server or a builder has given them.
+/// Takes all names from the agent's images that this server, or a build for it, has given them, with what only they
+/// stood on.
 pub async fn release_all(runtime: &DockerRuntime, agent: &str) -> Result<usize, RuntimeError> {
-    let images = list(runtime, agent).await?;
-    let own = prefix(runtime.server, agent);
-    let all = images.iter().flat_map(|image| &image.repo_tags);
-    remove(runtime, all.filter(|tag| tag.starts_with(&own) || is_builders_tag(tag)).cloned().collect()).await
+    let images = list(runtime).await?;
+    let mut gone = superfluous(&images, &prefix(runtime.server, agent), &HashSet::new());
+    gone.extend(tidy::of_scope(&images, agent, &Scope::of_server(runtime.server)));
+    remove(runtime, tidy::with_idle_dependencies(&images, gone, tidy::now())).await
 }
 
-async fn list(runtime: &DockerRuntime, agent: &str) -> Result<Vec<ImageSummary>, RuntimeError> {
-    let filter = HashMap::from([("reference", vec![format!("{BUILT_PREFIX}{agent}")])]);
-    let options = ListImagesOptionsBuilder::new().filters(&filter).build();
-    bounded("listing an agent's images", runtime.docker.list_images(Some(options))).await
+async fn list(runtime: &DockerRuntime) -> Result<Vec<ImageSummary>, RuntimeError> {
+    bounded("listing agents' images", tidy::list(&runtime.docker)).await
 }
 
 /// An image goes with its last name, unless a container is made from it: then it keeps the name, too.
@@ -91,7 +92,7 @@ mod tests {
         let server = Uuid::from_u128(0x1234_5678);
         assert_eq!(name(server, "a", "sha256:0123456789abcdef"), "rapidclaw/a:12345678-0123456789ab");
         let images = [
-            image("sha256:1", &["rapidclaw/a:12345678-1", "rapidclaw/a:111111111111"]),
+            image("sha256:1", &["rapidclaw/a:12345678-1", "rapidclaw/a:12345678.111111111111"]),
             image("sha256:2", &["rapidclaw/a:12345678-2", "rapidclaw/a:9abcdef0-2", "rapidclaw/a:222222222222"]),
             image("sha256:3", &["other/a:12345678-3"]),
         ];
