@@ -3,11 +3,12 @@
 use super::names::{Digest, Repository, Tag};
 use super::{RegistryError, RegistrySettings, at};
 use crate::base::paths;
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, SystemTime};
 use uuid::Uuid;
 
@@ -18,6 +19,8 @@ pub struct Disk {
     pub(super) grace: Duration,
     /// Whoever names content reads; whoever takes away what nobody names writes.
     naming: RwLock<()>,
+    /// What is named, or asked for, while somebody looks for what nothing names.
+    asked: Mutex<Option<HashSet<Digest>>>,
 }
 
 impl Disk {
@@ -27,7 +30,24 @@ impl Disk {
         for name in ["blobs/sha256", "repositories", "layers"] {
             fs::create_dir_all(folder.join(name)).map_err(at("making the folder"))?;
         }
-        Ok(Self { root: folder, reserve_bytes, grace, naming: RwLock::default() })
+        Ok(Self { root: folder, reserve_bytes, grace, naming: RwLock::default(), asked: Mutex::default() })
+    }
+
+    /// From now on what is named or asked for is noted, or not any more.
+    pub(super) fn note_asked(&self, begin: bool) {
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = begin.then(HashSet::new);
+    }
+
+    /// Whether it was named or asked for since [`Self::note_asked`].
+    pub(super) fn was_asked(&self, digest: &Digest) -> bool {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.as_ref().is_some_and(|asked| asked.contains(digest))
+    }
+
+    fn ask(&self, digest: &Digest) {
+        if let Some(asked) = self.asked.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            asked.insert(digest.clone());
+        }
     }
 
     /// While it is held nothing is taken away.
@@ -119,6 +139,7 @@ impl Disk {
 
     /// Sees that content stays for the time of grace from now on. Its bytes; nothing where it is not there.
     pub(super) fn keep(&self, digest: &Digest) -> Result<Option<u64>, RegistryError> {
+        self.ask(digest);
         let Some((file, bytes)) = self.open_content(digest)? else { return Ok(None) };
         let age = file.metadata().and_then(|meta| meta.modified()).ok().and_then(|then| then.elapsed().ok());
         // Not each time: it is a write.
@@ -140,6 +161,7 @@ impl Disk {
 
     /// The repository has that content from now on.
     pub(super) fn link(&self, name: &Repository, digest: &Digest) -> Result<(), RegistryError> {
+        self.ask(digest);
         let path = self.link_path(name, digest);
         if exists(&path)? {
             return Ok(());
@@ -149,6 +171,9 @@ impl Disk {
 
     /// Gives content its name: the file is moved. It must be whole, and its digest must have been checked.
     pub(super) fn adopt(&self, file: &File, path: &Path, digest: &Digest) -> Result<(), RegistryError> {
+        self.ask(digest);
+        // An upload may have waited long for its end.
+        file.set_modified(SystemTime::now()).map_err(at("writing content"))?;
         file.sync_all().map_err(at("writing content"))?;
         let to = self.blob_path(digest);
         let folder = to.parent().unwrap_or(&self.root);

@@ -73,6 +73,7 @@ impl Disk {
             disk::write(&self.referrers_path(name, subject).join(digest.hex()), b"", true)?;
         }
         self.note_layers(&manifest)?;
+        self.keep_all(name, &digest)?;
         if let Reference::Tag(tag) = reference {
             disk::write(&self.tag_path(name, tag), digest.to_string().as_bytes(), true)?;
         }
@@ -90,7 +91,7 @@ impl Disk {
         };
         let _naming = self.name();
         let Some(media_type) = disk::read(&self.manifest_path(name, &digest))? else { return Ok(None) };
-        self.keep(&digest)?;
+        self.keep_all(name, &digest)?;
         let content = self.read_content(&digest, MAX_MANIFEST as u64)?;
         Ok(content.map(|content| Found { digest, media_type, content }))
     }
@@ -117,13 +118,23 @@ impl Disk {
     }
 
     /// Takes a manifest out of the repository. Says whether it was there.
-    pub(super) fn drop_manifest(&self, name: &Repository, digest: &Digest) -> Result<bool, RegistryError> {
+    fn drop_manifest(&self, name: &Repository, digest: &Digest) -> Result<bool, RegistryError> {
+        self.drop_manifest_with(name, digest, disk::remove)
+    }
+
+    /// [`Self::drop_manifest`], removing files in the caller's way.
+    pub(super) fn drop_manifest_with(
+        &self,
+        name: &Repository,
+        digest: &Digest,
+        mut remove: impl FnMut(&Path) -> Result<bool, RegistryError>,
+    ) -> Result<bool, RegistryError> {
         if let Some(subject) = self.read_manifest(name, digest)?.and_then(|manifest| manifest.subject()) {
             let folder = self.referrers_path(name, &subject);
-            disk::remove(&folder.join(digest.hex()))?;
+            remove(&folder.join(digest.hex()))?;
             let _ = std::fs::remove_dir(folder);
         }
-        disk::remove(&self.manifest_path(name, digest))
+        remove(&self.manifest_path(name, digest))
     }
 
     /// Takes a blob out of the repository. One that a manifest of it refers to stays.
