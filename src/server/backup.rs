@@ -4,6 +4,8 @@
 //! Secrets are in it as they are at rest, sealed with the server's key. The key file is not: whoever finds
 //! the archive reads no secret.
 
+mod archive;
+
 use super::ServerError;
 use super::place::{is_locked, lock};
 use super::process::key_file;
@@ -22,8 +24,6 @@ const FIRST_SCHEMA: u32 = 1;
 const CONTENTS: &str = "backup.json";
 /// The registry's folder, in the archive as in a data folder.
 const REGISTRY: &str = "registry";
-/// What is still being pushed, in each repository: no image is of it.
-const UPLOADS: &str = "_uploads";
 /// What the server's key is told by, without telling the key.
 const KEY_CHECK: &[u8] = b"rapidclaw backup";
 
@@ -80,6 +80,9 @@ pub enum BackupError {
         /// Why.
         source: io::Error,
     },
+    /// Content of the registry is not what its name says.
+    #[error("{} is not what its name says: the disk has lost or changed it", .0.display())]
+    Damaged(PathBuf),
     /// A later version wrote it.
     #[error("{} was written by rapidclaw {version}, which is newer", path.display())]
     Newer {
@@ -141,101 +144,26 @@ async fn write(managed: &Managed, key: &MasterKey, data_dir: &Path, file: &Path)
         key_check: check(key),
     };
     let (said, registry, file) = (contents.clone(), data_dir.join(REGISTRY), file.to_owned());
-    blocking(move || archive(draft.path(), &said, &registry, &file)).await?;
+    blocking(move || write_archive(draft.path(), &said, &registry, &file)).await?;
     Ok(contents)
 }
 
-fn archive(draft: &Path, contents: &Contents, registry: &Path, file: &Path) -> Result<(), BackupError> {
+fn write_archive(draft: &Path, contents: &Contents, registry: &Path, file: &Path) -> Result<(), BackupError> {
     let whole = draft.join("archive");
     paths::write_private(&whole, b"").map_err(io_at(&whole))?;
     let out = File::options().write(true).open(&whole).map_err(io_at(&whole))?;
     let mut tar = tar::Builder::new(out);
     let text = serde_json::to_vec_pretty(contents).unwrap_or_default();
     paths::write_private(&draft.join(CONTENTS), &text).map_err(io_at(draft))?;
-    let mut sizes = Vec::new();
+    let mut written = Vec::new();
     for name in [CONTENTS.to_owned()].into_iter().chain(dump(contents).files()) {
-        sizes.push(fs::metadata(draft.join(&name)).map_err(io_at(draft))?.len());
-        tar.append_path_with_name(draft.join(&name), &name).map_err(io_at(file))?;
+        let path = draft.join(&name);
+        written.push(archive::append_file(&mut tar, &path, Path::new(&name)).map_err(io_at(&path))?);
     }
-    sizes.extend(append_registry(&mut tar, registry)?);
+    written.extend(archive::append_registry(&mut tar, registry)?);
     tar.into_inner().and_then(|out| out.sync_all()).map_err(io_at(file))?;
-    verify(&whole, &sizes).map_err(|source| BackupError::Unreadable { path: whole.clone(), source })?;
+    archive::verify(&whole, &written).map_err(|source| BackupError::Unreadable { path: whole.clone(), source })?;
     fs::rename(&whole, file).map_err(io_at(file))
-}
-
-/// Writes the registry's files, beside pushes and the removal of old images: what is being pushed is left out,
-/// what has gone since it was listed is no fault, and each file has the size that it began with. Gives the
-/// sizes of what it wrote.
-fn append_registry(tar: &mut tar::Builder<File>, registry: &Path) -> Result<Vec<u64>, BackupError> {
-    let mut sizes = Vec::new();
-    // Names and tags first and content last: what is named is never missing because it came later.
-    let mut folders = vec![registry.to_owned()];
-    while let Some(folder) = folders.pop() {
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(source) => return Err(BackupError::Io { path: folder, source }),
-        };
-        let inside = folder.strip_prefix(registry).unwrap_or(&folder);
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(tar::EntryType::Directory);
-        header.set_mode(0o700);
-        header.set_size(0);
-        tar.append_data(&mut header, Path::new(REGISTRY).join(inside), io::empty()).map_err(io_at(&folder))?;
-        sizes.push(0);
-        let mut names: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-        names.sort();
-        for path in names {
-            // Drafts begin with a dot, and get their names when they are whole.
-            let is_draft = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-            if is_draft || path.file_name().is_some_and(|name| name == UPLOADS) {
-                continue;
-            }
-            match append_file(tar, registry, &path) {
-                Ok(Appended::Folder) => folders.push(path),
-                Ok(Appended::File(bytes)) => sizes.push(bytes),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(source) => return Err(BackupError::Io { path, source }),
-            }
-        }
-    }
-    Ok(sizes)
-}
-
-enum Appended {
-    Folder,
-    File(u64),
-}
-
-fn append_file(tar: &mut tar::Builder<File>, registry: &Path, path: &Path) -> io::Result<Appended> {
-    if fs::symlink_metadata(path)?.is_dir() {
-        return Ok(Appended::Folder);
-    }
-    let open = File::open(path)?;
-    let bytes = open.metadata()?.len();
-    let mut header = tar::Header::new_gnu();
-    header.set_mode(0o600);
-    header.set_size(bytes);
-    let inside = Path::new(REGISTRY).join(path.strip_prefix(registry).unwrap_or(path));
-    // Not a byte more than the header says; what has become shorter is filled up, and found by its digest.
-    tar.append_data(&mut header, inside, io::Read::take(io::Read::chain(open, io::repeat(0)), bytes))?;
-    Ok(Appended::File(bytes))
-}
-
-/// Reads what was written to its end: so many entries, of these sizes.
-fn verify(archive: &Path, sizes: &[u64]) -> io::Result<()> {
-    let mut left = sizes.iter();
-    for entry in tar::Archive::new(File::open(archive)?).entries()? {
-        let mut entry = entry?;
-        let read = io::copy(&mut entry, &mut io::sink())?;
-        if left.next() != Some(&read) {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "an entry has another size than its file had"));
-        }
-    }
-    match left.next() {
-        None => Ok(()),
-        Some(_) => Err(io::ErrorKind::UnexpectedEof.into()),
-    }
 }
 
 /// Makes a data folder from a backup, whole or not at all. `key` is the file with the server's key; absent,

@@ -80,6 +80,9 @@ impl From<BackupError> for Failure {
             ),
             BackupError::Newer { .. } => Some("restore it with that version, or a newer one"),
             BackupError::Unreadable { .. } => Some("write it again, or onto another disk"),
+            BackupError::Damaged(_) => {
+                Some("deploy its agent again, which pushes the image anew; then look at the disk")
+            }
             BackupError::NotABackup { .. } => Some("name a file that `rapidclaw server backup` wrote"),
         };
         let failure = Self::new(Exit::Failed, error);
