@@ -9,6 +9,7 @@ pub mod open_connections;
 pub mod open_files;
 pub mod paths;
 pub mod pipe;
+pub mod plain;
 pub mod redact;
 pub mod secret;
 pub mod serve;

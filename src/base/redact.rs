@@ -1,6 +1,8 @@
 //! Blots secrets out of what replicas say.
 
+use crate::base::plain::secret_parts;
 use crate::base::secret::{ExposeSecret as _, SecretString};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// Shorter values are no secrets worth the name, and would blot out half the log.
@@ -15,7 +17,7 @@ const BLOT: &str = "***";
 pub struct Redactor(Vec<SecretString>);
 
 impl Redactor {
-    /// Blots these secrets out: their values, and the lines of those that have several.
+    /// Blots out what of these variables is a secret: values, and the lines of those that have several.
     pub fn new(secrets: &BTreeMap<String, SecretString>) -> Self {
         let mut redactor = Self::default();
         redactor.learn(secrets);
@@ -26,10 +28,19 @@ impl Redactor {
     pub fn learn(&mut self, secrets: &BTreeMap<String, SecretString>) {
         for part in parts(secrets) {
             if self.0.iter().all(|known| known.expose_secret() != part) {
-                self.0.push(SecretString::from(part));
+                self.0.push(SecretString::from(part.into_owned()));
             }
         }
         // A value that holds another goes first, or its rest would stay.
+        self.0.sort_by_key(|value| std::cmp::Reverse(value.expose_secret().len()));
+    }
+
+    /// Blots out what another one does as well.
+    pub fn join(&mut self, other: &Self) {
+        let new =
+            other.0.iter().filter(|value| self.0.iter().all(|known| known.expose_secret() != value.expose_secret()));
+        let new: Vec<SecretString> = new.cloned().collect();
+        self.0.extend(new);
         self.0.sort_by_key(|value| std::cmp::Reverse(value.expose_secret().len()));
     }
 
@@ -42,14 +53,20 @@ impl Redactor {
     }
 }
 
-/// What of these secrets is blotted out: their values, and the lines of those that have several.
-pub fn parts(secrets: &BTreeMap<String, SecretString>) -> impl Iterator<Item = &str> {
-    secrets.values().flat_map(|value| {
-        let text = value.expose_secret();
-        let whole = (text.len() >= SHORTEST).then_some(text);
-        let lines = text.lines().filter(|line| text.len() > line.len() && line.len() >= SHORTEST_LINE);
-        whole.into_iter().chain(lines)
-    })
+/// What of these variables is blotted out: what of their values is a secret, and the lines of those that have several.
+pub fn parts(secrets: &BTreeMap<String, SecretString>) -> Vec<Cow<'_, str>> {
+    let mut found = Vec::new();
+    for (name, value) in secrets {
+        for part in secret_parts(name, value.expose_secret()) {
+            if let Cow::Borrowed(text) = part {
+                let lines = text.lines().filter(|line| text.len() > line.len() && line.len() >= SHORTEST_LINE);
+                found.extend(lines.map(Cow::Borrowed));
+            }
+            found.push(part);
+        }
+    }
+    found.retain(|part| part.len() >= SHORTEST);
+    found
 }
 
 #[cfg(test)]
@@ -57,7 +74,7 @@ mod tests {
     use super::*;
 
     fn redactor(values: &[&str]) -> Redactor {
-        let named = values.iter().enumerate().map(|(n, value)| (format!("N{n}"), SecretString::from(*value)));
+        let named = values.iter().enumerate().map(|(n, value)| (format!("KEY_{n}"), SecretString::from(*value)));
         Redactor::new(&named.collect())
     }
 
@@ -65,6 +82,8 @@ mod tests {
     fn secrets_are_blotted_out_and_short_values_are_none() {
         let redactor = redactor(&["sk-123456", "debug"]);
         assert_eq!(redactor.redact("bad key sk-123456! debug".into()), "bad key ***! debug");
+        let plain = BTreeMap::from([("OPENAI_MODEL".to_owned(), SecretString::from("gpt-4o-mini"))]);
+        assert_eq!(Redactor::new(&plain).redact("asks gpt-4o-mini".into()), "asks gpt-4o-mini");
         assert_eq!(redactor.redact("fine\0".into()), "fine");
     }
 
@@ -84,7 +103,7 @@ mod tests {
     #[test]
     fn values_that_came_later_are_known_too() {
         let mut redactor = redactor(&["yesterday"]);
-        redactor.learn(&BTreeMap::from([("N".to_owned(), SecretString::from("tomorrow"))]));
+        redactor.learn(&BTreeMap::from([("KEY".to_owned(), SecretString::from("tomorrow"))]));
         assert_eq!(redactor.redact("yesterday tomorrow".into()), "*** ***");
     }
 }

@@ -3,6 +3,7 @@
 
 use super::proxies;
 use super::settings::{AgentSettings, SettingsError};
+use crate::base::plain::secret_parts;
 use crate::base::secret::{ExposeSecret as _, MasterKey, SecretString};
 use crate::models::{self, Inputs, ProviderOverride, Route, plan};
 use serde_json::json;
@@ -101,10 +102,12 @@ pub fn replica_files(
     proxies::without_lost_traces(&settings.policy, secrets, &mut env);
     proxies::complete(&mut env, has_patterns.then_some(proxy.as_str()), &direct);
     let secret = replica_secret(key, identity.replica);
+    let plain: Vec<&String> =
+        env.iter().filter(|(name, value)| secret_parts(name, value).is_empty()).map(|(name, _)| name).collect();
     let json = json!({
         "replica": id, "agent": identity.agent, "version": identity.version, "secret": secret.expose_secret(),
         "env": env, "checkpointer": settings.checkpointer, "serde": settings.serde, "concurrency": settings.runs_per_replica,
-        "log_level": settings.log_level, "relay": relay,
+        "log_level": settings.log_level, "relay": relay, "plain": plain,
     });
     Ok(ReplicaFiles { json: json.to_string().into_bytes(), hosts, route: models.route, secret })
 }

@@ -69,7 +69,7 @@ def main() -> NoReturn:
     from rapidclaw_runner.runs import Runs
     from rapidclaw_runner.server import Server
 
-    failures.hide(settings.env)
+    failures.hide({name: value for name, value in settings.env.items() if name not in settings.plain})
     logs.set_up(settings.log_level)
     runs = Runs(settings.orphan_seconds)
 

@@ -32,6 +32,8 @@ class Settings:
     serde: dict[str, Any] | None = None
     concurrency: int = 20
     log_level: str = "info"
+    plain: frozenset[str] = frozenset()
+    """Variables whose values are no secrets."""
     orphan_seconds: float = 8.0
     grace_seconds: float = 8.0
     lifeline: int | None = None
@@ -80,6 +82,7 @@ def read() -> Settings:
         serde=replica.get("serde") or None,
         concurrency=max(1, int(replica.get("concurrency") or 20)),
         log_level=str(replica.get("log_level") or "info"),
+        plain=frozenset(map(str, replica.get("plain") or ())),
         orphan_seconds=float(os.environ.get(ORPHAN_VAR) or 8),
         grace_seconds=float(os.environ.get(GRACE_VAR) or 8),
         lifeline=int(lifeline) if lifeline else None,
