@@ -638,7 +638,7 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__logs)
-            opts="-f -n -q -v -y -h --follow --thread --run --replica --lines --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
+            opts="-f -n -q -v -y -h --follow --thread --run --replica --since --lines --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -653,6 +653,10 @@ _rapidclaw() {
                     return 0
                     ;;
                 --replica)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --since)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

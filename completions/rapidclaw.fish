@@ -235,7 +235,8 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollouts" -s h -l he
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logs" -l thread -d 'Only lines of this thread' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logs" -l run -d 'Only lines of this run' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logs" -l replica -d 'Only lines of this replica: its id, or the end of it' -r
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logs" -s n -l lines -d 'How many of the lines that are there' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logs" -l since -d 'Only lines written since then: 15m, 2h, 3d ago, or a time by RFC 3339' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logs" -s n -l lines -d 'How many lines, the newest; 100 where --since is not given' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logs" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logs" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand logs" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F

@@ -17,10 +17,10 @@ pub struct LogQuery {
     /// Only lines of this replica: its id, or the end of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replica: Option<String>,
-    /// How many of the lines that are there.
+    /// How many of the lines that are there, the newest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lines: Option<usize>,
-    /// In place of them all that were written after this time (RFC 3339).
+    /// Only those that were written after this time (RFC 3339); without `lines` all of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
     /// Whether to go on with the lines that are written from now on.

@@ -1,15 +1,18 @@
-//! `logs`: what an agent's replicas wrote, merged by time, as the engine keeps it.
+//! `logs`: what an agent's replicas wrote, merged by time: as the engine keeps it, and of those that are gone as it
+//! was kept in the data folder.
 
 use super::{Control, ControlError};
 use crate::api::logs::{LogLine, LogQuery};
 use crate::base::ids;
 use crate::base::redact::Redactor;
 use crate::gateway::committer::chain;
+use crate::runtime::kept::KeptLog;
 use crate::runtime::{KnownReplica, LineRange, RuntimeError, Stage, WrittenLine};
 use crate::store::agents::Agent;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::io;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -34,18 +37,21 @@ impl Control {
         let after: Option<Timestamp> = after.transpose()?;
         let reading = Reading {
             control: self.clone(),
-            redactor: Redactor::new(&self.blotted(&agent).await?),
+            redactor: self.redactor(&agent).await?,
             agent,
             which: Which::of(&query),
             replica: query.replica.as_deref().map(|id| id.replace('-', "").to_lowercase()),
         };
         let replicas = reading.replicas().await?;
-        let most = query.lines.unwrap_or(LINES).min(MOST_LINES);
+        let most = query.lines.unwrap_or(if after.is_some() { MOST_LINES } else { LINES }).min(MOST_LINES);
         let past = if query.follow && after.is_some() {
-            Vec::new()
+            // Those who are there are followed from then on; what others wrote is what is missing.
+            let gone = reading.gone(replicas.iter().map(|one| one.id).collect()).await?;
+            reading.kept(gone, MOST_LINES, after, Vec::new()).await?
         } else {
-            reading.past(&replicas, if after.is_some() { MOST_LINES } else { most }, after).await?
+            reading.past(&replicas, most, after).await?
         };
+        let settled: HashSet<Uuid> = reading.gone(HashSet::new()).await?.iter().map(|log| log.replica).collect();
         let (sender, receiver) = mpsc::channel(BUFFER);
         self.0.parts.shutdown.spawn_until_cancelled(async move {
             let mut seen: HashMap<Uuid, Timestamp> = HashMap::new();
@@ -59,7 +65,7 @@ impl Control {
                 // What is not shown because of `lines` is not shown later either.
                 let began = after.unwrap_or_else(Timestamp::now);
                 let known = replicas.iter().map(|one| (one.id, seen.get(&one.id).copied().unwrap_or(began)));
-                reading.follow(known.collect(), after, sender).await;
+                reading.follow(known.collect(), settled, after, sender).await;
             }
         });
         Ok(receiver)
@@ -96,21 +102,48 @@ impl Reading {
         replicas: &[KnownReplica],
         most: usize,
         after: Option<Timestamp>,
-    ) -> Result<Vec<(Uuid, WrittenLine)>, RuntimeError> {
+    ) -> Result<Vec<(Uuid, WrittenLine)>, ControlError> {
         let read = join_all(replicas.iter().map(|one| self.past_of(one.id, most, after))).await;
         let failed = read.iter().all(Result::is_err);
-        let mut lines = Vec::new();
+        let (mut lines, mut there) = (Vec::new(), HashSet::new());
         for (one, found) in replicas.iter().zip(read) {
             match found {
-                Ok(found) => lines.extend(found.into_iter().map(|line| (one.id, line))),
-                Err(error) if failed => return Err(error),
-                // It has been removed meanwhile.
+                Ok(found) => {
+                    there.insert(one.id);
+                    lines.extend(found.into_iter().map(|line| (one.id, line)));
+                }
+                Err(error @ RuntimeError::Unreachable(_)) if failed => return Err(error.into()),
+                // It has been removed meanwhile: its log is kept.
                 Err(error) => tracing::debug!(replica = %one.id, error = %chain(&error), "a log could not be read"),
             }
         }
-        lines.sort_by_key(|(_, line)| line.at);
-        lines.drain(..lines.len().saturating_sub(most));
-        Ok(lines)
+        let gone = self.gone(there).await?;
+        self.kept(gone, most, after, lines).await
+    }
+
+    /// The kept logs that are asked for, but for those of replicas that are `there`, the last first.
+    async fn gone(&self, there: HashSet<Uuid>) -> Result<Vec<KeptLog>, ControlError> {
+        let (logs, agent) = (self.control.0.parts.logs.clone(), self.agent.id);
+        let listed = tokio::task::spawn_blocking(move || logs.list(agent)).await;
+        let mut listed = listed.map_err(io::Error::other).flatten().map_err(ControlError::Logs)?;
+        listed.retain(|log| {
+            let asked = self.replica.as_ref().is_none_or(|end| log.replica.simple().to_string().ends_with(end));
+            asked && !there.contains(&log.replica)
+        });
+        Ok(listed)
+    }
+
+    /// These lines with those of kept logs, the last by time.
+    async fn kept(
+        &self,
+        logs: Vec<KeptLog>,
+        most: usize,
+        after: Option<Timestamp>,
+        lines: Lines,
+    ) -> Result<Lines, ControlError> {
+        let which = self.which.clone();
+        let read = tokio::task::spawn_blocking(move || read_kept(&logs, &which, most, after, lines));
+        read.await.map_err(io::Error::other).flatten().map_err(ControlError::Logs)
     }
 
     async fn past_of(
@@ -145,6 +178,7 @@ impl Reading {
     async fn follow(
         mut self,
         mut known: HashMap<Uuid, Timestamp>,
+        mut settled: HashSet<Uuid>,
         after: Option<Timestamp>,
         sender: mpsc::Sender<LogLine>,
     ) {
@@ -166,14 +200,28 @@ impl Reading {
                     if there.is_empty() && readers.is_empty() && self.is_gone().await {
                         return;
                     }
+                    // What a reader has missed of one that was removed, or of one that nobody has seen.
+                    let there_ids: HashSet<Uuid> = there.iter().map(|one| one.id).collect();
+                    let gone = self.gone(there_ids).await.unwrap_or_default();
+                    for log in gone.into_iter().filter(|log| !open.contains(&log.replica)) {
+                        if !settled.insert(log.replica) {
+                            continue;
+                        }
+                        let from = known.remove(&log.replica).or(after).filter(|from| *from > Timestamp::MIN);
+                        for (replica, line) in self.kept(vec![log], MOST_LINES, from, Vec::new()).await.unwrap_or_default() {
+                            if sender.send(wire(replica, line, &self.redactor)).await.is_err() {
+                                return;
+                            }
+                        }
+                    }
                     for one in there {
                         let finished = one.stage == Stage::Ended && known.contains_key(&one.id);
                         if finished || open.contains(&one.id) {
                             continue;
                         }
                         // It may be new because secrets changed.
-                        if let Ok(secrets) = self.control.blotted(&self.agent).await {
-                            self.redactor.learn(&secrets);
+                        if let Ok(newer) = self.control.redactor(&self.agent).await {
+                            self.redactor.join(&newer);
                         }
                         let from = known.get(&one.id).copied().or(after);
                         let read = follow_one(self.control.clone(), one.id, from, self.which.clone(), self.redactor.clone(), sender.clone());
@@ -189,6 +237,52 @@ impl Reading {
     async fn is_gone(&self) -> bool {
         matches!(self.control.store().find_agent_by_id(self.agent.id).await, Ok(None))
     }
+}
+
+/// Lines, and who wrote them.
+type Lines = Vec<(Uuid, WrittenLine)>;
+
+/// `lines` with those of these logs (the last first), the last `most` by time. Logs that ended before all of what is
+/// found already are not read. Blocks.
+fn read_kept(
+    logs: &[KeptLog],
+    which: &Which,
+    most: usize,
+    after: Option<Timestamp>,
+    mut lines: Lines,
+) -> io::Result<Lines> {
+    let cut = |lines: &mut Lines| {
+        // A stable order: what one replica wrote in one moment stays as it was.
+        lines.sort_by_key(|(_, line)| line.at);
+        lines.drain(..lines.len().saturating_sub(most));
+    };
+    cut(&mut lines);
+    for log in logs {
+        let is_before = |at: Timestamp| log.end.as_millisecond() < at.as_millisecond();
+        let is_full = lines.len() >= most;
+        if after.is_some_and(is_before) || (is_full && lines.first().is_none_or(|(_, line)| is_before(line.at))) {
+            break;
+        }
+        let mut selection = Selection::default();
+        let mut found = VecDeque::new();
+        let read = log.read(|line| {
+            if after.is_none_or(|after| line.at > after) && selection.takes(which, &line) {
+                if found.len() == most {
+                    found.pop_front();
+                }
+                found.push_back((log.replica, line));
+            }
+            true
+        });
+        match read {
+            // It was too old meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            read => read?,
+        }
+        lines.extend(found);
+        cut(&mut lines);
+    }
+    Ok(lines)
 }
 
 /// Follows one replica until it ends; says when its last line was written.
@@ -324,6 +418,33 @@ mod tests {
         let query = LogQuery { thread: Some("t".into()), run: Some(run), ..LogQuery::default() };
         let (right, wrong) = (format!("thread_id=t run_id={run}"), format!("thread_id=u run_id={run}"));
         assert_eq!(pass(&query, &[(0, &wrong), (1, &right), (2, "thread_id=t run_id=0")]), [right]);
+    }
+
+    #[test]
+    fn kept_lines_are_merged_by_time_and_bounded() {
+        let folder = tempfile::tempdir().unwrap();
+        let (logs, agent) = (crate::runtime::kept::KeptLogs::new(folder.path()), Uuid::from_u128(1));
+        let line = |at: i64| WrittenLine { at: Timestamp::from_millisecond(at).unwrap(), text: at.to_string() };
+        for (replica, times) in [(1, [10, 40]), (2, [20, 50]), (3, [1, 2])] {
+            let mut copy = logs.begin(agent, Uuid::from_u128(replica)).unwrap();
+            for at in times {
+                copy.add(&line(at)).unwrap();
+            }
+            copy.finish().unwrap();
+        }
+        let still_there = vec![(Uuid::from_u128(9), line(30))];
+        let read = |most, after: Option<i64>, which: &Which| {
+            let after = after.map(|at| Timestamp::from_millisecond(at).unwrap());
+            let listed = logs.list(agent).unwrap();
+            let found = read_kept(&listed, which, most, after, still_there.clone()).unwrap();
+            found.into_iter().map(|(_, line)| line.text).collect::<Vec<_>>()
+        };
+        assert_eq!(read(100, None, &Which::default()), ["1", "2", "10", "20", "30", "40", "50"]);
+        assert_eq!(read(3, None, &Which::default()), ["30", "40", "50"]);
+        assert_eq!(read(100, Some(20), &Which::default()), ["30", "40", "50"]);
+        let of_run = Which { run: Some("none".into()), ..Which::default() };
+        assert_eq!(read(100, None, &of_run), ["30"]);
+        assert_eq!(read(0, None, &Which::default()), Vec::<String>::new());
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod evidence;
 mod fleet;
 pub mod history;
 pub mod images;
+mod kept_logs;
 mod leftovers;
 pub mod logs;
 mod plan;
@@ -26,6 +27,7 @@ pub mod status;
 pub use settings::{AgentSettings, SettingsError};
 
 use crate::base::open_connections::OpenConnections;
+use crate::base::redact::Redactor;
 use crate::base::secret::{MasterKey, SecretError, SecretString};
 use crate::base::shutdown::Shutdown;
 use crate::base::telemetry;
@@ -34,6 +36,7 @@ use crate::gateway::{Gateway, lease};
 use crate::models::{Clients, ProviderOverride};
 use crate::registry::Registry;
 use crate::runtime::folders::RunDir;
+use crate::runtime::kept::KeptLogs;
 use crate::runtime::{ReplicaExit, Runtime, RuntimeError};
 use crate::store::agents::Agent;
 use crate::store::postgres::passage::{OpenPassage, Passages};
@@ -75,6 +78,8 @@ pub struct Parts {
     pub agents_url: String,
     /// Of how many releases of an agent that served the images stay, so that a rollback can go there.
     pub keep_images: u32,
+    /// Logs of replicas that are gone.
+    pub logs: KeptLogs,
     /// Ends all tasks.
     pub shutdown: Shutdown,
 }
@@ -87,6 +92,8 @@ struct Inner {
     exits: broadcast::Sender<ReplicaExit>,
     /// Those that somebody here looks after, until nothing of them is left.
     replicas: Mutex<HashSet<Uuid>>,
+    /// Whose they are, and the secrets that they were started with, which may be others by now.
+    worn: Mutex<HashMap<Uuid, Worn>>,
     /// Held for reading from the naming of an image to the release that wants it, for writing while those that no
     /// release wants lose their names.
     images: RwLock<()>,
@@ -99,6 +106,9 @@ struct Inner {
     /// Held for reading while something is done about replicas, for writing by whoever pauses that.
     steps: RwLock<()>,
 }
+
+/// An agent, and what of its secrets no log may show.
+type Worn = (Uuid, Redactor);
 
 /// One agent's reconciler.
 #[derive(Clone)]
@@ -179,6 +189,9 @@ pub enum ControlError {
     /// The registry failed.
     #[error(transparent)]
     Registry(#[from] crate::registry::RegistryError),
+    /// The folder of kept logs failed.
+    #[error("the kept logs of replicas that are gone")]
+    Logs(#[source] std::io::Error),
     /// A time in a request is none.
     #[error("{0:?} is no time of RFC 3339")]
     Time(String),
@@ -267,6 +280,7 @@ impl Control {
             agents: Mutex::default(),
             exits: broadcast::Sender::new(1024),
             replicas: Mutex::default(),
+            worn: Mutex::default(),
             images: RwLock::default(),
             changes: watch::Sender::new(0),
             paused: watch::Sender::new(false),
@@ -283,6 +297,8 @@ impl Control {
         self.spawn_clear();
         let control = self.clone();
         self.0.parts.shutdown.supervise("leftovers", move || leftovers::clear(control.clone()));
+        let control = self.clone();
+        self.0.parts.shutdown.supervise("kept logs", move || control.clone().sweep_logs());
         let known = self.runtime().list().await?;
         for one in &known {
             self.take_charge(one.id);
@@ -316,7 +332,14 @@ impl Control {
             }
             let control = self.clone();
             ending.spawn(async move {
-                let removed = control.runtime().remove(one.id, grace).await;
+                // One whose log cannot be kept now ends, and is left to the next server.
+                let removed = match control.runtime().end(one.id, grace).await {
+                    Ok(()) => match control.keep_log(one.id, grace).await {
+                        Ok(()) => control.runtime().remove(one.id, grace).await,
+                        kept => kept,
+                    },
+                    ended => ended,
+                };
                 control.0.parts.run_dir.discard(one.id).await;
                 removed
             });
@@ -416,7 +439,7 @@ impl Control {
         };
         let secrets: BTreeMap<_, _> = sealed.into_iter().map(open).collect::<Result<_, ControlError>>()?;
         // Whatever fails from here on may say them: not in the log.
-        telemetry::conceal(crate::base::redact::parts(&secrets));
+        telemetry::conceal(crate::base::redact::parts(&secrets).iter().map(AsRef::as_ref));
         Ok(secrets)
     }
 
@@ -526,6 +549,10 @@ impl Control {
         }
     }
 
+    fn worn(&self) -> std::sync::MutexGuard<'_, HashMap<Uuid, Worn>> {
+        self.0.worn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn looked_after(&self) -> HashSet<Uuid> {
         self.0.replicas.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -535,10 +562,12 @@ impl Control {
         self.0.replicas.lock().unwrap_or_else(PoisonError::into_inner).insert(replica);
     }
 
-    /// Ends a replica and removes all that there is of it.
+    /// Ends a replica and removes all that there is of it, but for what it wrote.
     async fn discard_replica(&self, replica: Uuid, grace: Duration) -> Result<(), RuntimeError> {
+        self.keep_log(replica, grace).await?;
         self.runtime().remove(replica, grace).await?;
         self.0.parts.run_dir.discard(replica).await;
+        self.worn().remove(&replica);
         self.0.replicas.lock().unwrap_or_else(PoisonError::into_inner).remove(&replica);
         Ok(())
     }

@@ -14,6 +14,7 @@ use super::replica::{Charge, supervise};
 use super::settings::{AgentSettings, Database};
 use super::{Control, ControlError};
 use crate::base::ids;
+use crate::base::redact::Redactor;
 use crate::base::tasks::{End, panic_text};
 use crate::gateway::committer::chain;
 use crate::gateway::replica::Replica;
@@ -274,6 +275,7 @@ impl Reconciler {
         let loaded = self.load(release).await?;
         let (secrets, has_database) = self.control.variables(&self.agent, loaded.settings.database).await?;
         self.control.take_charge(id);
+        self.control.worn().insert(id, (self.agent.id, Redactor::new(&secrets)));
         let charge = Charge {
             id,
             agent: self.agent.name.clone(),
@@ -471,6 +473,7 @@ impl Reconciler {
         self.control.runtime().remove_agent(&self.agent.name).await?;
         self.control.store().drop_database(&self.agent).await?;
         self.control.store().remove_agent(&self.agent).await?;
+        self.control.forget_logs(self.agent.id).await;
         self.control.forget_reconciler(self.agent.id);
         tracing::info!(agent = self.agent.name, "an agent is gone");
         Ok(())

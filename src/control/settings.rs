@@ -3,6 +3,7 @@
 use crate::base::secret::SecretString;
 use crate::egress::{Policy, RuleError};
 use crate::gateway::route::RunLimits;
+pub use crate::manifest::LOG_RETENTION;
 use crate::manifest::database::{VARIABLES, was_read};
 use crate::manifest::{Checkpointer, Egress, Manifest, OwnDatabase, render};
 use std::collections::BTreeMap;
@@ -39,6 +40,8 @@ pub struct AgentSettings {
     pub ready_timeout: Duration,
     /// How long runs of a replaced release may go on.
     pub drain_timeout: Duration,
+    /// How long logs of replicas that are gone are kept; zero: not at all.
+    pub log_retention: Duration,
     /// The graphs' ids, in the manifest's order.
     pub graphs: Vec<String>,
 }
@@ -142,6 +145,7 @@ impl AgentSettings {
             },
             ready_timeout: section.rollout.ready_timeout,
             drain_timeout: section.rollout.drain_timeout,
+            log_retention: section.logs.retention,
             graphs: manifest.graphs.iter().map(|graph| graph.id.clone()).collect(),
         };
         Ok((manifest, settings))

@@ -36,6 +36,7 @@ pub mod workspace;
 pub use diagnostic::{Diagnostic, Severity, Source, Span, render};
 pub use host::{AllowedHost, HostError};
 pub use name::{is_name, to_name};
+pub use section::LOG_RETENTION;
 pub use section::{
     Checkpointer, Checkpoints, Egress, Limits, MIN_MEMORY_BYTES, Models, Observability, OwnDatabase, Resources,
     Rollout, ScalingMetric, Section, Security,

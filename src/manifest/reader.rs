@@ -148,6 +148,15 @@ impl<'n> Fields<'n> {
         value
     }
 
+    /// A duration, or `0` for none.
+    pub(crate) fn duration_or_zero(&self, faults: &mut Faults<'_>, key: &str) -> Option<Duration> {
+        match &self.get(key)?.kind {
+            Kind::String(text) if units::is_zero(text) => Some(Duration::ZERO),
+            Kind::Number(number) if number.as_f64() == Some(0.0) => Some(Duration::ZERO),
+            _ => self.duration(faults, key),
+        }
+    }
+
     /// `"120s"`, `"1h30m"` or a number of seconds; more than zero.
     pub(crate) fn duration(&self, faults: &mut Faults<'_>, key: &str) -> Option<Duration> {
         let node = self.get(key)?;

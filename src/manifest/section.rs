@@ -89,6 +89,8 @@ pub struct Section {
     pub resources: Resources,
     /// `rollout`.
     pub rollout: Rollout,
+    /// `logs`.
+    pub logs: Logs,
     /// The dotted names of the keys that the manifest names and asks something with.
     pub(crate) asked: BTreeSet<String>,
 }
@@ -178,6 +180,16 @@ pub struct Rollout {
     pub rehearse_threads: u32,
 }
 
+/// `logs`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logs {
+    /// How long logs of replicas that are gone are kept; zero: not at all.
+    pub retention: Duration,
+}
+
+/// How long they are kept where nobody says.
+pub const LOG_RETENTION: Duration = Duration::from_hours(7 * 24);
+
 /// The least memory of a replica: below it Python with LangGraph does not start.
 pub const MIN_MEMORY_BYTES: u64 = 64 << 20;
 
@@ -215,6 +227,7 @@ impl Default for Section {
                 drain_timeout: Duration::from_mins(15),
                 rehearse_threads: 20,
             },
+            logs: Logs { retention: LOG_RETENTION },
             asked: BTreeSet::new(),
         }
     }
@@ -224,7 +237,7 @@ impl Default for Section {
 const MAX_REPLICAS: u32 = 10;
 
 /// What this version carries out; everything else that is asked for is named by [`Section::unenforced`].
-const ENFORCED: [&str; 17] = [
+const ENFORCED: [&str; 18] = [
     "name",
     "checkpointer",
     "database",
@@ -242,10 +255,11 @@ const ENFORCED: [&str; 17] = [
     "rollout.drain_timeout",
     "models.gateway",
     "observability.log_level",
+    "logs.retention",
 ];
 
 /// The keys of the section.
-pub(super) const KEYS: [&str; 15] = [
+pub(super) const KEYS: [&str; 16] = [
     "name",
     "checkpointer",
     "database",
@@ -261,6 +275,7 @@ pub(super) const KEYS: [&str; 15] = [
     "checkpoints",
     "resources",
     "rollout",
+    "logs",
 ];
 
 impl Section {
@@ -428,6 +443,9 @@ impl Section {
         take(&mut self.rollout.ready_timeout, fields.duration(faults, "ready_timeout"));
         take(&mut self.rollout.drain_timeout, fields.duration(faults, "drain_timeout"));
         take(&mut self.rollout.rehearse_threads, fields.count(faults, "rehearse_threads", 0));
+
+        let fields = Fields::of(faults, "rapidclaw.logs", outer.get("logs"), &["retention"]);
+        take(&mut self.logs.retention, fields.duration_or_zero(faults, "retention"));
     }
 }
 

@@ -24,6 +24,11 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     if seconds > 0.0 { Duration::try_from_secs_f64(seconds).ok().map(bounded) } else { None }
 }
 
+/// `"0"`, `"0s"`, `"0d"`: no time at all.
+pub fn is_zero(text: &str) -> bool {
+    matches!(text.trim(), "0" | "0w" | "0d" | "0h" | "0m" | "0s" | "0ms")
+}
+
 /// What is longer than anything lasts is a time that others can be added to: a sum of two that overflows ends whoever
 /// adds them.
 pub fn bounded(duration: Duration) -> Duration {

@@ -2,6 +2,7 @@
 
 pub mod docker;
 pub mod folders;
+pub mod kept;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -155,6 +156,8 @@ pub type ImageArchive = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
 pub trait Runtime: Send + Sync {
     /// Makes and starts a replica.
     async fn start(&self, spec: &ReplicaSpec) -> Result<(), RuntimeError>;
+    /// Asks a replica to end and kills it after `grace`; it stays with all that it wrote.
+    async fn end(&self, id: Uuid, grace: std::time::Duration) -> Result<(), RuntimeError>;
     /// Asks a replica to end, kills it after `grace`, removes what is left of it.
     async fn remove(&self, id: Uuid, grace: std::time::Duration) -> Result<(), RuntimeError>;
     /// All replicas of this server.

@@ -136,6 +136,7 @@ impl From<ControlError> for ApiError {
             }
             ControlError::Registry(RegistryError::Full) => Problem::new(507, "disk-full", "the server's disk is full")
                 .hint("make room on the disk of the server's data folder, then try again"),
+            ControlError::Logs(_) => internal("logs", "the kept logs cannot be read", &error),
             ControlError::Registry(_) => internal("registry", "the registry failed", &error),
             ControlError::NoImage(_) => {
                 Problem::new(422, "no-such-image", "the image is not in the server's Docker Engine")

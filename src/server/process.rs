@@ -21,6 +21,7 @@ use crate::models::ProviderOverride;
 use crate::registry::{Registry, RegistryError, RegistrySettings};
 use crate::runtime::docker::{self, DockerRuntime, Users, engine};
 use crate::runtime::folders::RunDir;
+use crate::runtime::kept::KeptLogs;
 use crate::runtime::{Runtime, RuntimeError};
 use crate::store::postgres::passage::Passages;
 use crate::store::postgres::{self, Managed, PostgresError};
@@ -327,6 +328,7 @@ async fn serve(
         passages,
         agents_url: file.agents_url.clone(),
         keep_images: settings.keep_images,
+        logs: KeptLogs::new(data_dir),
         shutdown: reconcilers.clone(),
     });
     // From here on the replicas are ours to look after.

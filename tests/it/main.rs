@@ -17,6 +17,8 @@ mod doors;
 mod engines;
 mod fuzz;
 mod index;
+mod kept_logs;
+mod leftovers;
 mod projects;
 mod queue;
 mod restart;

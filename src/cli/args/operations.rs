@@ -2,7 +2,9 @@
 
 use super::ManifestArg;
 use crate::base::env;
+use crate::manifest::units::parse_duration;
 use clap::{Args, Subcommand};
+use jiff::Timestamp;
 use std::path::PathBuf;
 use uuid::Uuid;
 
@@ -104,8 +106,8 @@ impl std::str::FromStr for Replicas {
 
 /// `logs`.
 #[derive(Debug, Args)]
-#[command(after_help = "Lines come from the engine's logs of the replicas that are there: those of removed \
-replicas are gone with them. Values of the agent's secrets are blotted out.")]
+#[command(after_help = "Lines of replicas that are gone are kept for a week, or as long as rapidclaw.logs.retention \
+says, 64 MiB at most. Secrets of the agent are blotted out.")]
 pub struct LogsArgs {
     /// The agent
     pub agent: String,
@@ -121,9 +123,19 @@ pub struct LogsArgs {
     /// Only lines of this replica: its id, or the end of it
     #[arg(long, value_name = "ID")]
     pub replica: Option<String>,
-    /// How many of the lines that are there
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 100)]
-    pub lines: usize,
+    /// Only lines written since then: 15m, 2h, 3d ago, or a time by RFC 3339
+    #[arg(long, value_name = "WHEN", value_parser = parse_since)]
+    pub since: Option<Timestamp>,
+    /// How many lines, the newest; 100 where --since is not given
+    #[arg(long, short = 'n', value_name = "N")]
+    pub lines: Option<usize>,
+}
+
+/// A time, or how long ago it was.
+fn parse_since(text: &str) -> Result<Timestamp, String> {
+    let ago = parse_duration(text).and_then(|ago| Timestamp::now().checked_sub(ago).ok());
+    ago.or_else(|| text.parse().ok())
+        .ok_or_else(|| "is no duration (15m, 2h, 3d) and no time (2026-01-31T12:00:00Z)".to_owned())
 }
 
 /// `releases` and `rollouts`.

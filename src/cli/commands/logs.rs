@@ -8,6 +8,9 @@ use crate::cli::ui::{Format, Printer};
 use crate::client::ClientError;
 use std::time::{Duration, Instant};
 
+/// How many lines are shown where nobody says.
+const LINES: usize = 100;
+
 /// How long a server that went away is waited for.
 const LOST: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_millis(500);
@@ -19,8 +22,8 @@ pub async fn run(args: &LogsArgs, global: &Global, printer: &Printer) -> Result<
         thread: args.thread.clone(),
         run: args.run,
         replica: args.replica.clone(),
-        lines: Some(args.lines),
-        after: None,
+        lines: args.lines.or_else(|| args.since.is_none().then_some(LINES)),
+        after: args.since.map(|since| since.to_string()),
         follow: args.follow,
     };
     if args.follow {
@@ -41,7 +44,7 @@ pub async fn run(args: &LogsArgs, global: &Global, printer: &Printer) -> Result<
             .await;
         match answer {
             Ok(()) if !args.follow => {
-                if last.is_none() {
+                if last == query.after {
                     printer.note("its replicas wrote no such lines");
                 }
                 return Ok(Exit::Done);

@@ -121,6 +121,30 @@ impl Runtime for DockerRuntime {
         started
     }
 
+    async fn end(&self, id: Uuid, grace: Duration) -> Result<(), RuntimeError> {
+        let name = self.name(id);
+        let ended = if grace.is_zero() {
+            bounded("ending a replica", self.docker.kill_container(&name, None)).await
+        } else {
+            let seconds = i32::try_from(grace.as_secs().max(1)).unwrap_or(i32::MAX);
+            let options = StopContainerOptionsBuilder::new().t(seconds).build();
+            let stop = self.docker.stop_container(&name, Some(options));
+            match tokio::time::timeout(grace + CALL, stop).await {
+                Ok(stopped) => stopped.map_err(|error| refused("ending a replica", error)),
+                Err(elapsed) => Err(RuntimeError::Unreachable(Box::new(elapsed))),
+            }
+        };
+        match ended {
+            // Ended already, gone already.
+            Err(RuntimeError::Refused { source, .. })
+                if matches!(status_of(source.as_ref()), Some(304 | 404 | 409)) =>
+            {
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
     async fn remove(&self, id: Uuid, grace: Duration) -> Result<(), RuntimeError> {
         let name = self.name(id);
         if !grace.is_zero() {
