@@ -19,8 +19,7 @@ pub(super) fn check(manifest: &Manifest, folder: &Path) -> Vec<Diagnostic> {
     let mut asks: Option<Diagnostic> = None;
     // Looked into where a store is asked for.
     let mut may_bring: Vec<PathBuf> = Vec::new();
-    let wanted =
-        |text: &str| store::may_ask(text) || store::may_bring(text) || (has_gateway && elsewhere::may_call(text));
+    let wanted = |text: &str| store::may_matter(text) || (has_gateway && elsewhere::may_call(text));
     sources::each(manifest, folder, wanted, |path, text| {
         let shown = path.strip_prefix(folder).unwrap_or(path).display().to_string();
         let fault = |code: &'static str, at: Span, message: String, fix: String| {

@@ -2,6 +2,11 @@
 
 use super::tokens::{Token, place, scan};
 
+/// Whether a text may ask for one or bring one: one look, and right when it says no. Most texts name no store.
+pub(super) fn may_matter(text: &str) -> bool {
+    text.contains("tore") && (may_ask(text) || may_bring(text))
+}
+
 /// Whether a text may ask for one: cheap, and right when it says no.
 pub(super) fn may_ask(text: &str) -> bool {
     ["runtime.store", "get_store", "InjectedStore", "BaseStore"].iter().any(|word| text.contains(word))
