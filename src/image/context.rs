@@ -363,6 +363,14 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn what_an_env_file_of_the_command_line_holds_stays_here() {
+        let (folder, mut project) =
+            project(PLAIN, &[("agent.py", ""), ("secrets.txt", "K=1"), ("deep/values", "K=1"), ("deep/code.py", "")]);
+        project.private = ["secrets.txt", "deep/values"].map(|name| folder.path().join(name)).to_vec();
+        assert_eq!(listed(&project), ["app/agent.py", "app/deep/code.py"]);
+    }
+
+    #[test]
     fn dockerignore_may_take_back_what_it_left_out() {
         let (_folder, project) = project(
             PLAIN,
