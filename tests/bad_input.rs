@@ -159,9 +159,11 @@ fn what_a_build_needs_and_cannot_have() {
     said.says("error: the base image 127.0.0.1:1/none:1 cannot be pulled").says("scripts/base-image.sh");
 
     // Dependencies that contradict each other.
-    let project = Project::new("e2e-bad").set("dependencies", json!([".", "langgraph==0.2.0"]));
+    let project = Project::new("e2e-bad").set("dependencies", json!([".", "langchain-core==0.1.0"]));
     let said = in_project(&machine, &project, &["build"]).fails(3);
-    said.says("error: the dependencies do not resolve:").says("langgraph==0.2.0").says("hint: change the versions");
+    said.says("error: the dependencies do not resolve:")
+        .says("langchain-core==0.1.0")
+        .says("hint: change the versions");
 
     // One that there is not.
     let project = Project::new("e2e-bad").set("dependencies", json!([".", "langgraph==99.0.0"]));

@@ -170,7 +170,7 @@ async fn a_layer_made_here_is_what_a_builder_makes_and_holds_no_deleted_file() {
     let archive = folder.path().with_extension("tar");
     let plan = rapidclaw::image::Plan::of(&project, BASE).unwrap();
     rapidclaw::image::archive::write(&plan.entries, &plan.seen, std::fs::File::create(&archive).unwrap()).unwrap();
-    let labels = ["agent=image-equal".to_owned(), format!("inputs={}", ours.inputs_digest)];
+    let labels = ["agent=image-equal".to_owned(), format!("base={BASE}"), format!("inputs={}", ours.inputs_digest)];
     let built = Command::new("docker")
         .env("DOCKER_BUILDKIT", "0")
         .args(["build", "-q", "-f", ".rapidclaw/Dockerfile", "-t", "rapidclaw/image-equal:whole"])
@@ -281,7 +281,7 @@ async fn dependencies_that_do_not_resolve_are_told_in_the_resolvers_words() {
         &[
             (
                 "langgraph.json",
-                r#"{"dependencies": [".", "langgraph==0.2.0"], "graphs": {"agent": "./agent.py:graph"}, "rapidclaw": {"name": "image-clash"}}"#,
+                r#"{"dependencies": [".", "langgraph>=1", "langchain-core==0.1.0"], "graphs": {"agent": "./agent.py:graph"}, "rapidclaw": {"name": "image-clash"}}"#,
             ),
             ("agent.py", GRAPH),
         ],
@@ -289,7 +289,7 @@ async fn dependencies_that_do_not_resolve_are_told_in_the_resolvers_words() {
     let error =
         build(&docker_engine, &project, &options(), &Heard::default(), &CancellationToken::new()).await.unwrap_err();
     let BuildError::Dependencies(said) = &error else { panic!("{error:?}") };
-    assert!(said.contains("langgraph==0.2.0") && said.contains("unsatisfiable"), "{said}");
+    assert!(said.contains("langchain-core==0.1.0") && said.contains("unsatisfiable"), "{said}");
 }
 
 #[tokio::test]

@@ -139,6 +139,7 @@ mod tests {
     use std::convert::Infallible;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Duration;
+    use tokio::task::JoinSet;
 
     fn archive_of(registry: &Path, file: &Path) -> Result<Vec<Written>, BackupError> {
         let mut tar = tar::Builder::new(File::create(file).unwrap());
@@ -192,7 +193,8 @@ mod tests {
         let is_over = std::sync::Arc::new(AtomicBool::new(false));
         let (pushing, clearing) = (registry.clone(), registry.clone());
         let (until, also_until) = (std::sync::Arc::clone(&is_over), std::sync::Arc::clone(&is_over));
-        let pushing = tokio::spawn(async move {
+        let (mut pushes, mut clearings) = (JoinSet::new(), JoinSet::new());
+        pushes.spawn(async move {
             let mut number = 0;
             while !until.load(Ordering::Relaxed) {
                 number += 1;
@@ -200,7 +202,7 @@ mod tests {
             }
             number
         });
-        let clearing = tokio::spawn(async move {
+        clearings.spawn(async move {
             let mut removed = 0;
             while !also_until.load(Ordering::Relaxed) {
                 removed += clearing.collect(HashSet::new()).await.unwrap().blobs;
@@ -218,7 +220,7 @@ mod tests {
             assert!(written.await.unwrap() > 5);
         }
         is_over.store(true, Ordering::Relaxed);
-        assert!(pushing.await.unwrap() > 0 && clearing.await.unwrap() > 0);
+        assert!(pushes.join_next().await.unwrap().unwrap() > 0 && clearings.join_next().await.unwrap().unwrap() > 0);
     }
 
     #[test]
