@@ -348,7 +348,7 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__deploy)
-            opts="-m -q -v -y -h --manifest --base-image --platform --pull --no-cache --env-file --registry --dry-run --exit-code --detach --timeout --wait --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
+            opts="-m -q -v -y -h --manifest --base-image --platform --pull --no-cache --build --env-file --registry --dry-run --exit-code --detach --timeout --wait --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -368,6 +368,10 @@ _rapidclaw() {
                     ;;
                 --platform)
                     COMPREPLY=($(compgen -W "linux/amd64 linux/arm64" -- "${cur}"))
+                    return 0
+                    ;;
+                --build)
+                    COMPREPLY=($(compgen -W "local server" -- "${cur}"))
                     return 0
                     ;;
                 --env-file)
@@ -1204,7 +1208,7 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__server__subcmd__run)
-            opts="-q -v -y -h --data-dir --listen --agents-listen --public-url --agents-public-url --tls-cert --tls-key --insecure --postgres-image --provider --resolve --keep-images --log-json --detached --takeover --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
+            opts="-q -v -y -h --data-dir --listen --agents-listen --public-url --agents-public-url --tls-cert --tls-key --insecure --postgres-image --provider --resolve --keep-images --build-jobs --log-json --detached --takeover --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1251,6 +1255,10 @@ _rapidclaw() {
                     return 0
                     ;;
                 --keep-images)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --build-jobs)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1274,7 +1282,7 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__server__subcmd__start)
-            opts="-q -v -y -h --data-dir --listen --agents-listen --public-url --agents-public-url --tls-cert --tls-key --insecure --postgres-image --provider --resolve --keep-images --log-json --detached --takeover --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
+            opts="-q -v -y -h --data-dir --listen --agents-listen --public-url --agents-public-url --tls-cert --tls-key --insecure --postgres-image --provider --resolve --keep-images --build-jobs --log-json --detached --takeover --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1321,6 +1329,10 @@ _rapidclaw() {
                     return 0
                     ;;
                 --keep-images)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --build-jobs)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

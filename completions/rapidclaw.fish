@@ -170,6 +170,8 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -s m -l mani
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l base-image -d 'The image to build on; else the one that the manifest names, else python:X-slim' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l platform -d 'The processor that the image is for; it must be the server\'s' -r -f -a "linux/amd64\t''
 linux/arm64\t''"
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l build -d 'Where to build, local or server; else here where a Docker Engine for the server\'s processor answers' -r -f -a "local\t'With this machine\'s Docker Engine'
+server\t'With the server\'s, which gets the project'"
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l env-file -d 'Read secrets from this file, not from the manifest\'s `env`' -r -F
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l registry -d 'Push the image into this registry, too, with this machine\'s Docker login' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand deploy" -l timeout -d 'Wait this long for the switch, in seconds' -r
@@ -435,6 +437,7 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_s
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l provider -d 'A model provider\'s address for all agents (openai=URL, anthropic=URL); it may be this machine' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l resolve -d 'An address for a name that agents reach, as curl has it' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l keep-images -d 'How many releases of each agent keep their images, so that a rollback can go there' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l build-jobs -d 'How many images to build at once for those who deploy, 0: none; else half as many as processors' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from run" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
@@ -459,6 +462,7 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_s
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l provider -d 'A model provider\'s address for all agents (openai=URL, anthropic=URL); it may be this machine' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l resolve -d 'An address for a name that agents reach, as curl has it' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l keep-images -d 'How many releases of each agent keep their images, so that a rollback can go there' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l build-jobs -d 'How many images to build at once for those who deploy, 0: none; else half as many as processors' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand server; and __fish_seen_subcommand_from start" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F

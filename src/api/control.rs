@@ -30,6 +30,9 @@ pub struct ServerInfo {
     pub pid: u32,
     /// Name of the Docker Engine it runs replicas on.
     pub engine: Option<EngineInfo>,
+    /// Whether it builds images of what is sent to it.
+    #[serde(default)]
+    pub builds: bool,
 }
 
 /// How a server is.

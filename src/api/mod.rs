@@ -1,5 +1,6 @@
 //! Wire types that server and client share: the control API and the agents' API. No IO.
 
+pub mod builds;
 pub mod chat;
 pub mod control;
 pub mod history;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Write};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -43,5 +43,41 @@ impl Write for Pipe {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// The other way: a stream that a thread which may block reads from, no faster than it does.
+pub struct Incoming {
+    pieces: mpsc::Receiver<io::Result<Bytes>>,
+    open: Bytes,
+}
+
+/// The stream's end of an [`Incoming`].
+pub struct Feed(mpsc::Sender<io::Result<Bytes>>);
+
+/// A reader, and what feeds it.
+pub fn incoming() -> (Feed, Incoming) {
+    let (sender, pieces) = mpsc::channel(PIECES);
+    (Feed(sender), Incoming { pieces, open: Bytes::new() })
+}
+
+impl Feed {
+    /// Hands a piece on, or that there is no more to come. Says whether anybody still reads.
+    pub async fn hand(&self, piece: io::Result<Bytes>) -> bool {
+        self.0.send(piece).await.is_ok()
+    }
+}
+
+impl Read for Incoming {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        while self.open.is_empty() {
+            match self.pieces.blocking_recv() {
+                Some(piece) => self.open = piece?,
+                None => return Ok(0),
+            }
+        }
+        let count = into.len().min(self.open.len());
+        into[..count].copy_from_slice(&self.open.split_to(count));
+        Ok(count)
     }
 }

@@ -218,12 +218,24 @@ pub enum ContextCommand {
     },
 }
 
+/// Where an image is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BuildPlace {
+    /// With this machine's Docker Engine
+    Local,
+    /// With the server's, which gets the project
+    Server,
+}
+
 /// `deploy`.
 #[derive(Debug, Args)]
 pub struct DeployArgs {
     /// How.
     #[command(flatten)]
     pub build: BuildOptions,
+    /// Where to build, local or server; else here where a Docker Engine for the server's processor answers
+    #[arg(long = "build", value_name = "WHERE", value_enum, hide_possible_values = true)]
+    pub place: Option<BuildPlace>,
     /// Read secrets from this file, not from the manifest's `env`
     #[arg(long, value_name = "FILE")]
     pub env_file: Option<PathBuf>,
@@ -426,6 +438,9 @@ pub struct ServerOptions {
     /// How many releases of each agent keep their images, so that a rollback can go there
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub keep_images: u32,
+    /// How many images to build at once for those who deploy, 0: none; else half as many as processors
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=64))]
+    pub build_jobs: Option<u32>,
     /// Write the log as JSON
     #[arg(long)]
     pub log_json: bool,

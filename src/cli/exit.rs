@@ -175,7 +175,9 @@ impl From<ClientError> for Failure {
         let (exit, hints) = match &error {
             ClientError::Address(_) => (Exit::Usage, vec!["name it as https://HOST[:PORT]".to_owned()]),
             ClientError::PlainHttp(_) => (Exit::Usage, vec!["use https://".to_owned()]),
-            ClientError::Silent { .. } | ClientError::LongLine(_) => (Exit::Unreachable, Vec::new()),
+            ClientError::Silent { .. } | ClientError::BrokenOff(_) | ClientError::LongLine(_) => {
+                (Exit::Unreachable, Vec::new())
+            }
             ClientError::Unreachable { server, source } => (Exit::Unreachable, unreachable(server, source)),
             ClientError::CaFile { .. } => {
                 (Exit::Usage, vec!["--ca-file wants certificates of authorities in PEM form".to_owned()])

@@ -1,5 +1,6 @@
 //! Typed client of the control API, and where its logins rest.
 
+mod builds;
 pub mod contexts;
 pub mod keyring;
 mod operations;
@@ -53,6 +54,9 @@ pub enum ClientError {
         /// How long, in seconds.
         seconds: u64,
     },
+    /// The server ended an answer before its end.
+    #[error("the server at {0} has broken off")]
+    BrokenOff(String),
     /// A line of a log is longer than this many MiB.
     #[error("a line of the log is longer than {0} MiB")]
     LongLine(usize),
@@ -92,7 +96,7 @@ impl ClientError {
             // Who it is does not change by asking again.
             Self::Unreachable { source, .. } => source.tls_fault().is_none(),
             Self::Refused(problem) => is_away(problem),
-            Self::Silent { .. } => true,
+            Self::Silent { .. } | Self::BrokenOff(_) => true,
             _ => false,
         }
     }

@@ -2,6 +2,7 @@
 //! runs what the database says.
 
 pub mod access;
+pub mod builds;
 mod database;
 pub mod deploy;
 pub mod destroy;
@@ -80,6 +81,8 @@ pub struct Parts {
     pub keep_images: u32,
     /// Logs of replicas that are gone.
     pub logs: KeptLogs,
+    /// Builds images.
+    pub builds: builds::Builds,
     /// Ends all tasks.
     pub shutdown: Shutdown,
 }
@@ -192,6 +195,9 @@ pub enum ControlError {
     /// The folder of kept logs failed.
     #[error("the kept logs of replicas that are gone")]
     Logs(#[source] std::io::Error),
+    /// Nothing is built.
+    #[error(transparent)]
+    Build(builds::BuildsError),
     /// A time in a request is none.
     #[error("{0:?} is no time of RFC 3339")]
     Time(String),

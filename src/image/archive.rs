@@ -65,8 +65,14 @@ pub enum ArchiveError {
 #[derive(Debug, Clone, Default)]
 pub struct Seen(HashMap<PathBuf, [u8; 32]>);
 
+impl FromIterator<(PathBuf, [u8; 32])> for Seen {
+    fn from_iter<I: IntoIterator<Item = (PathBuf, [u8; 32])>>(known: I) -> Self {
+        Self(known.into_iter().collect())
+    }
+}
+
 /// Opens a file that is one: a FIFO that has taken its place meanwhile is not waited for.
-fn open(path: &Path) -> io::Result<(File, u64)> {
+pub(super) fn open(path: &Path) -> io::Result<(File, u64)> {
     let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
     let file = File::options().read(true).custom_flags(nonblocking).open(path)?;
     let meta = file.metadata()?;

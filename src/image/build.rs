@@ -7,14 +7,16 @@ use crate::base::shutdown::CancellationToken;
 use crate::image::append::{Addition, Appended, can_append};
 use crate::image::archive::{self, ArchiveError, Entry};
 use crate::image::base;
+use crate::image::bounds::StepBounds;
 use crate::image::context::Project;
 use crate::image::error::BuildError;
 use crate::image::names::{self, Scope};
+use crate::image::origin::Origin;
 use crate::image::output::Parser;
 use crate::image::plan::{COPY_DEPS, DOCKERFILE, Digests, Plan, PlanError, READY};
 use crate::image::progress::Progress;
-use crate::image::revision::find_revision;
 use crate::image::steps_left::{self, Replaced, Steps};
+use crate::image::way::Way;
 use bollard::errors::Error as DockerError;
 use bollard::models::{BuildInfo, ImageInspect};
 use bollard::query_parameters::{BuildImageOptionsBuilder, ImportImageOptionsBuilder};
@@ -65,6 +67,8 @@ pub struct BuildOptions {
     pub deployed: Option<Deployed>,
     /// The server that the image is for, whose names it gets; none: those of the project's folder.
     pub server: Option<Uuid>,
+    /// What the steps may take of the engine's machine.
+    pub bounds: StepBounds,
 }
 
 impl BuildOptions {
@@ -138,6 +142,27 @@ pub async fn inputs_digest(
     Ok(blocking(digests).await?.inputs)
 }
 
+/// What there is of an image without building it: the digest of its inputs, and itself, where the engine has it.
+/// Nothing where the base image is not there: it is not fetched.
+pub async fn find_built(
+    docker: &Docker,
+    origin: &Origin,
+    options: &BuildOptions,
+    reporter: &dyn BuildReporter,
+) -> Result<Option<(String, Option<Built>)>, BuildError> {
+    let base_name = origin.base_name(options.base_image.as_deref());
+    match docker.inspect_image(&base_name).await {
+        Err(DockerError::DockerResponseServerError { status_code: 404, .. }) => return Ok(None),
+        other => other.map_err(|source| BuildError::engine("inspecting the base image", source))?,
+    };
+    let work = Work::new(docker, origin, options, reporter);
+    let base = base::ensure(docker, &base_name, options.platform.as_deref(), false, reporter).await?;
+    let prepared = work.prepare(&base).await?;
+    let digest = prepared.digests.inputs.clone();
+    let existing = work.find_existing(&prepared).await?;
+    Ok(Some((digest, existing.map(|(id, is_deployed)| work.finished(prepared, (id, None), true, is_deployed)))))
+}
+
 /// Builds the image of a project, unless one of the same inputs is there. Dropping the future or
 /// cancelling ends the build at the engine, too, which takes its containers away.
 pub async fn build(
@@ -147,17 +172,18 @@ pub async fn build(
     reporter: &dyn BuildReporter,
     cancel: &CancellationToken,
 ) -> Result<Built, BuildError> {
-    let work = Work {
-        docker,
-        project,
-        options,
-        reporter,
-        scope: options.scope(project),
-        started: Instant::now(),
-        counted: AtomicUsize::new(0),
-        steps: Mutex::default(),
-        is_whole: AtomicBool::new(false),
-    };
+    build_from(docker, &Origin::project(project), options, reporter, cancel).await
+}
+
+/// [`build`], of whatever there is a plan of.
+pub async fn build_from(
+    docker: &Docker,
+    origin: &Origin,
+    options: &BuildOptions,
+    reporter: &dyn BuildReporter,
+    cancel: &CancellationToken,
+) -> Result<Built, BuildError> {
+    let work = Work::new(docker, origin, options, reporter);
     let done = cancel.run_until_cancelled(work.run()).await;
     work.clear_up(matches!(done, Some(Ok(_)))).await;
     match done {
@@ -169,7 +195,7 @@ pub async fn build(
 
 struct Work<'a> {
     docker: &'a Docker,
-    project: &'a Project,
+    origin: &'a Origin,
     options: &'a BuildOptions,
     reporter: &'a dyn BuildReporter,
     scope: Scope,
@@ -182,14 +208,30 @@ struct Work<'a> {
     is_whole: AtomicBool,
 }
 
-impl Work<'_> {
+impl<'a> Work<'a> {
+    fn new(docker: &'a Docker, origin: &'a Origin, options: &'a BuildOptions, reporter: &'a dyn BuildReporter) -> Self {
+        Self {
+            docker,
+            origin,
+            options,
+            reporter,
+            scope: options.server.map_or_else(|| Scope::of_project(origin.folder()), Scope::of_server),
+            started: Instant::now(),
+            counted: AtomicUsize::new(0),
+            steps: Mutex::default(),
+            is_whole: AtomicBool::new(false),
+        }
+    }
+
+    fn agent(&self) -> &str {
+        &self.origin.manifest().name
+    }
+
     /// What was built in the project's folder for nobody yet is the server's from now on.
     async fn claim(&self) -> Result<(), BuildError> {
-        if self.options.server.is_none() {
-            return Ok(());
-        }
-        let (agent, unclaimed) = (&self.project.manifest.name, Scope::of_project(&self.project.folder));
-        let moved = steps_left::rename(self.docker, agent, &unclaimed, &self.scope).await;
+        let (Some(_), Origin::Project(project)) = (self.options.server, self.origin) else { return Ok(()) };
+        let unclaimed = Scope::of_project(&project.folder);
+        let moved = steps_left::rename(self.docker, self.agent(), &unclaimed, &self.scope).await;
         moved.map_err(|source| BuildError::engine("naming the images of earlier builds", source))
     }
 
@@ -200,7 +242,7 @@ impl Work<'_> {
             return;
         }
         let tools = (is_done && !self.is_whole.load(Ordering::Relaxed)).then_some(COPY_DEPS);
-        let clearing = steps_left::clear_up(self.docker, &self.project.manifest.name, &self.scope, &steps, tools);
+        let clearing = steps_left::clear_up(self.docker, self.agent(), &self.scope, &steps, tools);
         let cleared = tokio::time::timeout(CLEAR_UP, clearing).await;
         if !matches!(cleared, Ok(Ok(()))) {
             tracing::debug!(?cleared, "images of a build's steps stay");
@@ -208,7 +250,7 @@ impl Work<'_> {
     }
 
     async fn run(&self) -> Result<Built, BuildError> {
-        let base_name = base::name(&self.project.manifest, self.options.base_image.as_deref());
+        let base_name = self.origin.base_name(self.options.base_image.as_deref());
         let BuildOptions { platform, pull, .. } = self.options;
         let base = base::ensure(self.docker, &base_name, platform.as_deref(), *pull, self.reporter).await?;
         for _ in 1..READINGS {
@@ -224,73 +266,76 @@ impl Work<'_> {
     }
 
     async fn read_and_make(&self, base: &base::Base) -> Result<Built, BuildError> {
-        let manifest = &self.project.manifest;
+        let mut prepared = self.prepare(base).await?;
+        let (made, cached, is_deployed) = match self.find_existing(&prepared).await? {
+            Some((id, is_deployed)) => ((id, None), true, is_deployed),
+            None => (self.make_somehow(&mut prepared).await?, false, false),
+        };
+        let built = self.finished(prepared, made, cached, is_deployed);
+        self.reporter.finished(&built);
+        Ok(built)
+    }
+
+    async fn prepare(&self, base: &base::Base) -> Result<Prepared, BuildError> {
         let (plan, digests) = {
-            let (project, base) = (self.project.clone(), base.clone());
+            let (origin, base) = (self.origin.clone(), base.clone());
             blocking(move || {
-                let mut plan = Plan::of(&project, &base.name)?;
+                let mut plan = origin.plan(&base.name)?;
                 plan.check_python(&base.python)?;
                 let digests = plan.digests(&base.identity, &base.platform)?;
                 Ok::<_, PlanError>((plan, digests))
             })
             .await?
         };
-        let mut notes: Vec<String> = base::python_note(&base.python, manifest).into_iter().collect();
+        let mut notes: Vec<String> = base::python_note(&base.python, self.origin.manifest()).into_iter().collect();
         notes.extend(plan.notes.iter().cloned());
-        let digest = digests.inputs.clone();
-        let tag = self.scope.built(&manifest.name, &digest);
-        let deployed = self.options.deployed.as_ref().filter(|there| there.inputs_digest == digest);
-        let deployed = deployed.filter(|_| !self.options.no_cache).map(|there| there.image_id.clone());
-        let is_deployed = deployed.is_some();
-        let existing = match deployed {
-            Some(id) => Some(id),
-            None if self.options.no_cache => None,
-            None => {
-                self.claim().await?;
-                self.find_image(&tag, LABEL_INPUTS, &digest).await?.and_then(|image| image.id)
-            }
-        };
-        let cached = existing.is_some();
+        let tag = self.scope.built(self.agent(), &digests.inputs);
         let code = plan.code_entries().map(Arc::new);
-        let (image_id, config) = match existing {
-            Some(id) => (id, None),
-            None => {
-                let described = plan.is_described;
-                match self.make(&Arc::new(plan), &digests, &tag, code.as_deref()).await {
-                    Err(BuildError::Step { .. }) if described => {
-                        self.reporter.output("a package could not be described without its code; building with it");
-                        let (whole, digests) = self.with_code(base, digests).await?;
-                        notes.extend(
-                            whole.notes.iter().filter(|note| !notes.contains(note)).cloned().collect::<Vec<_>>(),
-                        );
-                        self.make(&Arc::new(whole), &digests, &tag, code.as_deref()).await?
-                    }
-                    made => made?,
-                }
+        Ok(Prepared { base: base.clone(), plan: Arc::new(plan), digests, notes, tag, code })
+    }
+
+    /// The image of these inputs, and whether it is the one that serves.
+    async fn find_existing(&self, prepared: &Prepared) -> Result<Option<(String, bool)>, BuildError> {
+        if self.options.no_cache {
+            return Ok(None);
+        }
+        let digest = &prepared.digests.inputs;
+        if let Some(there) = self.options.deployed.as_ref().filter(|there| there.inputs_digest == *digest) {
+            return Ok(Some((there.image_id.clone(), true)));
+        }
+        self.claim().await?;
+        let found = self.find_image(&prepared.tag, LABEL_INPUTS, digest).await?;
+        Ok(found.and_then(|image| image.id).map(|id| (id, false)))
+    }
+
+    async fn make_somehow(&self, prepared: &mut Prepared) -> Result<Made, BuildError> {
+        let (plan, code) = (Arc::clone(&prepared.plan), prepared.code.clone());
+        match self.make(&plan, &prepared.digests, &prepared.tag, code.as_deref()).await {
+            Err(BuildError::Step { .. }) if plan.is_described => {
+                self.reporter.output("a package could not be described without its code; building with it");
+                let (whole, digests) = self.with_code(&prepared.base, prepared.digests.clone()).await?;
+                let new: Vec<String> =
+                    whole.notes.iter().filter(|note| !prepared.notes.contains(note)).cloned().collect();
+                prepared.notes.extend(new);
+                self.make(&Arc::new(whole), &digests, &prepared.tag, code.as_deref()).await
             }
-        };
+            made => made,
+        }
+    }
+
+    fn finished(&self, prepared: Prepared, made: Made, cached: bool, deployed: bool) -> Built {
+        let (image_id, config) = made;
+        let Prepared { base, digests, notes, tag, code, .. } = prepared;
         let seconds = self.started.elapsed().as_secs_f64();
-        let built = Built {
-            image_id,
-            tag,
-            inputs_digest: digest,
-            cached,
-            deployed: is_deployed,
-            python: base.python.clone(),
-            notes,
-            seconds,
-            code,
-            config,
-        };
-        self.reporter.finished(&built);
-        Ok(built)
+        let (inputs_digest, python) = (digests.inputs, base.python);
+        Built { image_id, tag, inputs_digest, cached, deployed, python, notes, seconds, code, config }
     }
 
     /// The plan with the packages' code, under the inputs' digest of the one without.
     async fn with_code(&self, base: &base::Base, digests: Digests) -> Result<(Plan, Digests), BuildError> {
-        let (project, base) = (self.project.clone(), base.clone());
+        let (origin, base) = (self.origin.clone(), base.clone());
         blocking(move || {
-            let mut plan = Plan::with_code(&project, &base.name)?;
+            let mut plan = origin.plan_with_code(&base.name)?;
             let deps = plan.digests(&base.identity, &base.platform)?.deps;
             Ok((plan, Digests { deps, ..digests }))
         })
@@ -318,12 +363,12 @@ impl Work<'_> {
         code: Option<&Vec<Entry>>,
     ) -> Result<Made, BuildError> {
         let mut labels = HashMap::from([
-            (LABEL_AGENT.to_owned(), self.project.manifest.name.clone()),
+            (LABEL_AGENT.to_owned(), self.agent().to_owned()),
             (LABEL_INPUTS.to_owned(), digests.inputs.clone()),
             (LABEL_STANDS_ON.to_owned(), digests.deps.clone()),
             (LABEL_BASE.to_owned(), plan.base_image.clone()),
         ]);
-        labels.extend(find_revision(&self.project.folder).map(|commit| (LABEL_REVISION.to_owned(), commit)));
+        labels.extend(self.origin.revision().map(|commit| (LABEL_REVISION.to_owned(), commit)));
         let whole = Target { stage: "", tag: tag.to_owned(), labels, no_cache: self.options.no_cache };
         let replaced = Replaced::find(self.docker, tag, self.options.no_cache).await;
         let Some(code) = code else {
@@ -359,7 +404,10 @@ impl Work<'_> {
     /// Those of the plan and the proxies: engines keep these out of the image, its history and their cache.
     fn arguments(&self, plan: &Plan) -> HashMap<String, String> {
         let mut arguments = plan.build_arguments();
-        arguments.extend(self.options.proxies.iter().cloned());
+        match self.options.bounds.way {
+            Some(_) => arguments.extend(Way::arguments()),
+            None => arguments.extend(self.options.proxies.iter().cloned()),
+        }
         arguments
     }
 
@@ -427,17 +475,21 @@ impl Work<'_> {
             .buildargs(&self.arguments(plan))
             .nocache(target.no_cache)
             .rm(true)
-            .forcerm(true)
-            .build();
+            .forcerm(true);
+        let way = match &self.options.bounds.way {
+            Some(folder) => Some(Box::pin(Way::open(self.docker, &plan.base_image, folder, self.agent())).await?),
+            None => None,
+        };
+        let options = self.options.bounds.of(options, way.as_ref()).build();
         let whole = target.stage.is_empty();
         self.is_whole.fetch_or(whole, Ordering::Relaxed);
         let (writing, parts) = {
             let plan = Arc::clone(plan);
             piped(move |pipe| {
                 if whole {
-                    archive::write(&plan.entries, &plan.seen, pipe)
+                    archive::write(plan.entries_for(&plan.whole_dockerfile()), &plan.seen, pipe)
                 } else {
-                    archive::write(plan.deps_entries(), &plan.seen, pipe)
+                    archive::write(plan.deps_entries_for(&plan.deps_dockerfile()), &plan.seen, pipe)
                 }
             })
         };
@@ -502,6 +554,16 @@ async fn blocking<T: Send + 'static>(
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
         Err(_) => Err(BuildError::Interrupted),
     }
+}
+
+/// All that is known before anything is built.
+struct Prepared {
+    base: base::Base,
+    plan: Arc<Plan>,
+    digests: Digests,
+    notes: Vec<String>,
+    tag: String,
+    code: Option<Arc<Vec<Entry>>>,
 }
 
 /// An image's id, and its config where that was made here.

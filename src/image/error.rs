@@ -1,9 +1,11 @@
 //! Why an image could not be built, and what to do about it.
 
+use crate::api::builds::BuildFault;
 use crate::base::disk;
 use crate::image::plan::PlanError;
 use bollard::Docker;
 use bollard::errors::Error as DockerError;
+use std::error::Error as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -102,6 +104,22 @@ impl BuildError {
         !matches!(**source, DockerError::DockerResponseServerError { .. } | DockerError::DockerStreamError { .. })
     }
 
+    /// Its name, for programs and other machines.
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Plan(PlanError::JavaScript(_)) => "javascript",
+            Self::Plan(_) => "plan",
+            Self::Dependencies(_) => "dependencies",
+            Self::Interrupted => "interrupted",
+            Self::DiskFull { .. } => "disk-full",
+            Self::Platform { .. } => "platform",
+            Self::BaseImageUnavailable { .. } => "base-image-unavailable",
+            Self::Step { .. } => "step",
+            Self::Engine { .. } if self.is_engine_gone() => "engine-away",
+            Self::Engine { .. } => "engine",
+        }
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -172,6 +190,27 @@ fn unavailable(host: &str, message: &str) -> String {
     "see whether the name is right; without a registry make one with scripts/base-image.sh and give it with \
      --base-image or RAPIDCLAW_BASE_IMAGE (and without --pull)"
         .to_owned()
+}
+
+impl From<&BuildError> for BuildFault {
+    fn from(error: &BuildError) -> Self {
+        let cause = match error {
+            BuildError::DiskFull { source, .. } => source,
+            other => other,
+        };
+        let last_lines = match cause {
+            BuildError::Step { last_lines, .. } => last_lines.clone(),
+            _ => Vec::new(),
+        };
+        let mut causes = Vec::new();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            causes.push(cause.to_string());
+            source = cause.source();
+        }
+        let hints = error.hint().into_iter().collect();
+        Self { code: error.code().to_owned(), message: error.to_string(), causes, hints, last_lines }
+    }
 }
 
 fn says(lines: &[String], words: &[&str]) -> bool {

@@ -18,11 +18,15 @@ use crate::manifest::{EnvSource, Graph, GraphTarget};
 use crate::runner::embed;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+mod instructions;
+pub mod recipe;
 
 /// The oldest LangGraph that the runner serves. A project without LangGraph among its dependencies
 /// gets the newest (LangGraph's own base images bring it too).
@@ -85,7 +89,7 @@ pub struct Digests {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layer {
     /// What it does, for people; empty where it is not worth a word.
-    pub title: &'static str,
+    pub title: Cow<'static, str>,
     /// The instruction.
     pub instruction: String,
     /// Whether it installs the project's dependencies.
@@ -177,7 +181,7 @@ impl Plan {
     /// The digests of what the image depends on. Blocks: it reads all files, and remembers what they held.
     pub fn digests(&mut self, base_image_id: &str, platform: &str) -> Result<Digests, PlanError> {
         let version = env!("CARGO_PKG_VERSION");
-        let mut seen = Seen::default();
+        let mut seen = Seen::clone(&self.seen);
         let mut sum = Sha256::new();
         let pip_config = self.pip_config.as_ref().map(|text| sha256_digest(text.expose_secret().as_bytes()));
         let head = json!([version, platform, base_image_id, self.agent, self.manifest, pip_config]);
@@ -214,9 +218,34 @@ impl Plan {
         (!entries.iter().any(is_whiteout)).then_some(entries)
     }
 
+    /// The Dockerfile of the whole, as the engine gets it.
+    pub fn whole_dockerfile(&self) -> Entry {
+        Entry::text(DOCKERFILE, dockerfile(&self.layers))
+    }
+
+    /// The Dockerfile of everything but the code: nothing that comes later can change what it makes.
+    pub fn deps_dockerfile(&self) -> Entry {
+        Entry::text(DOCKERFILE, dockerfile(&self.layers[..self.ready]))
+    }
+
+    /// The files of the build, with this Dockerfile.
+    pub fn entries_for<'a>(&'a self, dockerfile: &'a Entry) -> impl Iterator<Item = &'a Entry> {
+        self.entries.iter().filter(|entry| entry.path != DOCKERFILE).chain([dockerfile])
+    }
+
+    /// The files of the stages before the code, with this Dockerfile.
+    pub fn deps_entries_for<'a>(&'a self, dockerfile: &'a Entry) -> impl Iterator<Item = &'a Entry> {
+        self.deps_entries().filter(|entry| entry.path != DOCKERFILE).chain([dockerfile])
+    }
+
     /// The arguments of the build that its steps find their secrets in.
     pub fn build_arguments(&self) -> HashMap<String, String> {
         self.pip_config.as_ref().map(|text| steps::secret_arguments(text.expose_secret())).unwrap_or_default()
+    }
+
+    /// The manifest's pip.conf.
+    pub fn pip_config(&self) -> Option<&SecretString> {
+        self.pip_config.as_ref()
     }
 
     /// The image's working directory.
@@ -245,10 +274,7 @@ impl Found<'_> {
         let project_json = self.project_json()?;
         let pythons = self.pythons();
         let Layers { list: layers, ready } = self.layers(base_image, project_json["workdir"].as_str().unwrap_or(DEPS));
-        let dockerfile = layers.iter().fold(String::new(), |mut text, layer| {
-            let _ = writeln!(text, "{}", layer.instruction);
-            text
-        });
+        let dockerfile = dockerfile(&layers);
         let mut entries = self.entries(&project_json);
         entries.push(Entry::text(DOCKERFILE, dockerfile.clone()));
         archive::sort(&mut entries);
@@ -472,6 +498,14 @@ impl Found<'_> {
     }
 }
 
+/// Instructions as a Dockerfile.
+fn dockerfile(layers: &[Layer]) -> String {
+    layers.iter().fold(String::new(), |mut text, layer| {
+        let _ = writeln!(text, "{}", layer.instruction);
+        text
+    })
+}
+
 #[derive(Default)]
 struct Layers {
     list: Vec<Layer>,
@@ -480,7 +514,7 @@ struct Layers {
 
 impl Layers {
     fn add(&mut self, title: &'static str, instruction: String) {
-        self.list.push(Layer { title, instruction, dependencies: false });
+        self.list.push(Layer { title: Cow::Borrowed(title), instruction, dependencies: false });
     }
 
     fn last_installs(&mut self) {

@@ -32,9 +32,9 @@ pub(super) struct Progress<'a> {
 }
 
 impl Progress<'_> {
-    fn title(&self) -> &'static str {
+    fn title(&self) -> &str {
         let instruction = self.step.as_ref().map(|(_, _, text)| text.as_str());
-        instruction.and_then(|text| self.plan.layer(text)).map_or("", |layer| layer.title)
+        instruction.and_then(|text| self.plan.layer(text)).map_or("", |layer| &layer.title)
     }
 
     fn steps(&self) -> std::sync::MutexGuard<'_, Steps> {
@@ -83,7 +83,7 @@ impl Progress<'_> {
         {
             return BuildError::Dependencies(said);
         }
-        let title = layer.map(|layer| layer.title).filter(|title| !title.is_empty() && *title != "dockerfile_lines");
+        let title = layer.map(|layer| &*layer.title).filter(|title| !title.is_empty() && *title != "dockerfile_lines");
         let step = title.map_or_else(|| instruction.to_owned(), ToOwned::to_owned);
         let step = if step.is_empty() { "reading the Dockerfile".to_owned() } else { step };
         // The engine repeats the whole instruction; of that only the end tells anything.

@@ -2,7 +2,7 @@
 
 use super::error::ApiError;
 use super::extract::{Administrator, Body, Deployer, Operator, Reader};
-use super::{App, hosts, operations_api, registry_api, versions};
+use super::{App, builds_api, hosts, operations_api, registry_api, versions};
 use crate::api::control::{
     AgentStatus, DeployPlan, DeployRequest, DeployResponse, KeyCreated, KeyRequest, KeyView, RollbackRequest,
     RollbackResponse, RolloutView, ServerHealth, ServerInfo, Whoami,
@@ -35,6 +35,7 @@ pub fn router(app: App) -> Router {
         .route("/v1/rollouts/{id}", get(rollout))
         .route("/v1/rollouts/{id}/cancel", post(cancel_rollout))
         .merge(operations_api::router())
+        .merge(builds_api::router())
         .fallback(async || ApiError::no_route())
         .layer(middleware::from_fn(versions::check))
         .with_state(app.clone())
@@ -50,6 +51,7 @@ async fn whoami(State(app): State<App>, Operator(owner): Operator) -> Result<Jso
         agents_url: app.control.agents_url().to_owned(),
         pid: std::process::id(),
         engine,
+        builds: app.control.builds().is_on(),
     };
     Ok(Json(Whoami { name: owner.name, role: owner.role, server }))
 }

@@ -77,7 +77,7 @@ fn disk_full(title: &str) -> Problem {
 }
 
 /// A failure of ours: logged with its causes, told without them.
-fn internal(code: &str, title: &str, error: &(dyn std::error::Error + 'static)) -> Problem {
+pub(super) fn internal(code: &str, title: &str, error: &(dyn std::error::Error + 'static)) -> Problem {
     let request_id = ids::new_id();
     tracing::error!(%request_id, error = %chain(error), "{title}");
     let mut problem = Problem::new(500, code, title).hint("the server's log says more under this request_id");
@@ -138,6 +138,7 @@ impl From<ControlError> for ApiError {
                 .hint("make room on the disk of the server's data folder, then try again"),
             ControlError::Logs(_) => internal("logs", "the kept logs cannot be read", &error),
             ControlError::Registry(_) => internal("registry", "the registry failed", &error),
+            ControlError::Build(error) => super::builds_api::problem(error),
             ControlError::NoImage(_) => {
                 Problem::new(422, "no-such-image", "the image is not in the server's Docker Engine")
                     .detail(text)

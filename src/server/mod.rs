@@ -7,6 +7,7 @@ mod addresses;
 mod agents_api;
 pub mod backup;
 mod bodies;
+mod builds_api;
 mod connections;
 mod control_api;
 mod ending;

@@ -14,6 +14,7 @@ use crate::base::open_files::{self, Shares};
 use crate::base::secret::{ExposeSecret as _, MasterKey, SecretError, SecretString, token_hash};
 use crate::base::shutdown::{CancellationToken, Shutdown};
 use crate::base::{ids, paths};
+use crate::control::builds::Builds;
 use crate::control::{Control, ControlError, Parts};
 use crate::egress::{Override, Resolver};
 use crate::gateway::{Gateway, lease};
@@ -70,6 +71,8 @@ pub struct ServerSettings {
     pub resolve: Vec<Override>,
     /// Of how many releases of an agent the images stay.
     pub keep_images: u32,
+    /// How many images it builds at once for those who deploy.
+    pub build_jobs: Option<u32>,
     /// Takes over from the server that runs on the data folder.
     pub takeover: bool,
     /// The arguments to start the same server again with; no secret is among them.
@@ -92,6 +95,7 @@ impl ServerSettings {
             providers: Vec::new(),
             resolve: Vec::new(),
             keep_images: KEEP_IMAGES,
+            build_jobs: None,
             takeover: false,
             arguments: Vec::new(),
         }
@@ -309,6 +313,7 @@ async fn serve(
     lease::begin(&gateway).await?;
     let leased = gateway.clone();
     shutdown.supervise("lease", move || lease::keep(leased.clone()));
+    let builds = Builds::start(&docker, data_dir, settings.build_jobs).await.map_err(data_error)?;
     let runtime: Arc<dyn Runtime> = Arc::new(DockerRuntime::new(docker, server, &reconcilers));
     let bound = |listener: &TcpListener, asked| listener.local_addr().unwrap_or(asked);
     let (bound, agents_bound) = (bound(&listener, settings.listen), bound(&agents_listener, settings.agents_listen));
@@ -329,6 +334,7 @@ async fn serve(
         agents_url: file.agents_url.clone(),
         keep_images: settings.keep_images,
         logs: KeptLogs::new(data_dir),
+        builds,
         shutdown: reconcilers.clone(),
     });
     // From here on the replicas are ours to look after.

@@ -22,6 +22,7 @@ mod leftovers;
 mod projects;
 mod queue;
 mod restart;
+mod server_builds;
 mod supervision;
 mod turns;
 mod tutorial;

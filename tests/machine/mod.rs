@@ -7,6 +7,7 @@
 
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
+mod apart;
 mod authority;
 mod effects;
 mod engine;
@@ -14,6 +15,8 @@ mod outside;
 mod project;
 mod terminal;
 
+#[allow(unused_imports, reason = "not each test file has one")]
+pub use apart::Apart;
 pub use authority::Authority;
 #[allow(unused_imports, reason = "not each test file has an agent that acts outside")]
 pub use effects::{EFFECT, Effects, bridge};
@@ -194,6 +197,12 @@ impl Machine {
     pub fn beside(engine: &Engine) -> Self {
         let within = vec!["nsenter".to_owned(), format!("--net={}", engine.network().display())];
         Self { within, ..Self::on(Some(engine.host())) }
+    }
+
+    /// In a network of its own, with an engine or without.
+    pub fn in_network(network: &Path, engine: Option<String>) -> Self {
+        let within = vec!["nsenter".to_owned(), format!("--net={}", network.display())];
+        Self { within, ..Self::on(engine) }
     }
 
     /// As if it had neither Postgres' programs nor its user.

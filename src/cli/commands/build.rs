@@ -2,17 +2,15 @@
 
 use super::project::{Checked, check_loudly};
 use super::push;
-use crate::base::env;
+use crate::api::builds::BuildFault;
 use crate::cli::args::{BuildArgs, BuildOptions, Global};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::session;
 use crate::cli::ui::{BuildLines, Format, Printer};
-use crate::client::is_loopback;
 use crate::image::names::Scope;
-use crate::image::{self, BuildError, Built, Deployed, Plan, PlanError, Project};
+use crate::image::{self, BuildError, Built, Deployed, Plan, Project};
 use crate::manifest::project;
 use crate::runtime::docker::engine::{self, Engine};
-use reqwest::Url;
 use serde_json::json;
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -118,31 +116,20 @@ pub async fn inputs_digest(
     Ok(image::inputs_digest(docker, &project_of(checked, options), &how, &reporter).await?)
 }
 
-fn image_options(options: &BuildOptions) -> image::BuildOptions {
+/// What builds are told.
+pub fn image_options(options: &BuildOptions) -> image::BuildOptions {
     image::BuildOptions {
         base_image: options.base_image.clone(),
-        proxies: proxies(),
+        proxies: image::proxies(),
         platform: options.platform.clone(),
         pull: options.pull,
         no_cache: options.no_cache,
-        deployed: None,
-        server: None,
+        ..image::BuildOptions::default()
     }
 }
 
-/// The proxies of this machine, but those that only it can reach.
-fn proxies() -> Vec<(String, String)> {
-    let set = env::PROXIES.iter().filter_map(|name| Some(((*name).to_owned(), env::var(name)?)));
-    set.filter(|(name, value)| name.eq_ignore_ascii_case("NO_PROXY") || !is_here(value)).collect()
-}
-
-/// Whether a proxy listens on loopback. As curl takes it: the scheme may be left out.
-fn is_here(proxy: &str) -> bool {
-    let spelled = if proxy.contains("://") { proxy.to_owned() } else { format!("http://{proxy}") };
-    Url::parse(&spelled).is_ok_and(|url| url.host_str().is_some_and(is_loopback))
-}
-
-fn project_of(checked: &Checked, options: &BuildOptions) -> Project {
+/// The project as builds see it.
+pub fn project_of(checked: &Checked, options: &BuildOptions) -> Project {
     let name = options.manifest.manifest.file_name();
     Project {
         manifest: checked.loaded.manifest.clone(),
@@ -154,48 +141,30 @@ fn project_of(checked: &Checked, options: &BuildOptions) -> Project {
 
 impl From<BuildError> for Failure {
     fn from(error: BuildError) -> Self {
-        let exit = match &error {
-            BuildError::Plan(PlanError::JavaScript(_)) => Exit::Usage,
-            BuildError::Plan(_) | BuildError::Dependencies(_) => Exit::Invalid,
-            BuildError::Interrupted => Exit::Interrupted,
-            BuildError::Engine { .. } if error.is_engine_gone() => Exit::Unreachable,
-            BuildError::DiskFull { .. }
-            | BuildError::Platform { .. }
-            | BuildError::BaseImageUnavailable { .. }
-            | BuildError::Step { .. }
-            | BuildError::Engine { .. } => Exit::Failed,
-        };
-        let cause = match &error {
-            BuildError::DiskFull { source, .. } => source,
-            other => other,
-        };
-        let evidence = match cause {
-            BuildError::Step { last_lines, .. } if !last_lines.is_empty() => {
-                Some(format!("the step's last lines:\n  {}", last_lines.join("\n  ")))
-            }
-            _ => None,
-        };
-        let hint = error.hint();
-        let mut failure = Self::new(exit, error);
-        failure.evidence = evidence;
-        failure.hints.extend(hint);
-        failure
+        Self::from(BuildFault::from(&error))
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_proxy_on_loopback_is_out_of_a_builds_reach() {
-        for here in
-            ["http://localhost:3128", "http://ann:secret@127.0.0.1:3128", "127.0.0.1:3128", "http://[::1]:3128/"]
-        {
-            assert!(is_here(here), "{here}");
+/// The same, whichever machine builds.
+impl From<BuildFault> for Failure {
+    fn from(fault: BuildFault) -> Self {
+        let exit = match fault.code.as_str() {
+            "javascript" => Exit::Usage,
+            "plan" | "dependencies" => Exit::Invalid,
+            "interrupted" => Exit::Interrupted,
+            "engine-away" | "server-stopped" => Exit::Unreachable,
+            _ => Exit::Failed,
+        };
+        let chain = [fault.message].into_iter().chain(fault.causes).rev();
+        let error = chain.fold(None, |source: Option<anyhow::Error>, text| match source {
+            Some(source) => Some(source.context(text)),
+            None => Some(anyhow::Error::msg(text)),
+        });
+        let mut failure = Self::new(exit, error.unwrap_or_else(|| anyhow::anyhow!("the build failed")));
+        if !fault.last_lines.is_empty() {
+            failure.evidence = Some(format!("the step's last lines:\n  {}", fault.last_lines.join("\n  ")));
         }
-        for elsewhere in ["http://proxy.example.com:3128", "10.0.0.1:3128", "http://localhost.example.com", "?"] {
-            assert!(!is_here(elsewhere), "{elsewhere}");
-        }
+        failure.hints = fault.hints;
+        failure
     }
 }

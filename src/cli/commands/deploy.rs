@@ -1,10 +1,11 @@
 //! `deploy`: validate, build, hand over, roll out, wait for the switch.
 
 use super::build::For;
+use super::builder::{Builder, Work};
 use super::project::{Checked, check_loudly, python_only};
 use super::{build, push, watch};
 use crate::api::control::{
-    AgentStatus, DeployOutcome, DeployRequest, DeployResponse, EngineInfo, GraphView, PhaseTime, SecretMap, Whoami,
+    AgentStatus, DeployOutcome, DeployRequest, DeployResponse, GraphView, PhaseTime, SecretMap, Whoami,
 };
 use crate::base::secret::ExposeSecret as _;
 use crate::base::{env, ids};
@@ -17,8 +18,6 @@ use crate::image::names::Scope;
 use crate::image::{Built, Deployed, find_revision};
 use crate::manifest::{EnvSource, database, dotenv, left_out, project};
 use crate::release::state::Phase;
-use crate::runtime::docker::engine::{self, Engine};
-use crate::runtime::docker::engine_info;
 use serde_json::json;
 use std::path::Path;
 use std::time::Duration;
@@ -47,39 +46,39 @@ pub async fn run(args: &DeployArgs, global: &Global, printer: &Printer) -> Resul
     let options = right_processor(&args.build, &who)?;
     let known = client.agent(&name).await?;
     let secrets = secrets(&checked, args.env_file.as_deref(), known.is_some(), printer)?;
-    let docker = engine::connect().await?;
+    let builder = Builder::choose(args, &who, printer).await?;
+    let work = Work { client: &client, checked: &checked, options: &options, global, printer };
     if args.dry_run {
-        let digest = build::inputs_digest(&docker, &checked, &options, printer).await?;
+        let digest = builder.inputs_digest(work).await?;
         return dry_run(&client, request(&checked, "", &digest, secrets, 0.0), &name, args.exit_code, printer).await;
     }
-    let same_engine = same_engine(&docker, &who).await?;
     // What goes into another registry has to be here.
     let deployed = known.as_ref().filter(|_| args.registry.is_none()).and_then(deployed);
-    let whose = For { deployed, server: Some(who.server.id) };
-    let mut built = build::build(&docker, &checked, &options, whose.clone(), global, printer).await?;
-    let tidying = build::spawn_tidy(&docker, &name, Scope::of_server(who.server.id), &built);
+    let mut built = builder.build(work, For { deployed, server: Some(who.server.id) }).await?;
+    let docker = builder.docker();
+    let scope = Scope::of_server(who.server.id);
+    let tidying = docker.map(|docker| build::spawn_tidy(docker, &name, scope, &built));
     let mut request = request(&checked, &built.image_id, &built.inputs_digest, secrets, built.seconds);
-    if let Some(registry) = &args.registry {
-        let moved = push::to_registry(registry, &docker, &name, &built, printer).await?;
+    if let (Some(registry), Some(docker)) = (&args.registry, docker) {
+        let moved = push::to_registry(registry, docker, &name, &built, printer).await?;
         printer.note(format!("pushed {}", moved.reference));
         add_push_time(&mut request, moved.seconds);
     }
-    if !same_engine && !built.deployed {
-        let moved = push::to_server(&client, &docker, &name, &built, printer).await?;
+    if let Some(docker) = docker.filter(|_| !builder.is_servers() && !built.deployed) {
+        let moved = push::to_server(&client, docker, &name, &built, printer).await?;
         bring_along(&mut request, moved);
     }
     let mut handing = HandIn { client: &client, name: &name, args, deadline: None };
     let mut answer = handing.hand_in(&request, printer).await;
-    if built.deployed && is_without_image(&answer) {
+    if (built.deployed || docker.is_none()) && is_without_image(&answer) {
         // The server's engine has lost it: then it is built after all.
-        let whose = For { deployed: None, ..whose };
-        built = build::build(&docker, &checked, &options, whose, global, printer).await?;
+        built = builder.build(work, For { deployed: None, server: Some(who.server.id) }).await?;
         request.image.clone_from(&built.image_id);
         answer = handing.hand_in(&request, printer).await;
     }
     // Another engine; or one with this one's id, as engines of copied machines have.
-    if is_without_image(&answer) {
-        let moved = push::to_server(&client, &docker, &name, &built, printer).await?;
+    if let Some(docker) = docker.filter(|_| is_without_image(&answer)) {
+        let moved = push::to_server(&client, docker, &name, &built, printer).await?;
         bring_along(&mut request, moved);
         answer = handing.hand_in(&request, printer).await;
     }
@@ -107,7 +106,9 @@ pub async fn run(args: &DeployArgs, global: &Global, printer: &Printer) -> Resul
             return Err(report.facts_of(with_what_is_left_out(&checked, failure)));
         }
     };
-    build::tidied(tidying).await;
+    if let Some(tidying) = tidying {
+        build::tidied(tidying).await;
+    }
     let (phases, seconds) = watch::phases(&view.phases);
     let what = match accepted.outcome {
         DeployOutcome::Secrets => "live with its new secrets",
@@ -293,16 +294,6 @@ fn bring_along(request: &mut DeployRequest, moved: push::Moved) {
 fn add_push_time(request: &mut DeployRequest, seconds: f64) {
     if let Some(push) = request.client_phases.iter_mut().find(|one| one.phase == Phase::Push) {
         push.seconds += seconds;
-    }
-}
-
-/// Whether the engine that builds is the one that runs: then no image has to be moved.
-async fn same_engine(docker: &Engine, who: &Whoami) -> Result<bool, Failure> {
-    let here: EngineInfo = engine_info(docker).await.map_err(|error| Failure::new(Exit::Unreachable, error))?;
-    match &who.server.engine {
-        Some(there) => Ok(!here.id.is_empty() && there.id == here.id),
-        None => Err(Failure::said(Exit::Unreachable, "the server's Docker Engine does not answer")
-            .hint("look at the server's log")),
     }
 }
 

@@ -77,9 +77,16 @@ pub async fn run(args: &DoctorArgs, global: &Global, printer: &Printer) -> Resul
     let ours = ours.or_else(|| here.map(|(client, who)| (client.server().to_owned(), who.server.agents_url.clone())));
     // Here is where projects are built and deployed from: a server's needs are another machine's.
     let is_elsewhere = running.is_none() && client.as_ref().is_ok_and(|client| !client.is_here());
-    let (docker, engine) = docker(!is_elsewhere).await;
+    let (docker, mut engine) = docker(!is_elsewhere).await;
+    // What a server builds needs none here.
+    let builds_there = docker.is_none() && running.is_none() && who.as_ref().is_some_and(|who| who.server.builds);
+    if builds_there {
+        engine = Check::ok(engine.name, format!("{}; the server builds", engine.message));
+    }
     let mut checks = vec![engine];
-    checks.push(base_image(docker.as_ref(), args).await);
+    if !builds_there {
+        checks.push(base_image(docker.as_ref(), args).await);
+    }
     checks.extend(kept_images(docker.as_ref()).await);
     match &client {
         Ok(client) if is_elsewhere => {

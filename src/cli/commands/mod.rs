@@ -2,6 +2,7 @@
 
 mod backup;
 mod build;
+mod builder;
 pub mod completions;
 mod context;
 mod deploy;
@@ -19,6 +20,7 @@ mod scale;
 mod secrets;
 mod server;
 mod status;
+mod there;
 mod threads;
 pub mod validate;
 mod watch;

@@ -66,6 +66,7 @@ async fn foreground(options: ServerOptions, printer: &Printer) -> Result<Exit, F
         providers: options.providers,
         resolve: options.resolve,
         keep_images: options.keep_images,
+        build_jobs: options.build_jobs,
         takeover: options.takeover,
         arguments,
     };
@@ -128,6 +129,7 @@ fn arguments(options: &ServerOptions) -> Vec<String> {
     }
     arguments.extend(options.insecure.then(|| "--insecure".to_owned()));
     arguments.push(format!("--keep-images={}", options.keep_images));
+    arguments.extend(options.build_jobs.map(|jobs| format!("--build-jobs={jobs}")));
     arguments.extend(options.log_json.then(|| "--log-json".to_owned()));
     arguments.extend(options.postgres_image.as_ref().map(|image| format!("--postgres-image={image}")));
     // As they were typed: what they mean is for the server to say again.

@@ -16,6 +16,11 @@ impl BuildLines {
         progress.passing("reading the project");
         Self { progress, verbose }
     }
+
+    /// Where it is shown.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
 }
 
 impl BuildReporter for BuildLines {
