@@ -16,7 +16,7 @@ const LOCKS: [(&str, &str); 2] =
 pub(super) fn check(folder: &Path, shown: &str) -> Vec<Diagnostic> {
     let mut faults = Vec::new();
     if let Ok(Some(table)) = workspace::read_pyproject(folder)
-        && let Some(asked) = asked(&table).into_iter().find(|asked| admits_none(asked))
+        && let Some(asked) = asked(&table).into_iter().find(|asked| admits_older_alone(asked))
     {
         let fix = "ask for a newer one: `langgraph>=1,<2`";
         let message = format!("rapidclaw itself needs LangGraph {} or newer, and this asks for {asked}", lowest());
@@ -82,12 +82,14 @@ pub(super) fn specifier(line: &str) -> Option<&str> {
     (normalized_name(name) == "langgraph" && !asked.is_empty() && !asked.starts_with('@')).then_some(asked)
 }
 
-/// `<0.6`, `==0.2.*`, `^0.5`: nothing from the lowest on is admitted. What is not understood is left to the resolver.
-pub(super) fn admits_none(asked: &str) -> bool {
+/// `<0.6`, `==0.2.*`, `^0.5`: something older is admitted, and nothing from the lowest on. What is not understood, and
+/// a version that nobody knows (`==99`), is left to the resolver.
+pub(super) fn admits_older_alone(asked: &str) -> bool {
     let newer =
         (LOWEST.1..20).map(|minor| (0, minor)).chain((1..4).flat_map(|major| (0..30).map(move |minor| (major, minor))));
-    let mut judged = newer.map(|version| requires::admits(asked, version));
-    judged.all(|admitted| admitted == Some(false))
+    let mut newer = newer.map(|version| requires::admits(asked, version));
+    let mut older = (0..LOWEST.1).map(|minor| requires::admits(asked, (0, minor)));
+    newer.all(|admitted| admitted == Some(false)) && older.any(|admitted| admitted == Some(true))
 }
 
 /// The version of LangGraph that a lock holds, and where it stands. Locks are large: the text is looked through for
@@ -125,6 +127,11 @@ mod tests {
         let uv = ("app/uv.lock".to_owned(), 5, "`uv lock --upgrade-package langgraph`".to_owned());
         assert_eq!(faults(&[("uv.lock", lock)]), [uv]);
         assert_eq!(faults(&[("poetry.lock", lock)]).remove(0).2, "`poetry update langgraph`");
+        for (asked, older) in
+            [("==0.2.74", true), ("<=0.5", true), ("==99.0.0", false), (">1,<0.5", false), ("~=0.5", false)]
+        {
+            assert_eq!(admits_older_alone(asked), older, "{asked}");
+        }
         let new = lock.replace("0.5.4", "0.6.0");
         let fine = "[project]\nname = 'x'\ndependencies = ['langgraph>=0.5', 'langgraph-prebuilt<0.5']\n";
         assert_eq!(faults(&[("uv.lock", &new), ("pyproject.toml", fine)]), []);

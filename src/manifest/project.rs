@@ -142,7 +142,7 @@ impl Check<'_> {
                 self.faults.error("absolute-dependency", &span, message, Some(fix.into()));
                 continue;
             }
-            if let Some(asked) = lower_bound::specifier(name).filter(|asked| lower_bound::admits_none(asked)) {
+            if let Some(asked) = lower_bound::specifier(name).filter(|asked| lower_bound::admits_older_alone(asked)) {
                 let span = place(&self.loaded.places.dependencies, index);
                 let message = format!(
                     "rapidclaw itself needs LangGraph {} or newer, and this asks for {asked}",

@@ -82,7 +82,7 @@ fn is_there(folder: &Path, file: &Path, path: &str) -> bool {
 
 /// `langgraph<0.6`, `langgraph==0.2.*`
 fn is_old_langgraph(line: &str) -> bool {
-    lower_bound::specifier(line).is_some_and(lower_bound::admits_none)
+    lower_bound::specifier(line).is_some_and(lower_bound::admits_older_alone)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use toml::{Table, Value};
 pub type Minor = (u64, u64);
 
 /// The newest patch release that is thought of.
-const LAST_PATCH: u64 = 60;
+const LAST_PATCH: u64 = 120;
 /// Where a version is looked for that would do.
 const KNOWN: std::ops::RangeInclusive<u64> = 11..=20;
 /// The longer ones first.
