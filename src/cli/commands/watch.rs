@@ -144,5 +144,6 @@ fn facts(view: &RolloutView, failure: Failure) -> Failure {
 /// `build 0.8 push 0.0 start 1.1 ready 3.2 switch 0.0`, and the sum.
 pub fn phases(phases: &[PhaseTime]) -> (String, f64) {
     let parts: Vec<String> = phases.iter().map(|one| format!("{} {:.1}", one.phase, one.seconds)).collect();
-    (parts.join(" "), phases.iter().map(|one| one.seconds).sum())
+    // The sum of nothing would be -0.0.
+    (parts.join(" "), phases.iter().map(|one| one.seconds).fold(0.0, |sum, one| sum + one))
 }
