@@ -98,12 +98,11 @@ fn every_way_a_deploy_can_end() {
     assert!(last["evidence"].as_str().unwrap().contains("broken"), "{last}");
     // 4: a token that opens nothing; none at all.
     let run = |project: &Project, name: &str, value: &str| {
-        let mut deploy = server.machine.command();
-        said(deploy.args(["deploy", "--json", "--build", "local"]).env(name, value).current_dir(project.path()))
+        let words = ["deploy", "--json", "--build", "local"];
+        said(server.machine.command().args(words).env(name, value).current_dir(project.path()))
     };
     assert_eq!(ends(&run(&project, "RAPIDCLAW_TOKEN", "rcadmin_wrong"), 4)["code"], "not-authenticated");
     assert_eq!(ends(&run(&project, "RAPIDCLAW_SERVER", "https://127.0.0.1:1"), 4)["class"], "not-allowed");
-    // 5: no engine, where it is to build.
     ends(&run(&project, "DOCKER_HOST", "unix:///none.sock"), 5);
 
     // 6: the release does not get ready; what served before serves.

@@ -48,7 +48,7 @@ const CLEAR_UP: Duration = Duration::from_secs(10);
 const LAYER_GONE: [&str; 3] = ["unknown parent image ID", "No such image: sha256:", "layer does not exist"];
 
 /// How many times a project is read that changes while it is.
-const READINGS: usize = 3;
+const READINGS: usize = 8;
 
 /// What a build may differ in.
 #[derive(Debug, Clone, Default)]
@@ -256,6 +256,7 @@ impl<'a> Work<'a> {
         for _ in 1..READINGS {
             match self.read_and_make(&base).await {
                 Err(BuildError::Plan(PlanError::Archive(ArchiveError::Changed(path)))) => {
+                    self.origin.meets_unsteady(&path);
                     self.reporter
                         .output(&format!("{} was changed meanwhile; reading the project again", path.display()));
                 }

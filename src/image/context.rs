@@ -2,11 +2,13 @@
 //! rules leave out, in an order that does not change.
 
 use crate::image::archive::Content;
+use crate::image::unsteady::{self, Unsteady};
 use crate::manifest::ignore::IgnoreRules;
 use crate::manifest::project::{context_root, local_dependencies, private_files};
 use crate::manifest::{Manifest, to_name};
 use std::collections::BTreeSet;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
 /// The folder of the archive that holds what we put in: apart from all files of the project.
@@ -26,6 +28,8 @@ pub struct Project {
     pub manifest_file: Option<PathBuf>,
     /// Files that never enter, beside those that the manifest names: what `--env-file` gives.
     pub private: Vec<PathBuf>,
+    /// Files that change while it is read.
+    pub unsteady: Unsteady,
 }
 
 /// Everything of a project that enters its image.
@@ -183,7 +187,7 @@ pub fn collect(project: &Project) -> Result<Context, ContextError> {
     let mut private = private_files(&project.manifest, &project.folder);
     private.extend(project.private.iter().cloned());
     let roots = roots(project);
-    let mut walk = Walk { files: Vec::new(), notes: Vec::new() };
+    let mut walk = Walk { files: Vec::new(), notes: Vec::new(), own_output: unsteady::own_output() };
     for (index, root) in roots.iter().enumerate().filter(|(_, root)| root.copied) {
         let rules_root = context_root(&root.path, &project.folder);
         let rules = IgnoreRules::load(&rules_root, &private)
@@ -202,6 +206,8 @@ pub fn collect(project: &Project) -> Result<Context, ContextError> {
 struct Walk {
     files: Vec<ContextFile>,
     notes: Vec<String>,
+    /// Where this command's own output goes.
+    own_output: Vec<(u64, u64)>,
 }
 
 impl Walk {
@@ -241,6 +247,9 @@ impl Walk {
                 continue;
             }
             let meta = std::fs::symlink_metadata(&path).map_err(unreadable(&path))?;
+            if self.own_output.contains(&(meta.dev(), meta.ino())) {
+                continue;
+            }
             let is_file = kind.is_file();
             self.files.push(ContextFile {
                 root,
@@ -319,7 +328,13 @@ pub(crate) mod tests {
             std::fs::write(path, text).unwrap();
         }
         let manifest = crate::manifest::parse(manifest, "langgraph.json", "folder").unwrap().manifest;
-        let project = Project { manifest, folder: folder.path().to_owned(), manifest_file: None, private: Vec::new() };
+        let project = Project {
+            manifest,
+            folder: folder.path().to_owned(),
+            manifest_file: None,
+            private: Vec::new(),
+            unsteady: Unsteady::default(),
+        };
         (folder, project)
     }
 

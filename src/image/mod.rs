@@ -28,6 +28,7 @@ pub mod spec;
 pub mod steps;
 mod steps_left;
 pub mod tidy;
+mod unsteady;
 mod way;
 pub use revision::find_revision;
 
@@ -41,4 +42,5 @@ pub use origin::{Origin, Sent};
 pub use plan::{Plan, PlanError};
 pub use proxies::proxies;
 pub use tidy::{forget, tidy};
+pub use unsteady::Unsteady;
 pub use way::SOCKET as WAY_SOCKET;

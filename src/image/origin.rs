@@ -78,6 +78,13 @@ impl Origin {
         }
     }
 
+    /// Has a file that changed while it was read taken once, by the next plan.
+    pub fn meets_unsteady(&self, path: &Path) {
+        if let Self::Project(project) = self {
+            project.unsteady.meet(path);
+        }
+    }
+
     /// The commit of the source.
     pub fn revision(&self) -> Option<String> {
         match self {

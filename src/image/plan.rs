@@ -166,7 +166,9 @@ impl Plan {
             None => None,
         };
         let found = Found { project, context: &context, parts: &parts, pip_config };
-        found.plan(base_image)
+        let mut plan = found.plan(base_image)?;
+        project.unsteady.hold(&mut plan.entries);
+        Ok(plan)
     }
 
     /// Whether all packages run on this Python, as far as that can be told.

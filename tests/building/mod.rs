@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
 use rapidclaw::base::shutdown::CancellationToken;
-use rapidclaw::image::{BuildOptions, BuildReporter, Built, Project, build};
+use rapidclaw::image::{BuildOptions, BuildReporter, Built, Project, Unsteady, build};
 use rapidclaw::manifest;
 use rapidclaw::runtime::docker::engine;
 use std::path::Path;
@@ -59,7 +59,14 @@ pub fn project(folder: &Path, files: &[(&str, &str)]) -> Project {
     let loaded = manifest::load(&manifest_file).unwrap();
     assert_eq!(manifest::project::check(&loaded, folder), []);
     let private = Vec::new();
-    Project { manifest: loaded.manifest, folder: folder.to_owned(), manifest_file: Some(manifest_file), private }
+    let unsteady = Unsteady::default();
+    Project {
+        manifest: loaded.manifest,
+        folder: folder.to_owned(),
+        manifest_file: Some(manifest_file),
+        private,
+        unsteady,
+    }
 }
 
 pub async fn engine() -> bollard::Docker {

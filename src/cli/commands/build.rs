@@ -136,6 +136,7 @@ pub fn project_of(checked: &Checked, options: &BuildOptions) -> Project {
         manifest_file: name.map(|name| checked.folder.join(name)),
         folder: checked.folder.clone(),
         private: checked.private.clone(),
+        unsteady: checked.unsteady.clone(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::ui::Printer;
+use crate::image::Unsteady;
 use crate::manifest::{self, Diagnostic, Loaded, ManifestError, project, render};
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,8 @@ pub struct Checked {
     pub folder: PathBuf,
     /// Files that enter no image, beside those that the manifest names.
     pub private: Vec<PathBuf>,
+    /// Files that change while it is read.
+    pub unsteady: Unsteady,
     /// Faults that are no errors.
     pub warnings: Vec<Diagnostic>,
 }
@@ -32,7 +35,7 @@ pub fn check(path: &Path, manifest_only: bool) -> Result<Checked, Failure> {
     if faults.iter().any(Diagnostic::is_error) {
         return Err(invalid(ManifestError::Invalid(faults)));
     }
-    Ok(Checked { loaded, folder, private: Vec::new(), warnings: faults })
+    Ok(Checked { loaded, folder, private: Vec::new(), unsteady: Unsteady::default(), warnings: faults })
 }
 
 /// JavaScript is validated whole and not deployed yet: there is no runner for it. The manifest is right, so that

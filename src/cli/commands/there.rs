@@ -21,7 +21,7 @@ use std::time::Duration;
 const TICK: Duration = Duration::from_millis(200);
 const MIB: u64 = 1 << 20;
 /// How many times a project is read that changes while it is.
-const READINGS: usize = 3;
+const READINGS: usize = 8;
 
 /// What a build on the server needs from here.
 pub struct Sending {
@@ -84,6 +84,7 @@ pub async fn build(
         match sending.send(client, agent, &lines).await? {
             Ended::Built(built) => break built,
             Ended::Changed(path) if readings < READINGS => {
+                checked.unsteady.meet(&path);
                 lines.output(&format!("{} was changed meanwhile; reading the project again", path.display()));
             }
             Ended::Changed(path) => return Err(BuildError::from(PlanError::from(ArchiveError::Changed(path))).into()),

@@ -262,6 +262,44 @@ async fn holds(seed: u64) {
 }
 
 #[tokio::test]
+async fn a_file_that_is_written_while_a_project_is_read_enters_as_it_was_at_one_moment() {
+    let engine = engine().await;
+    let _cleanup = Cleanup("e2e-unsteady");
+    with_langgraph();
+    let folder = tempfile::tempdir().unwrap();
+    let manifest =
+        r#"{"dependencies": ["."], "graphs": {"agent": "./agent.py:graph"}, "rapidclaw": {"name": "e2e-unsteady"}}"#;
+    let made = project(
+        folder.path(),
+        &[
+            ("langgraph.json", manifest),
+            ("agent.py", "graph = 'here'\n"),
+            ("log.txt", "first\n"),
+            ("requirements.txt", "six\n"),
+        ],
+    );
+    let (is_over, log) = (std::sync::atomic::AtomicBool::new(false), folder.path().join("log.txt"));
+    let base = BuildOptions { base_image: Some(WITH_LANGGRAPH.to_owned()), ..options() };
+    let image = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut file = std::fs::File::options().append(true).open(&log).unwrap();
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                std::io::Write::write_all(&mut file, b"line\n").unwrap();
+                std::thread::yield_now();
+            }
+        });
+        let building = std::thread::spawn(move || {
+            tokio::runtime::Runtime::new().unwrap().block_on(built_with(&engine, &made, &base))
+        });
+        let image = building.join();
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        image.unwrap()
+    });
+    let there = runs(&image.tag, &["cat", "/deps/app/log.txt"]);
+    assert!(there.starts_with("first\nline"), "{}", &there[..there.len().min(80)]);
+}
+
+#[tokio::test]
 async fn an_image_holds_what_pip_uv_git_and_docker_say() {
     let _cleanup = Cleanup("e2e-random");
     with_langgraph();
