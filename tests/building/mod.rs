@@ -81,6 +81,33 @@ pub fn options() -> BuildOptions {
     BuildOptions { base_image: Some(BASE.into()), ..BuildOptions::default() }
 }
 
+/// The base image with LangGraph: what is built on it installs the project's own packages alone. Made once.
+pub fn with_langgraph() -> &'static str {
+    const NAME: &str = "rapidclaw-base:e2e-langgraph";
+    // Of several tests at once one makes it.
+    let lock = std::fs::File::create(std::env::temp_dir().join("rapidclaw-e2e-langgraph.lock")).unwrap();
+    lock.lock().unwrap();
+    let id = |name: &str| said(&docker(&["image", "inspect", "-f", "{{.Id}}", name]));
+    let stands_on = ["image", "inspect", "-f", "{{index .Config.Labels \"e2e.base\"}}", NAME];
+    let there = docker(&stands_on);
+    if there.status.success() && said(&there) == id(BASE) {
+        return NAME;
+    }
+    let pip = "python3 -m pip install -q --break-system-packages --root-user-action=ignore --no-cache-dir";
+    let file = format!("FROM {BASE}\nRUN {pip} 'langgraph>=1.0,<2'\nLABEL e2e.base={}\n", id(BASE));
+    let mut build = Command::new("docker");
+    build.env("DOCKER_BUILDKIT", "0").args(["build", "-q", "-t", NAME, "-"]).stdin(std::process::Stdio::piped());
+    let mut child = build.spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), file.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
+    NAME
+}
+
+/// [`options`], on [`with_langgraph`].
+pub fn quick_options() -> BuildOptions {
+    BuildOptions { base_image: Some(with_langgraph().to_owned()), ..options() }
+}
+
 /// Takes the images of one agent away when the test ends, however it ends.
 pub struct Cleanup(pub &'static str);
 
@@ -97,6 +124,11 @@ impl Drop for Cleanup {
 /// Builds a project that must be built.
 pub async fn built(engine: &bollard::Docker, project: &Project) -> Built {
     built_with(engine, project, &options()).await
+}
+
+/// [`built`], on [`with_langgraph`].
+pub async fn built_quickly(engine: &bollard::Docker, project: &Project) -> Built {
+    built_with(engine, project, &quick_options()).await
 }
 
 /// [`built`], in another way.

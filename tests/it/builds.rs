@@ -10,6 +10,7 @@ mod locks;
 mod random;
 mod remapped;
 
+pub use building::with_langgraph;
 use building::{docker, said};
 
 /// What the image's dependencies are: an image of the same stands on the same.

@@ -57,8 +57,8 @@ fn goes_to_production(server: &Server, index: &Index, shape: &Shape) {
     }
     write(&place, shape.place, &manifest.to_string());
     (shape.prepare)(&place);
-    let path = place.join(shape.place);
-    let deploy = || server.rapidclaw(&["deploy", "--manifest", path.to_str().unwrap()]).ok();
+    let (path, base) = (place.join(shape.place), crate::builds::with_langgraph());
+    let deploy = || server.rapidclaw(&["deploy", "--base-image", base, "--manifest", path.to_str().unwrap()]).ok();
 
     let first = deploy();
     let key = first.key();

@@ -1,6 +1,6 @@
 //! Packages that only their build backend can describe.
 
-use super::building::{Cleanup, built, engine, imported, project};
+use super::building::{Cleanup, built_quickly, engine, imported, project};
 use super::{runs, stands_on};
 
 fn manifest(name: &str) -> String {
@@ -33,14 +33,14 @@ async fn a_change_of_code_installs_nothing_where_poetry_or_a_setup_py_describe_t
             ("shop/cli.py", "import shop\n\ndef main():\n    print('open', shop.value)\n"),
         ];
         let made = project(folder.path(), &files);
-        let first = built(&engine, &made).await;
+        let first = built_quickly(&engine, &made).await;
         assert_eq!(first.notes, Vec::<String>::new(), "{name}");
         assert_eq!(imported(&first.tag, "agent", "agent.graph, m.version('shop')"), "one 1.4", "{name}");
         assert_eq!(runs(&first.tag, &["open-shop"]), "open one", "{name}");
 
         std::fs::write(folder.path().join("shop/__init__.py"), "value = 'two'\n").unwrap();
         std::fs::write(folder.path().join("README.md"), "Another shop.\n").unwrap();
-        let second = built(&engine, &made).await;
+        let second = built_quickly(&engine, &made).await;
         assert_eq!(stands_on(&second.tag), stands_on(&first.tag), "{name}");
         assert_eq!(runs(&second.tag, &["open-shop"]), "open two", "{name}");
     }
@@ -65,7 +65,7 @@ async fn a_package_that_cannot_be_described_without_its_code_is_built_with_it() 
         ("odd_version.py", "def number():\n    return '8'\n"),
         ("agent.py", "import idna\ngraph = 'odd'\n"),
     ];
-    let built = built(&engine, &project(folder.path(), &files)).await;
+    let built = built_quickly(&engine, &project(folder.path(), &files)).await;
     assert!(built.notes.iter().any(|note| note.contains("installs the dependencies again")), "{:?}", built.notes);
     assert_eq!(imported(&built.tag, "agent", "agent.graph, m.version('odd')"), "odd 8");
 }
@@ -85,7 +85,7 @@ async fn scripts_and_entry_points_of_a_copied_package_are_those_of_an_installati
         ("src/shop/__init__.py", ""),
         ("src/shop/cli.py", "import sys\n\ndef main():\n    print('open', sys.argv[1:])\n"),
     ];
-    let built = built(&engine, &project(folder.path(), &files)).await;
+    let built = built_quickly(&engine, &project(folder.path(), &files)).await;
     let plugins = "agent.graph, [one.load().__name__ for one in m.entry_points(group='shop.plugins')]";
     assert_eq!(imported(&built.tag, "agent", plugins), "open [] ['main']");
     assert_eq!(runs(&built.tag, &["open-shop", "late"]), "open ['late']");

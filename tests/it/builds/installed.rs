@@ -1,6 +1,6 @@
 //! What the base image and `dockerfile_lines` have installed is used, not installed a second time.
 
-use super::building::{Cleanup, built, engine, imported, project};
+use super::building::{Cleanup, built_quickly, engine, imported, project};
 use super::runs;
 use std::path::Path;
 
@@ -38,7 +38,7 @@ async fn what_is_installed_below_is_not_installed_again() {
         let folder = tempfile::tempdir().unwrap();
         let manifest = manifest("e2e-below", more);
         let made = project(folder.path(), &[("langgraph.json", manifest.as_str()), ("agent.py", AGENT), (file, text)]);
-        let image = built(&engine, &made).await;
+        let image = built_quickly(&engine, &made).await;
         assert_eq!(image.notes, Vec::<String>::new(), "{file} {more}");
         assert_eq!(imported(&image.tag, "agent", SHOWN), "1.15.0 1.3.0+cpu True 2", "{file} {more}");
         let own = runs(&image.tag, &["python", "-c", ENVIRONMENT]);
@@ -51,7 +51,7 @@ async fn what_is_installed_below_is_not_installed_again() {
     let files = [("langgraph.json", manifest.as_str()), ("agent.py", AGENT), ("pyproject.toml", &locked)];
     write(folder.path(), &files);
     crate::index::uv(folder.path(), &["lock", "--quiet"]);
-    let image = built(&engine, &project(folder.path(), &files)).await;
+    let image = built_quickly(&engine, &project(folder.path(), &files)).await;
     assert!(imported(&image.tag, "agent", "m.version('six')").starts_with("1.16.0"));
 }
 

@@ -1,6 +1,6 @@
 //! uv's own settings and locks: overrides, wheels beside the project, folders, an index with a login.
 
-use super::building::{Cleanup, built, engine, imported, project};
+use super::building::{Cleanup, built_quickly, engine, imported, project};
 use super::stands_on;
 use crate::index::{Index, uv, wheel};
 
@@ -59,7 +59,7 @@ async fn a_lock_is_installed_as_it_stands_and_without_one_uv_has_its_settings() 
         if locked {
             uv(folder.path(), &["lock", "--quiet"]);
         }
-        let first = built(&engine, &made).await;
+        let first = built_quickly(&engine, &made).await;
         assert_eq!(first.notes, Vec::<String>::new(), "{name}");
         let shown = "agent.graph, m.version('idna') < '3.8', m.version('beside'), m.version('lib')";
         assert_eq!(imported(&first.tag, "agent", shown), "beside lib private True 3 2", "{name}");
@@ -70,7 +70,7 @@ async fn a_lock_is_installed_as_it_stands_and_without_one_uv_has_its_settings() 
         if locked {
             uv(folder.path(), &["lock", "--quiet"]);
         }
-        let second = built(&engine, &made).await;
+        let second = built_quickly(&engine, &made).await;
         assert_ne!(second.image_id, first.image_id);
         assert_eq!(stands_on(&second.tag), stands_on(&first.tag), "{name}");
     }

@@ -1,16 +1,12 @@
 //! Projects made by chance: what their images hold is what pip, uv, Git and Docker make of the same files.
 
-use super::building::{BASE, Cleanup, built_with, docker, engine, options, project, said};
+use super::building::{BASE, Cleanup, built_with, docker, engine, project, quick_options, said};
 use super::runs;
 use crate::index::uv;
-use rapidclaw::image::BuildOptions;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
-
-/// The base image with LangGraph: no build here installs it.
-const WITH_LANGGRAPH: &str = "rapidclaw-base:e2e-langgraph";
 
 /// Small, of Python alone, and none of them LangGraph's own.
 const PACKAGES: [(&str, &[&str]); 10] = [
@@ -210,23 +206,6 @@ fn files_elsewhere(is_docker: bool, folder: &Path) -> BTreeSet<String> {
     text.lines().filter(|name| !name.starts_with(".git/")).map(ToOwned::to_owned).collect()
 }
 
-fn with_langgraph() {
-    if docker(&["image", "inspect", WITH_LANGGRAPH]).status.success() {
-        return;
-    }
-    let file = format!(
-        "FROM {BASE}\nRUN python3 -m pip install -q --break-system-packages --root-user-action=ignore --no-cache-dir 'langgraph>=1.0,<2'\n"
-    );
-    let mut build = Command::new("docker");
-    build
-        .env("DOCKER_BUILDKIT", "0")
-        .args(["build", "-q", "-t", WITH_LANGGRAPH, "-"])
-        .stdin(std::process::Stdio::piped());
-    let mut child = build.spawn().unwrap();
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), file.as_bytes()).unwrap();
-    assert!(child.wait().unwrap().success());
-}
-
 /// One project.
 async fn holds(seed: u64) {
     let engine = engine().await;
@@ -248,8 +227,7 @@ async fn holds(seed: u64) {
             .join("---\n")
     );
 
-    let base = BuildOptions { base_image: Some(WITH_LANGGRAPH.to_owned()), ..options() };
-    let image = built_with(&engine, &project(&place, &texts), &base).await;
+    let image = built_with(&engine, &project(&place, &texts), &quick_options()).await;
     let list = "import importlib.metadata as m, sysconfig; print('\\n'.join(f'{d.name}=={d.version}' for d in m.distributions(path=[sysconfig.get_path('purelib')])))";
     let there = runs(&image.tag, &["python", "-c", list]).to_lowercase();
     let mut there: BTreeSet<String> = there.lines().map(ToOwned::to_owned).collect();
@@ -265,7 +243,6 @@ async fn holds(seed: u64) {
 async fn a_file_that_is_written_while_a_project_is_read_enters_as_it_was_at_one_moment() {
     let engine = engine().await;
     let _cleanup = Cleanup("e2e-unsteady");
-    with_langgraph();
     let folder = tempfile::tempdir().unwrap();
     let manifest =
         r#"{"dependencies": ["."], "graphs": {"agent": "./agent.py:graph"}, "rapidclaw": {"name": "e2e-unsteady"}}"#;
@@ -279,7 +256,7 @@ async fn a_file_that_is_written_while_a_project_is_read_enters_as_it_was_at_one_
         ],
     );
     let (is_over, log) = (std::sync::atomic::AtomicBool::new(false), folder.path().join("log.txt"));
-    let base = BuildOptions { base_image: Some(WITH_LANGGRAPH.to_owned()), ..options() };
+    let base = quick_options();
     let image = std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut file = std::fs::File::options().append(true).open(&log).unwrap();
@@ -302,7 +279,6 @@ async fn a_file_that_is_written_while_a_project_is_read_enters_as_it_was_at_one_
 #[tokio::test]
 async fn an_image_holds_what_pip_uv_git_and_docker_say() {
     let _cleanup = Cleanup("e2e-random");
-    with_langgraph();
     for seed in 1..=4 {
         holds(seed).await;
     }
@@ -312,7 +288,6 @@ async fn an_image_holds_what_pip_uv_git_and_docker_say() {
 #[ignore = "minutes: scripts/test.sh --all; RAPIDCLAW_SEED tries one again"]
 async fn images_of_many_projects_hold_what_others_say() {
     let _cleanup = Cleanup("e2e-random");
-    with_langgraph();
     if let Some(seed) = std::env::var("RAPIDCLAW_SEED").ok().and_then(|seed| seed.parse().ok()) {
         return holds(seed).await;
     }
