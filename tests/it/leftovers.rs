@@ -18,9 +18,10 @@ fn images(mark: &str) -> BTreeSet<(String, String)> {
     let all = docker_said(&["images", "-a", "-q", "--no-trunc"]);
     let all: BTreeSet<&str> = all.lines().collect();
     let format = "{{.Id}}\t{{range .RepoTags}}{{.}} {{end}}\t{{json .Config.Env}}";
-    // One may go while it is looked at.
-    let look = |image: &&str| Command::new("docker").args(["inspect", "-f", format, image]).output().unwrap();
-    let found = all.iter().map(look).map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    // Those that go while they are looked at are left out.
+    let output = Command::new("docker").args(["inspect", "-f", format]).args(&all).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let found = text.lines().map(str::to_owned);
     let found = found.filter(|line| line.contains(&format!("E2E_MARK={mark}")));
     let parts = |line: String| {
         let mut parts = line.split('\t').map(|part| part.trim().to_owned());
