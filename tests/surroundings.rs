@@ -181,7 +181,7 @@ fn a_full_disk_under_the_engine() {
     let _filler = fill(&engine.root());
     insta::assert_snapshot!(build(&Project::new("e2e-full")), @r"
     error: Docker Engine's disk has too little room: [N] MiB free in [IMAGES]
-    caused by: the step `reading the Dockerfile` failed: Error processing tar file(exit status 1): write /.rapidclaw/Dockerfile: no space left on device
+    caused by: the step `reading the Dockerfile` failed: Error processing tar file(exit status 1): write /.rapidclaw/deps/app/requirements.txt: no space left on device
 
     hint: `docker system df` shows what takes the room; `docker builder prune` and `docker image prune` take away what nothing uses
     ");
