@@ -43,6 +43,9 @@ fn kinds(said: &Said) -> Vec<String> {
     stream(&said.out, said).iter().map(|line| line["type"].as_str().unwrap().to_owned()).collect()
 }
 
+/// A deploy whose image is made here, whether or not there is an engine.
+const HERE: [&str; 4] = ["deploy", "--json", "--build", "local"];
+
 #[test]
 fn every_way_a_deploy_can_end() {
     // Given a server and a project.
@@ -98,8 +101,7 @@ fn every_way_a_deploy_can_end() {
     assert!(last["evidence"].as_str().unwrap().contains("broken"), "{last}");
     // 4: a token that opens nothing; none at all.
     let run = |project: &Project, name: &str, value: &str| {
-        let words = ["deploy", "--json", "--build", "local"];
-        said(server.machine.command().args(words).env(name, value).current_dir(project.path()))
+        said(server.machine.command().args(HERE).env(name, value).current_dir(project.path()))
     };
     assert_eq!(ends(&run(&project, "RAPIDCLAW_TOKEN", "rcadmin_wrong"), 4)["code"], "not-authenticated");
     assert_eq!(ends(&run(&project, "RAPIDCLAW_SERVER", "https://127.0.0.1:1"), 4)["class"], "not-allowed");

@@ -1,6 +1,7 @@
 //! What of an environment is a secret, and what is the name of a model, an address or a number, which logs may show.
 //! By the variable's name or by its value; in doubt a value is a secret.
 
+use crate::base::text::percent_decoded;
 use std::borrow::Cow;
 
 /// Words of names whose values are secrets, whatever they look like.
@@ -155,30 +156,8 @@ fn of_login(login: &str) -> Vec<Cow<'_, str>> {
     if secret != login && !secret.is_empty() {
         parts.push(Cow::Borrowed(secret));
     }
-    if let Some(decoded) = percent_decoded(secret) {
-        parts.push(Cow::Owned(decoded));
-    }
+    parts.extend(percent_decoded(secret).filter(|decoded| decoded != secret).map(Cow::Owned));
     parts
-}
-
-/// The text behind `%41`, where there is any (RFC 3986 2.1).
-fn percent_decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let code = after.get(..2).filter(|_| *first == b'%').and_then(|code| std::str::from_utf8(code).ok());
-        match code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8(bytes).ok().filter(|decoded| decoded != text)
 }
 
 /// Whether a value is words and numbers: a model's name, a host, a path, a list of those.

@@ -16,6 +16,7 @@ use crate::image::output::Parser;
 use crate::image::plan::{COPY_DEPS, DOCKERFILE, Digests, Plan, PlanError, READY};
 use crate::image::progress::Progress;
 use crate::image::steps_left::{self, Replaced, Steps};
+use crate::image::unsteady::READINGS;
 use crate::image::way::Way;
 use bollard::errors::Error as DockerError;
 use bollard::models::{BuildInfo, ImageInspect};
@@ -46,9 +47,6 @@ pub const LABEL_BASE: &str = "rapidclaw.base";
 const CLEAR_UP: Duration = Duration::from_secs(10);
 /// What engines say of a layer of their cache that somebody has removed meanwhile.
 const LAYER_GONE: [&str; 3] = ["unknown parent image ID", "No such image: sha256:", "layer does not exist"];
-
-/// How many times a project is read that changes while it is.
-const READINGS: usize = 8;
 
 /// What a build may differ in.
 #[derive(Debug, Clone, Default)]

@@ -42,5 +42,5 @@ pub use origin::{Origin, Sent};
 pub use plan::{Plan, PlanError};
 pub use proxies::proxies;
 pub use tidy::{forget, tidy};
-pub use unsteady::Unsteady;
+pub use unsteady::{READINGS, Unsteady};
 pub use way::SOCKET as WAY_SOCKET;

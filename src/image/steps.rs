@@ -1,5 +1,6 @@
 //! The commands of the build's steps. For every shell and every builder: no heredocs, no mounts.
 
+use crate::base::text::percent_decoded;
 use crate::image::context::DEPS;
 use crate::image::lock::Lock;
 use crate::image::plan::UID;
@@ -45,29 +46,9 @@ const APART: &str = "---";
 fn login(address: &str) -> Option<String> {
     let url = reqwest::Url::parse(address).ok()?;
     let plain =
-        |text: &str| percent_decode(text).filter(|text| !text.is_empty() && !text.contains(char::is_whitespace));
+        |text: &str| percent_decoded(text).filter(|text| !text.is_empty() && !text.contains(char::is_whitespace));
     let (user, password) = (plain(url.username())?, plain(url.password()?)?);
     Some(format!("machine {} login {user} password {password}", url.host_str()?))
-}
-
-/// The text behind `%41` (RFC 3986 2.1).
-fn percent_decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let code = after.get(..2).filter(|_| *first == b'%').and_then(|code| std::str::from_utf8(code).ok());
-        match code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8(bytes).ok()
 }
 
 /// Lays the secrets in; `$index` names them for uv. They go with the shell.

@@ -1,13 +1,14 @@
 //! Files that change while a project is read, such as the log of the very command that reads it: what they hold is
 //! taken once, for the digest and for the image.
 
-use crate::image::archive::{Content, Entry};
+use crate::image::archive::{self, Content, Entry};
 use std::collections::BTreeSet;
 use std::io::Read as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// How many times a project is read that changes while it is.
+pub const READINGS: usize = 8;
 /// The largest of them, in bytes: they are held in memory.
 const MOST: u64 = 64 << 20;
 
@@ -37,7 +38,7 @@ impl Unsteady {
 
 fn read(path: &Path) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
-    let (file, _) = crate::image::archive::open(path).ok()?;
+    let (file, _) = archive::open(path).ok()?;
     file.take(MOST + 1).read_to_end(&mut bytes).ok()?;
     (bytes.len() as u64 <= MOST).then_some(bytes)
 }
@@ -45,20 +46,9 @@ fn read(path: &Path) -> Option<Vec<u8>> {
 /// The files that this process' own output goes to (device and number): what is written while a project is read belongs
 /// to no project.
 pub fn own_output() -> Vec<(u64, u64)> {
-    let told = [std::io::stdout().as_fd_meta(), std::io::stderr().as_fd_meta()];
-    told.into_iter().flatten().collect()
-}
-
-trait AsFdMeta {
-    fn as_fd_meta(&self) -> Option<(u64, u64)>;
-}
-
-impl<T: std::os::fd::AsFd> AsFdMeta for T {
-    fn as_fd_meta(&self) -> Option<(u64, u64)> {
-        let file = std::fs::File::from(self.as_fd().try_clone_to_owned().ok()?);
-        let meta = file.metadata().ok()?;
-        meta.is_file().then(|| (meta.dev(), meta.ino()))
-    }
+    let told = [rustix::fs::fstat(std::io::stdout()), rustix::fs::fstat(std::io::stderr())].into_iter().flatten();
+    let files = told.filter(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file());
+    files.map(|stat| (stat.st_dev, stat.st_ino)).collect()
 }
 
 #[cfg(test)]

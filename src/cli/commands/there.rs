@@ -11,7 +11,7 @@ use crate::cli::ui::{BuildLines, Printer, Progress};
 use crate::client::{Client, ClientError};
 use crate::image::archive::ArchiveError;
 use crate::image::plan::recipe::Contents;
-use crate::image::{self, BuildError, BuildReporter as _, Built, Plan, PlanError, find_revision, sent};
+use crate::image::{self, BuildError, BuildReporter as _, Built, Plan, PlanError, READINGS, find_revision, sent};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,8 +20,6 @@ use std::time::Duration;
 /// How often the line that moves does while something is sent.
 const TICK: Duration = Duration::from_millis(200);
 const MIB: u64 = 1 << 20;
-/// How many times a project is read that changes while it is.
-const READINGS: usize = 8;
 
 /// What a build on the server needs from here.
 pub struct Sending {
