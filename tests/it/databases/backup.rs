@@ -1,6 +1,7 @@
 //! Backup and restore beside agents that do not want them, or want more of them than they may.
 
 use super::{Cluster, Own, code, marker, run};
+use rapidclaw::base::secret::sha256_digest;
 use rapidclaw::server::backup::{self, Contents};
 use rapidclaw::store::databases;
 
@@ -194,25 +195,28 @@ async fn a_backup_beside_a_push_is_whole_and_without_it() {
     let cluster = Cluster::new().await;
     let registry = cluster.path("data/registry");
     let uploads = registry.join("repositories/a/_uploads");
-    let blobs = registry.join("blobs/sha256/ab");
+    // Content lies under its digest.
+    let named = |content: &[u8]| sha256_digest(content).trim_start_matches("sha256:").to_owned();
+    let (digest, other) = (named(&vec![7; 1 << 20]), named(&[2; 4096]));
+    let blobs = registry.join("blobs/sha256").join(&digest[..2]);
     for folder in [&uploads, &blobs, &registry.join("repositories/a/_tags")] {
         std::fs::create_dir_all(folder).unwrap();
     }
-    std::fs::write(blobs.join("abcd"), vec![7; 1 << 20]).unwrap();
+    std::fs::write(blobs.join(&digest), vec![7; 1 << 20]).unwrap();
     std::fs::write(blobs.join(".draft"), "half").unwrap();
-    std::fs::write(registry.join("repositories/a/_tags/latest"), "sha256:abcd").unwrap();
+    std::fs::write(registry.join("repositories/a/_tags/latest"), &digest).unwrap();
     let upload = uploads.join("1");
     let (stop, stopped) = std::sync::mpsc::channel::<()>();
     // It grows, and blobs come and go, for as long as the backup is written.
     let pushes = std::thread::spawn({
-        let passing = blobs.join("passing");
+        let (draft, passing) = (blobs.join(".passing"), blobs.join(other));
         move || {
             use std::io::Write as _;
             let mut file = std::fs::File::create(&upload).unwrap();
             while stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
                 file.write_all(&[1; 4096]).unwrap();
-                std::fs::write(&passing, [2; 4096]).unwrap();
-                std::fs::OpenOptions::new().append(true).open(&passing).unwrap().write_all(&[3; 512]).unwrap();
+                std::fs::write(&draft, [2; 4096]).unwrap();
+                std::fs::rename(&draft, &passing).unwrap();
                 std::fs::remove_file(&passing).unwrap();
             }
         }
@@ -226,9 +230,10 @@ async fn a_backup_beside_a_push_is_whole_and_without_it() {
     pushes.join().unwrap();
     let (cluster, _) = restore(cluster).await;
     let restored = cluster.path("restored/registry");
-    assert_eq!(std::fs::read(restored.join("blobs/sha256/ab/abcd")).unwrap(), vec![7; 1 << 20]);
-    assert_eq!(std::fs::read_to_string(restored.join("repositories/a/_tags/latest")).unwrap(), "sha256:abcd");
+    let blobs = restored.join("blobs/sha256").join(&digest[..2]);
+    assert_eq!(std::fs::read(blobs.join(&digest)).unwrap(), vec![7; 1 << 20]);
+    assert_eq!(std::fs::read_to_string(restored.join("repositories/a/_tags/latest")).unwrap(), digest);
     assert!(!restored.join("repositories/a/_uploads").exists());
-    assert!(!restored.join("blobs/sha256/ab/.draft").exists());
+    assert!(!blobs.join(".draft").exists());
     cluster.end().await;
 }
