@@ -50,17 +50,24 @@ pub async fn ensure(
     renewed: bool,
     reporter: &dyn BuildReporter,
 ) -> Result<Base, BuildError> {
-    if renewed {
-        pull(docker, name, wanted, reporter).await?;
+    if !renewed && let Some(base) = find(docker, name, wanted).await? {
+        return Ok(base);
     }
-    let found = match docker.inspect_image(name).await {
-        Err(DockerError::DockerResponseServerError { status_code: 404, .. }) => {
-            pull(docker, name, wanted, reporter).await?;
-            docker.inspect_image(name).await
-        }
-        other => other,
+    pull(docker, name, wanted, reporter).await?;
+    let found = find(docker, name, wanted).await?;
+    found.ok_or_else(|| BuildError::BaseImageUnavailable {
+        image: name.to_owned(),
+        host: engine::registry_of(name).to_owned(),
+        message: "it is gone again".to_owned(),
+    })
+}
+
+/// [`ensure`] without fetching it: nothing where it is not there.
+pub async fn find(docker: &Docker, name: &str, wanted: Option<&str>) -> Result<Option<Base>, BuildError> {
+    let image = match docker.inspect_image(name).await {
+        Err(DockerError::DockerResponseServerError { status_code: 404, .. }) => return Ok(None),
+        other => other.map_err(|source| BuildError::engine("inspecting the base image", source))?,
     };
-    let image = found.map_err(|source| BuildError::engine("inspecting the base image", source))?;
     let id = image.id.clone().unwrap_or_else(|| name.to_owned());
     let part = |value: &Option<String>, default: &str| value.clone().unwrap_or_else(|| default.to_owned());
     let platform = format!("{}/{}", part(&image.os, "linux"), part(&image.architecture, "amd64"));
@@ -73,7 +80,7 @@ pub async fn ensure(
         None => remembered_python(docker, &id).await,
     };
     let identity = registry_digest(name, image.repo_digests.as_deref().unwrap_or_default()).unwrap_or(id);
-    Ok(Base { name: name.to_owned(), identity, platform, python })
+    Ok(Some(Base { name: name.to_owned(), identity, platform, python }))
 }
 
 /// The digest by which the image's registry knows it: each machine that pulls the same name has the same, and an

@@ -149,12 +149,8 @@ pub async fn find_built(
     reporter: &dyn BuildReporter,
 ) -> Result<Option<(String, Option<Built>)>, BuildError> {
     let base_name = origin.base_name(options.base_image.as_deref());
-    match docker.inspect_image(&base_name).await {
-        Err(DockerError::DockerResponseServerError { status_code: 404, .. }) => return Ok(None),
-        other => other.map_err(|source| BuildError::engine("inspecting the base image", source))?,
-    };
+    let Some(base) = base::find(docker, &base_name, options.platform.as_deref()).await? else { return Ok(None) };
     let work = Work::new(docker, origin, options, reporter);
-    let base = base::ensure(docker, &base_name, options.platform.as_deref(), false, reporter).await?;
     let prepared = work.prepare(&base).await?;
     let digest = prepared.digests.inputs.clone();
     let existing = work.find_existing(&prepared).await?;

@@ -4,12 +4,12 @@
 use crate::image::archive::Content;
 use crate::image::context::{Context, Kind, Root};
 use crate::image::package::Package;
-use crate::image::plan::LOWEST_LANGGRAPH;
 use crate::image::pyproject::{Origin, add_search, extras, origin, renamed, requirement_name, strings};
 use crate::image::requirements::{BUILD_DIR, Requirements, RequirementsError};
 use crate::image::spec;
 use crate::manifest::Manifest;
 use crate::manifest::ignore::normalize;
+use crate::manifest::lower_bound;
 use crate::manifest::requires;
 use crate::manifest::workspace::{self, PyprojectError, normalized_name, own_package, read_pyproject, tool};
 use std::path::{Path, PathBuf};
@@ -117,7 +117,7 @@ impl Locked {
     fn check_langgraph(&self) -> Result<(), RequirementsError> {
         let version = self.packages.iter().find(|package| name_of(package) == "langgraph").and_then(|package| {
             let version = package.get("version")?.as_str()?;
-            (requires::minor(version)? < requires::minor(LOWEST_LANGGRAPH)?).then(|| version.to_owned())
+            (requires::minor(version)? < lower_bound::LOWEST).then(|| version.to_owned())
         });
         match version {
             Some(version) => Err(RequirementsError::Langgraph { path: self.path.clone(), version }),

@@ -13,6 +13,7 @@ use crate::image::requirements::{self, BUILD_DIR, Backend, Requirements, Require
 use crate::image::steps;
 use crate::image::steps_left::LABEL_STEP;
 use crate::manifest::ignore::normalize;
+use crate::manifest::lower_bound;
 use crate::manifest::requires;
 use crate::manifest::{EnvSource, Graph, GraphTarget};
 use crate::runner::embed;
@@ -27,10 +28,6 @@ use std::sync::Arc;
 
 mod instructions;
 pub mod recipe;
-
-/// The oldest LangGraph that the runner serves. A project without LangGraph among its dependencies
-/// gets the newest (LangGraph's own base images bring it too).
-pub const LOWEST_LANGGRAPH: &str = "0.6";
 
 /// Who runs in a replica.
 pub const UID: u32 = 10001;
@@ -328,7 +325,8 @@ impl Found<'_> {
     /// The requirements file of everything: one resolution for all.
     fn requirements_in(&self) -> String {
         let mut lines = self.asked();
-        lines.push(format!("langgraph>={LOWEST_LANGGRAPH}"));
+        // A project without LangGraph among its dependencies gets the newest, as LangGraph's own base images bring it.
+        lines.push(format!("langgraph>={}", lower_bound::lowest()));
         lines.join("\n") + "\n"
     }
 

@@ -9,10 +9,10 @@ use crate::image::context::{Context, OWN, Root};
 use crate::image::described::{self, Described};
 use crate::image::lock::Lock;
 use crate::image::package::Package;
-use crate::image::plan::LOWEST_LANGGRAPH;
 use crate::image::pyproject::{self, dynamic_files, search_path};
 use crate::image::spec;
 use crate::manifest::ignore::normalize;
+use crate::manifest::lower_bound;
 use crate::manifest::requirement_line::{Line, classify, places};
 use crate::manifest::requires;
 use crate::manifest::workspace::{self, PyprojectError, read_pyproject, tool};
@@ -75,7 +75,7 @@ pub enum RequirementsError {
         included: String,
     },
     /// A lock holds a LangGraph that the runner does not serve.
-    #[error("{} locks langgraph {version}; {LOWEST_LANGGRAPH} or newer is needed: `uv lock --upgrade-package langgraph`", path.display())]
+    #[error("{} locks langgraph {version}; {} or newer is needed: `uv lock --upgrade-package langgraph`", path.display(), lower_bound::lowest())]
     Langgraph {
         /// The lock.
         path: PathBuf,

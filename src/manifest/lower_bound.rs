@@ -7,7 +7,7 @@ use std::path::Path;
 use toml::{Table, Value};
 
 /// The oldest LangGraph that the runner serves.
-pub(super) const LOWEST: Minor = (0, 6);
+pub const LOWEST: Minor = (0, 6);
 /// The files that lock versions, and how each is renewed.
 const LOCKS: [(&str, &str); 2] =
     [("uv.lock", "uv lock --upgrade-package langgraph"), ("poetry.lock", "poetry update langgraph")];
@@ -58,7 +58,7 @@ fn place(shown: &str, file: &str) -> String {
 }
 
 /// `0.6`
-pub(super) fn lowest() -> String {
+pub fn lowest() -> String {
     format!("{}.{}", LOWEST.0, LOWEST.1)
 }
 

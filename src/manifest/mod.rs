@@ -14,7 +14,7 @@ mod json;
 mod langgraph;
 mod later;
 pub mod left_out;
-mod lower_bound;
+pub mod lower_bound;
 mod name;
 pub mod project;
 pub mod python;

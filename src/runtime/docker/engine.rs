@@ -250,7 +250,7 @@ pub enum PullError {
 }
 
 /// The registry of an image's name (distribution's `reference`, "domain").
-fn registry_of(name: &str) -> &str {
+pub fn registry_of(name: &str) -> &str {
     let first = name.split_once('/').map(|(first, _)| first);
     first.filter(|first| first.contains(['.', ':']) || *first == "localhost").unwrap_or("docker.io")
 }
