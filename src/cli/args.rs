@@ -396,18 +396,9 @@ pub struct RestoreArgs {
     pub postgres_image: Option<String>,
 }
 
-/// How a server runs.
+/// How a server is called, and how safely.
 #[derive(Debug, Clone, Args)]
-pub struct ServerOptions {
-    /// Where its data are.
-    #[command(flatten)]
-    pub data_dir: DataDirArg,
-    /// Where the control API answers
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4120")]
-    pub listen: SocketAddr,
-    /// Where agents answer
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4121")]
-    pub agents_listen: SocketAddr,
+pub struct ReachOptions {
     /// How the control API is called from elsewhere
     #[arg(long, value_name = "URL")]
     pub public_url: Option<PublicUrl>,
@@ -423,6 +414,23 @@ pub struct ServerOptions {
     /// Listen on other addresses than loopback's without TLS
     #[arg(long)]
     pub insecure: bool,
+}
+
+/// How a server runs.
+#[derive(Debug, Clone, Args)]
+pub struct ServerOptions {
+    /// Where its data are.
+    #[command(flatten)]
+    pub data_dir: DataDirArg,
+    /// Where the control API answers
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4120")]
+    pub listen: SocketAddr,
+    /// Where agents answer
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4121")]
+    pub agents_listen: SocketAddr,
+    /// Names and TLS.
+    #[command(flatten)]
+    pub reach: ReachOptions,
     /// A Postgres of yours, from the environment alone (a password is no argument)
     #[arg(skip = env::var(env::DATABASE_URL).map(crate::base::secret::SecretString::from))]
     pub database_url: Option<crate::base::secret::SecretString>,
@@ -464,21 +472,9 @@ pub struct RestartArgs {
     /// Where agents answer from now on
     #[arg(long, value_name = "ADDR")]
     pub agents_listen: Option<SocketAddr>,
-    /// How the control API is called from elsewhere
-    #[arg(long, value_name = "URL")]
-    pub public_url: Option<PublicUrl>,
-    /// How agents are called from elsewhere; else by the host of --public-url and the port of --agents-listen
-    #[arg(long, value_name = "URL")]
-    pub agents_public_url: Option<PublicUrl>,
-    /// Speak TLS with this certificate and those that lead to its authority's (PEM); read again when it changes
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
-    pub tls_cert: Option<PathBuf>,
-    /// The certificate's private key (PEM)
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    pub tls_key: Option<PathBuf>,
-    /// Listen on other addresses than loopback's without TLS
-    #[arg(long)]
-    pub insecure: bool,
+    /// Names and TLS.
+    #[command(flatten)]
+    pub reach: ReachOptions,
     /// Model providers' addresses for all agents (openai=URL, anthropic=URL), in place of all before
     #[arg(long = "provider", value_name = "NAME=URL")]
     pub providers: Vec<ProviderOverride>,
@@ -488,6 +484,9 @@ pub struct RestartArgs {
     /// How many releases of each agent keep their images, so that a rollback can go there
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub keep_images: Option<u32>,
+    /// How many images to build at once for those who deploy, 0: none
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=64))]
+    pub build_jobs: Option<u32>,
     /// Write the log as JSON
     #[arg(long)]
     pub log_json: bool,

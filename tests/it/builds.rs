@@ -14,8 +14,10 @@ pub use building::with_langgraph;
 use building::{docker, said};
 
 /// What the image's dependencies are: an image of the same stands on the same.
-fn stands_on(tag: &str) -> String {
-    said(&docker(&["image", "inspect", "-f", "{{index .Config.Labels \"rapidclaw.stands-on\"}}", tag]))
+pub fn stands_on(tag: &str) -> String {
+    let digest = said(&docker(&["image", "inspect", "-f", "{{index .Config.Labels \"rapidclaw.stands-on\"}}", tag]));
+    assert!(digest.starts_with("sha256:"), "{tag} stands on {digest:?}");
+    digest
 }
 
 /// What a program in the image prints, in a folder that is nobody's.

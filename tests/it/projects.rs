@@ -4,7 +4,7 @@
 mod shapes;
 
 use crate::index::{Index, uv};
-use crate::machine::{Server, docker_said};
+use crate::machine::Server;
 use serde_json::{Value, json};
 use shapes::Shape;
 use std::path::Path;
@@ -36,7 +36,7 @@ fn stands_on(server: &Server, agent: &str) -> String {
     let status = server.rapidclaw(&["status", agent, "--json"]).ok().json();
     let image = status["image"].as_str().or(status["agents"][0]["image"].as_str());
     let image = image.unwrap_or_else(|| panic!("no image in {status}"));
-    docker_said(&["image", "inspect", "-f", "{{index .Config.Labels \"rapidclaw.stands-on\"}}", image])
+    crate::builds::stands_on(image)
 }
 
 /// Deployed, asked, changed, asked, rolled back, asked, destroyed.

@@ -3,7 +3,7 @@
 use super::backup;
 use crate::base::secret::SecretString;
 use crate::base::{env, paths, telemetry};
-use crate::cli::args::{DataDirArg, RestartArgs, ServerCommand, ServerOptions};
+use crate::cli::args::{DataDirArg, ReachOptions, RestartArgs, ServerCommand, ServerOptions};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::ui::{Format, Printer};
 use crate::client::Client;
@@ -57,10 +57,10 @@ async fn foreground(options: ServerOptions, printer: &Printer) -> Result<Exit, F
         data_dir: folder(&options.data_dir),
         listen: options.listen,
         agents_listen: options.agents_listen,
-        public_url: options.public_url,
-        agents_public_url: options.agents_public_url,
-        tls: tls(options.tls_cert.as_deref(), options.tls_key.as_deref()),
-        insecure: options.insecure,
+        tls: tls(&options.reach),
+        public_url: options.reach.public_url,
+        agents_public_url: options.reach.agents_public_url,
+        insecure: options.reach.insecure,
         database_url: options.database_url,
         postgres_image: options.postgres_image,
         providers: options.providers,
@@ -122,12 +122,7 @@ async fn background(options: &ServerOptions, printer: &Printer) -> Result<Exit, 
 fn arguments(options: &ServerOptions) -> Vec<String> {
     let mut arguments =
         vec![format!("--listen={}", options.listen), format!("--agents-listen={}", options.agents_listen)];
-    let urls = [("--public-url", &options.public_url), ("--agents-public-url", &options.agents_public_url)];
-    arguments.extend(urls.iter().filter_map(|(name, url)| Some(format!("{name}={}", url.as_ref()?.as_str()))));
-    if let Some(TlsFiles { cert, key }) = tls(options.tls_cert.as_deref(), options.tls_key.as_deref()) {
-        arguments.extend([format!("--tls-cert={}", cert.display()), format!("--tls-key={}", key.display())]);
-    }
-    arguments.extend(options.insecure.then(|| "--insecure".to_owned()));
+    arguments.extend(reach_arguments(&options.reach));
     arguments.push(format!("--keep-images={}", options.keep_images));
     arguments.extend(options.build_jobs.map(|jobs| format!("--build-jobs={jobs}")));
     arguments.extend(options.log_json.then(|| "--log-json".to_owned()));
@@ -138,18 +133,23 @@ fn arguments(options: &ServerOptions) -> Vec<String> {
     arguments
 }
 
+fn reach_arguments(reach: &ReachOptions) -> Vec<String> {
+    let urls = [("--public-url", &reach.public_url), ("--agents-public-url", &reach.agents_public_url)];
+    let urls = urls.into_iter().filter_map(|(name, url)| Some(format!("{name}={}", url.as_ref()?.as_str())));
+    let files = tls(reach).into_iter().flat_map(|TlsFiles { cert, key }| {
+        [format!("--tls-cert={}", cert.display()), format!("--tls-key={}", key.display())]
+    });
+    urls.chain(files).chain(reach.insecure.then(|| "--insecure".to_owned())).collect()
+}
+
 /// What `server restart` was given, as arguments of a server.
 fn changes(args: &RestartArgs) -> Vec<String> {
     let mut given = Vec::new();
     let addresses = [("--listen", args.listen), ("--agents-listen", args.agents_listen)];
     given.extend(addresses.iter().filter_map(|(name, address)| Some(format!("{name}={}", (*address)?))));
-    let urls = [("--public-url", &args.public_url), ("--agents-public-url", &args.agents_public_url)];
-    given.extend(urls.iter().filter_map(|(name, url)| Some(format!("{name}={}", url.as_ref()?.as_str()))));
-    if let Some(TlsFiles { cert, key }) = tls(args.tls_cert.as_deref(), args.tls_key.as_deref()) {
-        given.extend([format!("--tls-cert={}", cert.display()), format!("--tls-key={}", key.display())]);
-    }
-    given.extend(args.insecure.then(|| "--insecure".to_owned()));
+    given.extend(reach_arguments(&args.reach));
     given.extend(args.keep_images.map(|number| format!("--keep-images={number}")));
+    given.extend(args.build_jobs.map(|jobs| format!("--build-jobs={jobs}")));
     given.extend(args.log_json.then(|| "--log-json".to_owned()));
     // As they were typed: what they mean is for the server to say again.
     given.extend(typed("--provider"));
@@ -179,9 +179,9 @@ fn is_typed(option: &str) -> bool {
 }
 
 /// The files by names that hold wherever the server is started again.
-fn tls(cert: Option<&Path>, key: Option<&Path>) -> Option<TlsFiles> {
-    let whole = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    Some(TlsFiles { cert: whole(cert?), key: whole(key?) })
+fn tls(reach: &ReachOptions) -> Option<TlsFiles> {
+    let whole = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+    Some(TlsFiles { cert: whole(reach.tls_cert.as_ref()?), key: whole(reach.tls_key.as_ref()?) })
 }
 
 /// Starts the next server, which takes over; the old one ends when what it took has ended.
