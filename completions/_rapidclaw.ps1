@@ -726,6 +726,7 @@ Register-ArgumentCompleter -Native -CommandName 'rapidclaw' -ScriptBlock {
             [CompletionResult]::new('--provider', '--provider', [CompletionResultType]::ParameterName, 'Model providers'' addresses for all agents (openai=URL, anthropic=URL), in place of all before')
             [CompletionResult]::new('--resolve', '--resolve', [CompletionResultType]::ParameterName, 'Addresses for names that agents reach, as curl has them, in place of all before')
             [CompletionResult]::new('--keep-images', '--keep-images', [CompletionResultType]::ParameterName, 'How many releases of each agent keep their images, so that a rollback can go there')
+            [CompletionResult]::new('--build-jobs', '--build-jobs', [CompletionResultType]::ParameterName, 'How many images to build at once for those who deploy, 0: none')
             [CompletionResult]::new('--server', '--server', [CompletionResultType]::ParameterName, 'The server to talk to; else `RAPIDCLAW_SERVER`')
             [CompletionResult]::new('--context', '--context', [CompletionResultType]::ParameterName, 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one')
             [CompletionResult]::new('--ca-file', '--ca-file', [CompletionResultType]::ParameterName, 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`')

@@ -1104,7 +1104,7 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__server__subcmd__restart)
-            opts="-q -v -y -h --data-dir --listen --agents-listen --public-url --agents-public-url --tls-cert --tls-key --insecure --provider --resolve --keep-images --log-json --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
+            opts="-q -v -y -h --data-dir --listen --agents-listen --public-url --agents-public-url --tls-cert --tls-key --insecure --provider --resolve --keep-images --build-jobs --log-json --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1147,6 +1147,10 @@ _rapidclaw() {
                     return 0
                     ;;
                 --keep-images)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --build-jobs)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

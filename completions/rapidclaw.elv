@@ -688,6 +688,7 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
             cand --provider 'Model providers'' addresses for all agents (openai=URL, anthropic=URL), in place of all before'
             cand --resolve 'Addresses for names that agents reach, as curl has them, in place of all before'
             cand --keep-images 'How many releases of each agent keep their images, so that a rollback can go there'
+            cand --build-jobs 'How many images to build at once for those who deploy, 0: none'
             cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
             cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
             cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'

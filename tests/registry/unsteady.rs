@@ -96,9 +96,10 @@ fn a_registry_that_is_away_for_a_moment_costs_no_push() {
     let (machine, project) = (Machine::new(), Project::new("e2e-unsteady"));
     let first = push(&machine, &project, &host);
     assert!(first["pushed_bytes"].as_u64().unwrap() > 1_000_000, "{first}");
+    // Whether the config of the first push is at hand depends on how it was built; that of the second one is asked for.
+    assert_eq!(push(&machine, &project, &host)["pushed"], first["pushed"]);
     for method in ["HEAD", "POST", "PATCH", "PUT"] {
         let asked = asked.lock().unwrap();
         assert!(asked.iter().any(|one| one.starts_with(method)), "{method}: {asked:?}");
     }
-    assert_eq!(push(&machine, &project, &host)["pushed"], first["pushed"]);
 }
