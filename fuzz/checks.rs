@@ -2,11 +2,14 @@
 //! tries them with seeds that were changed by chance, the same at each run; `scripts/fuzz.sh` lets libFuzzer look
 //! further.
 
-use rapidclaw::base::secret::ExposeSecret as _;
+use rapidclaw::api::builds::REQUEST_FILE;
+use rapidclaw::base::secret::{ExposeSecret as _, sha256_digest};
 use rapidclaw::egress::host::{Authority, Host};
 use rapidclaw::egress::{client_hello, head};
 use rapidclaw::image::context::Root;
+use rapidclaw::image::plan::recipe::Bounds;
 use rapidclaw::image::requirements::Requirements;
+use rapidclaw::image::sent::{self, SentError};
 use rapidclaw::image::{pyproject, spec, steps};
 use rapidclaw::manifest::{
     self, AllowedHost, Manifest, dotenv, is_name, python, render, requirement_line, requires, to_name, units, workspace,
@@ -112,6 +115,66 @@ pub fn network(bytes: &[u8]) {
         }
     }
     let _ = startup::parse(bytes);
+}
+
+/// What a command line sends to be built: a request, then contents. `input` has them one after the other, with a line
+/// `---` between them and the name as the first line of each content; whatever they are, nothing lies outside of the
+/// folder, all of it is named by its digest, and what is taken is whole. Whether it was taken.
+pub fn builds(input: &[u8]) -> bool {
+    let mut is_taken = false;
+    const BETWEEN: &[u8] = b"\n---\n";
+    let mut archive = Vec::new();
+    let mut rest = Some(input);
+    let mut name = REQUEST_FILE.as_bytes();
+    while let Some(part) = rest {
+        let end = part.windows(BETWEEN.len()).position(|found| found == BETWEEN);
+        let content = &part[..end.unwrap_or(part.len())];
+        add_file(&mut archive, name, content);
+        let next = end.map(|end| &part[end + BETWEEN.len()..]);
+        rest = next.map(|next| {
+            let line = next.iter().position(|byte| *byte == b'\n').unwrap_or(next.len());
+            name = &next[..line];
+            next.get(line + 1..).unwrap_or_default()
+        });
+    }
+    archive.extend([0; 1_024]);
+    for sent in [archive.as_slice(), input] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let place = folder.path().join("here");
+        std::fs::create_dir(&place).expect("a folder");
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+        std::io::Write::write_all(&mut packed, sent).expect("memory takes it");
+        let packed = packed.finish().expect("memory takes it");
+        let bounds = Bounds { files: 8, bytes: 1 << 16 };
+        let taken = sent::read(packed.as_slice(), &place, bounds, |_, _| Ok::<(), SentError>(()));
+        assert_eq!(std::fs::read_dir(folder.path()).expect("it is there").count(), 1, "something lies outside");
+        if taken.is_ok() {
+            is_taken = true;
+            for file in std::fs::read_dir(&place).expect("it is there") {
+                let file = file.expect("it is there");
+                let content = std::fs::read(file.path()).expect("it can be read");
+                assert_eq!(format!("sha256:{}", file.file_name().to_string_lossy()), sha256_digest(&content));
+            }
+        }
+    }
+    is_taken
+}
+
+/// Adds a file to a tar (ustar), with the sums that it has to have.
+fn add_file(archive: &mut Vec<u8>, name: &[u8], content: &[u8]) {
+    let mut header = [0; 512];
+    let length = name.len().min(100);
+    header[..length].copy_from_slice(&name[..length]);
+    header[100..108].copy_from_slice(b"0000600\0");
+    header[124..136].copy_from_slice(format!("{:011o}\0", content.len()).as_bytes());
+    header[148..156].fill(b' ');
+    header[156] = b'0';
+    header[257..265].copy_from_slice(b"ustar\x0000");
+    let sum: u32 = header.iter().copied().map(u32::from).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    archive.extend(header);
+    archive.extend(content);
+    archive.resize(archive.len().next_multiple_of(512), 0);
 }
 
 /// What of a project is read without running it: Python modules, requirements files, pyproject.toml, pip.conf.

@@ -3,7 +3,8 @@
 //! `.dockerignore` with Docker's own meaning (moby/patternmatcher: last match wins, `!` takes back
 //! even below an excluded folder), else `.gitignore` with Git's: what is tracked is not ignored. On top of both, always: `.env` and
 //! `.env.*` (but examples), `.git`, virtual environments, bytecode, `node_modules`, what LangGraph keeps beside a project
-//! (`.langgraph_api`).
+//! (`.langgraph_api`). A file of variables with another name (`prod.env`) is left out, too, unless Git tracks it or a
+//! `!` line takes it back: one that a deploy named with `--env-file` is no part of the project for the next.
 
 use crate::manifest::tracked::Tracked;
 use ignore::Match;
@@ -93,14 +94,30 @@ impl IgnoreRules {
         if is_dir && full.join("pyvenv.cfg").is_file() {
             return Some(Excluded::Always);
         }
-        match &self.kind {
+        let why = match &self.kind {
             Kind::Docker(patterns) => docker_excludes(patterns, relative).then_some(Excluded::Dockerignore),
             Kind::Git(list) => {
                 let ignored = self.git_ignores(list, &full, is_dir);
-                let tracked = || self.tracked.get_or_init(|| Tracked::below(&self.root)).holds(&full, is_dir);
-                (ignored && !tracked()).then_some(Excluded::Gitignore)
+                (ignored && !self.is_tracked(&full, is_dir)).then_some(Excluded::Gitignore)
             }
+        };
+        why.or_else(|| (!is_dir && self.is_variables(relative, &full)).then_some(Excluded::Always))
+    }
+
+    fn is_tracked(&self, full: &Path, is_dir: bool) -> bool {
+        self.tracked.get_or_init(|| Tracked::below(&self.root)).holds(full, is_dir)
+    }
+
+    /// Whether it is a file of variables that nobody says is part of the project.
+    fn is_variables(&self, relative: &Path, full: &Path) -> bool {
+        if relative.extension().is_none_or(|end| end != "env") {
+            return false;
         }
+        let taken_back = match &self.kind {
+            Kind::Docker(patterns) => last_match(patterns, relative).is_some_and(|pattern| pattern.negated),
+            Kind::Git(list) => matches!(decision(list, full, false), Some(Match::Whitelist(_))),
+        };
+        !taken_back && !self.is_tracked(full, false)
     }
 
     /// Whether Git ignores the path, tracked or not.
@@ -278,19 +295,40 @@ fn matches_parts(pattern: &[String], path: &[String]) -> bool {
 }
 
 /// Go's `filepath.Match` within one name: `*`, `?`, `[a-z]`, `[^a]`, `\x`.
-pub(crate) fn matches_glob(glob: &[char], name: &[char]) -> bool {
-    match glob.split_first() {
-        None => name.is_empty(),
-        Some(('*', rest)) => (0..=name.len()).any(|skipped| matches_glob(rest, &name[skipped..])),
-        Some(('?', rest)) => !name.is_empty() && matches_glob(rest, &name[1..]),
-        Some(('\\', [escaped, rest @ ..])) => name.first() == Some(escaped) && matches_glob(rest, &name[1..]),
-        Some(('[', rest)) => {
-            let Some(close) = rest.iter().skip(1).position(|one| *one == ']').map(|at| at + 1) else { return false };
+pub(crate) fn matches_glob(mut glob: &[char], mut name: &[char]) -> bool {
+    // What follows the last `*`, and where in the name it was tried.
+    let mut last: Option<(&[char], &[char])> = None;
+    loop {
+        if let Some(('*', rest)) = glob.split_first() {
+            last = Some((rest, name));
+            glob = rest;
+        } else if glob.is_empty() && name.is_empty() {
+            return true;
+        } else if let Some(rest) = matches_one(glob, name.first().copied()) {
+            (glob, name) = (rest, &name[1..]);
+        } else {
+            // The last `*` takes one more.
+            let Some((rest, [_, further @ ..])) = last else { return false };
+            last = Some((rest, further));
+            (glob, name) = (rest, further);
+        }
+    }
+}
+
+/// What follows in the glob where its first element stands for this character.
+fn matches_one(glob: &[char], one: Option<char>) -> Option<&[char]> {
+    let one = one?;
+    match glob {
+        ['?', rest @ ..] => Some(rest),
+        ['\\', escaped, rest @ ..] => (*escaped == one).then_some(rest),
+        ['[', rest @ ..] => {
+            let close = rest.iter().skip(1).position(|one| *one == ']').map(|at| at + 1)?;
             let (class, rest) = (&rest[..close], &rest[close + 1..]);
             let (negated, class) = class.strip_prefix(&['^']).map_or((false, class), |class| (true, class));
-            name.first().is_some_and(|one| in_class(class, *one) != negated) && matches_glob(rest, &name[1..])
+            (in_class(class, one) != negated).then_some(rest)
         }
-        Some((literal, rest)) => name.first() == Some(literal) && matches_glob(rest, &name[1..]),
+        [literal, rest @ ..] => (*literal == one).then_some(rest),
+        [] => None,
     }
 }
 
@@ -350,6 +388,13 @@ mod tests {
     }
 
     #[test]
+    fn a_glob_of_many_stars_is_decided_at_once() {
+        assert!(!docker(&"*a".repeat(60), &format!("{}b", "a".repeat(250))));
+        assert!(docker(&"*a".repeat(60), &"a".repeat(250)));
+        assert!(docker("a*b*c", "axbxbxc") && !docker("a*b*c", "axbxbxcx"));
+    }
+
+    #[test]
     fn gitignore_counts_where_there_is_no_dockerignore() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
@@ -397,6 +442,12 @@ mod tests {
         let excluded = files.map(|file| rules.excludes_file(Path::new(file)));
         let left = Some(Excluded::Gitignore);
         assert_eq!(excluded, [None, left, left, None, None, left]);
+        // A file of variables is part of the project where Git says so.
+        std::fs::write(root.join("kept.env"), "").unwrap();
+        git(&["add", "kept.env"]);
+        let mut rules = IgnoreRules::load(root, &[]).unwrap();
+        assert_eq!(rules.excludes_file(Path::new("kept.env")), None);
+        assert_eq!(rules.excludes_file(Path::new("left.env")), Some(Excluded::Always));
         // What may hold secrets stays out, whoever tracks it.
         for file in [".env", "pkg/lib/x.pyc", ".langgraph_api/.langgraph_ops.pckl"] {
             assert_eq!(rules.excludes_file(Path::new(file)), Some(Excluded::Always), "{file}");
@@ -412,7 +463,7 @@ mod tests {
         let root = folder.path();
         std::fs::create_dir_all(root.join("myenv/lib")).unwrap();
         std::fs::write(root.join("myenv/pyvenv.cfg"), "").unwrap();
-        std::fs::write(root.join(".dockerignore"), "!.env\n!**/.env\n").unwrap();
+        std::fs::write(root.join(".dockerignore"), "!.env\n!**/.env\n!config/kept.env\n").unwrap();
         let mut rules = IgnoreRules::load(root, &["./config/prod.env".into()]).unwrap();
         for path in [
             ".env",
@@ -423,11 +474,12 @@ mod tests {
             "node_modules/x/y.js",
             "myenv/lib/x.py",
             "config/prod.env",
+            "staging.env",
             "x.pyc",
         ] {
             assert_eq!(rules.excludes_file(Path::new(path)), Some(Excluded::Always), "{path}");
         }
-        for path in [".env.example", ".envrc", "environment.py", ".gitignore", "src/env.py"] {
+        for path in [".env.example", ".envrc", "environment.py", ".gitignore", "src/env.py", "config/kept.env"] {
             assert_eq!(rules.excludes_file(Path::new(path)), None, "{path}");
         }
     }

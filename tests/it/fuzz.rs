@@ -8,8 +8,9 @@ use crate::machine::repository;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 
-/// How many inputs each check gets.
+/// How many inputs each check gets that looks at one thing, and one that looks at many.
 const INPUTS: u32 = 10_000;
+const INPUTS_OF_MANY: u32 = 2_500;
 
 /// One change of an input.
 #[derive(Debug, Clone)]
@@ -90,19 +91,24 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
-/// Runs a check on the seeds of its target, and on what comes of them.
-fn tried(target: &str, check: impl Fn(&[u8])) {
+fn seeds(target: &str) -> Vec<Vec<u8>> {
     let folder = repository().join("fuzz/corpus").join(target);
     let seeds: Vec<Vec<u8>> =
         std::fs::read_dir(folder).unwrap().map(|seed| std::fs::read(seed.unwrap().path()).unwrap()).collect();
     assert!(!seeds.is_empty());
+    seeds
+}
+
+/// Runs a check on the seeds of its target, and on what comes of them.
+fn tried(target: &str, inputs: u32, check: impl Fn(&[u8])) {
+    let seeds = seeds(target);
     for seed in &seeds {
         check(seed);
     }
-    let inputs = (any::<prop::sample::Index>(), prop::collection::vec(change(), 0..8));
-    let config = Config { cases: INPUTS, rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..Config::default() };
+    let changed = (any::<prop::sample::Index>(), prop::collection::vec(change(), 0..8));
+    let config = Config { cases: inputs, rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..Config::default() };
     TestRunner::new(config)
-        .run(&inputs, |(seed, changes)| {
+        .run(&changed, |(seed, changes)| {
             let mut input = seed.get(&seeds).clone();
             for change in changes {
                 change.apply(&mut input);
@@ -113,36 +119,44 @@ fn tried(target: &str, check: impl Fn(&[u8])) {
         .unwrap();
 }
 
-fn tried_with_text(target: &str, check: impl Fn(&str)) {
-    tried(target, |input| check(&String::from_utf8_lossy(input)));
+fn tried_with_text(target: &str, inputs: u32, check: impl Fn(&str)) {
+    tried(target, inputs, |input| check(&String::from_utf8_lossy(input)));
 }
 
 #[test]
 fn dotenv_files() {
-    tried_with_text("dotenv", checks::environment);
+    tried_with_text("dotenv", INPUTS, checks::environment);
 }
 
 #[test]
 fn frames_of_replicas() {
-    tried("frames", checks::frames);
+    tried("frames", INPUTS, checks::frames);
 }
 
 #[test]
 fn manifests() {
-    tried_with_text("manifest", checks::manifests);
+    tried_with_text("manifest", INPUTS, checks::manifests);
 }
 
 #[test]
 fn names_hosts_and_numbers() {
-    tried_with_text("names", checks::names);
+    tried_with_text("names", INPUTS, checks::names);
 }
 
 #[test]
 fn first_bytes_of_strangers() {
-    tried("network", checks::network);
+    tried("network", INPUTS, checks::network);
 }
 
 #[test]
 fn what_of_a_project_is_read() {
-    tried_with_text("project", checks::projects);
+    tried_with_text("project", INPUTS_OF_MANY, checks::projects);
+}
+
+#[test]
+fn builds_that_are_sent() {
+    assert!(seeds("builds").iter().all(|seed| checks::builds(seed)), "a seed is refused");
+    tried("builds", INPUTS_OF_MANY, |input| {
+        checks::builds(input);
+    });
 }

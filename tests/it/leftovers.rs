@@ -1,16 +1,24 @@
 //! What builds, deploys and destroyed agents leave in the engine: nothing that nobody needs, and nothing of others is
 //! taken. All images of these builds bear a mark of the test's own, so that others may build meanwhile.
 
-use crate::machine::{BASE, ECHO, Project, Server, docker_said, until};
+use crate::builds::with_langgraph;
+use crate::machine::{ECHO, Project, Said, Server, docker_said, until};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 
+/// What is installed: what takes seconds, so that it can be cancelled meanwhile.
+const REQUIREMENTS: &str = "langgraph>=1.0,<2\nnumpy==2.3.5\n";
+
 /// A project whose every image bears the mark.
 fn marked(name: &str, mark: &str) -> Project {
     let project = Project::new(name).set("dockerfile_lines", json!([format!("ENV E2E_MARK={mark}")]));
-    project.write("requirements.txt", "langgraph>=1.0,<2\n");
+    project.write("requirements.txt", REQUIREMENTS);
     project
+}
+
+fn deploy(server: &Server, project: &Project) -> Said {
+    server.deploy_with(project, &["--base-image", with_langgraph()])
 }
 
 /// All images that bear the mark, also those without a name, and what they are called.
@@ -52,14 +60,14 @@ fn deploys_and_destroys_leave_the_engine_as_it_was() {
     let (mut first, second) = (marked("e2e-left-a", &mark), marked("e2e-left-b", &mark));
 
     // When both are deployed, and one is changed,
-    server.deploy(&first).ok();
+    deploy(&server, &first).ok();
     let steps = images(&mark).into_iter().filter(|(_, names)| names.contains("step-")).count();
     assert_eq!((nameless(&mark), steps), (BTreeSet::new(), 1), "{:?}", images(&mark));
-    server.deploy(&second).ok();
+    deploy(&server, &second).ok();
     first = first.graph(&ECHO.replace("{len(said)}", "{len(said)} changed"));
-    server.deploy(&first).ok();
+    deploy(&server, &first).ok();
     // and one is deployed to the other server as well, under the same name,
-    other.deploy(&first).ok();
+    deploy(&other, &first).ok();
     let of_other = format!(":{}", &other.id[other.id.len() - 8..]);
     let named = |images: BTreeSet<(String, String)>| -> BTreeSet<String> {
         let names =
@@ -70,7 +78,7 @@ fn deploys_and_destroys_leave_the_engine_as_it_was() {
     assert!(before.len() >= 2, "{before:?}");
     // then what one server destroys takes nothing of the other's,
     let said = server.rapidclaw(&["destroy", "e2e-left-a", "--yes"]).ok();
-    assert!(said.err.contains(&format!("{BASE} ")) && said.err.contains("the base image of"), "{said}");
+    assert!(said.err.contains(&format!("{} ", with_langgraph())) && said.err.contains("the base image of"), "{said}");
     assert_eq!(named(images(&mark)), before);
     assert!(images(&mark).iter().any(|(_, names)| names.contains("rapidclaw-deps:")));
     let doctor = server.rapidclaw(&["doctor"]);
@@ -88,17 +96,17 @@ fn builds_that_fail_or_are_cancelled_leave_what_the_next_one_goes_on_from_and_no
     let project = marked("e2e-left-c", &mark);
 
     // When a build fails for its packages,
-    project.write("requirements.txt", "langgraph>=1.0,<2\nno-such-package-of-rapidclaw==1\n");
-    server.deploy(&project).exits(3);
+    project.write("requirements.txt", &format!("{REQUIREMENTS}no-such-package-of-rapidclaw==1\n"));
+    deploy(&server, &project).exits(3);
     // then what it has made has a name,
     assert_eq!(nameless(&mark), BTreeSet::new(), "{:?}", images(&mark));
     let kept = images(&mark).into_iter().filter(|(_, names)| names.contains("step-")).count();
     assert_eq!(kept, 1, "{:?}", images(&mark));
 
     // One that is cancelled while it installs leaves no more.
-    project.write("requirements.txt", "langgraph>=1.0,<2\n");
+    project.write("requirements.txt", REQUIREMENTS);
     let mut command = server.machine.command();
-    command.args(["build", "-v", "-m"]).arg(project.path().join("langgraph.json"));
+    command.args(["build", "-v", "--base-image", with_langgraph(), "-m"]).arg(project.path().join("langgraph.json"));
     let log = tempfile::NamedTempFile::new().unwrap();
     command.stdout(Stdio::null()).stderr(log.reopen().unwrap());
     let mut building = command.spawn().unwrap();
@@ -112,8 +120,16 @@ fn builds_that_fail_or_are_cancelled_leave_what_the_next_one_goes_on_from_and_no
     assert_eq!(nameless(&mark), BTreeSet::new(), "{:?}", images(&mark));
 
     // The next one goes on from there, a deploy makes it the server's, and with the agent all of it goes.
-    server.rapidclaw(&["build", "-m", project.path().join("langgraph.json").to_str().unwrap()]).ok();
-    server.deploy(&project).ok().prints("e2e-left-c v1 live");
+    server
+        .rapidclaw(&[
+            "build",
+            "--base-image",
+            with_langgraph(),
+            "-m",
+            project.path().join("langgraph.json").to_str().unwrap(),
+        ])
+        .ok();
+    deploy(&server, &project).ok().prints("e2e-left-c v1 live");
     server.rapidclaw(&["destroy", "e2e-left-c", "--yes"]).ok();
     until_none(&mark);
 }
