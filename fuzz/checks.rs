@@ -121,8 +121,8 @@ pub fn network(bytes: &[u8]) {
 /// `---` between them and the name as the first line of each content; whatever they are, nothing lies outside of the
 /// folder, all of it is named by its digest, and what is taken is whole. Whether it was taken.
 pub fn builds(input: &[u8]) -> bool {
-    let mut is_taken = false;
     const BETWEEN: &[u8] = b"\n---\n";
+    let mut is_taken = false;
     let mut archive = Vec::new();
     let mut rest = Some(input);
     let mut name = REQUEST_FILE.as_bytes();

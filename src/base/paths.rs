@@ -3,6 +3,7 @@
 use crate::base::env;
 use etcetera::BaseStrategy as _;
 use rustix::fs::OFlags;
+use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -33,6 +34,14 @@ pub fn config_dir() -> PathBuf {
 
 fn strategy() -> Option<etcetera::base_strategy::Xdg> {
     etcetera::base_strategy::Xdg::new().ok()
+}
+
+/// Opens a file that is one, and says how many bytes it has: a FIFO that has taken its place is not waited for.
+pub fn open_file(path: &Path) -> io::Result<(File, u64)> {
+    let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = File::options().read(true).custom_flags(nonblocking).open(path)?;
+    let meta = file.metadata()?;
+    if meta.is_file() { Ok((file, meta.len())) } else { Err(io::Error::other("it is not a file")) }
 }
 
 /// Whether `path` (or its nearest existing parent) lies on a tmpfs, so that what is written there stays in memory.

@@ -1,11 +1,11 @@
 //! The tar that the engine gets: the same files give the same bytes.
 
+use crate::base::paths::open_file;
 use crate::base::secret::hex;
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// 2020-01-01: fixed, and late enough for zip files (which begin in 1980).
@@ -71,14 +71,6 @@ impl FromIterator<(PathBuf, [u8; 32])> for Seen {
     }
 }
 
-/// Opens a file that is one: a FIFO that has taken its place meanwhile is not waited for.
-pub(super) fn open(path: &Path) -> io::Result<(File, u64)> {
-    let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
-    let file = File::options().read(true).custom_flags(nonblocking).open(path)?;
-    let meta = file.metadata()?;
-    if meta.is_file() { Ok((file, meta.len())) } else { Err(io::Error::other("it is not a file")) }
-}
-
 /// The digest of what a file holds; read once, however often it is asked for.
 fn digest_of_file(path: &Path, seen: &mut Seen) -> Result<[u8; 32], ArchiveError> {
     if let Some(known) = seen.0.get(path) {
@@ -89,7 +81,7 @@ fn digest_of_file(path: &Path, seen: &mut Seen) -> Result<[u8; 32], ArchiveError
         io::copy(&mut reading, &mut io::sink())?;
         reading.fault.map_or(Ok(reading.sum), Err)
     };
-    let sum = open(path).and_then(all).map_err(|source| ArchiveError::File { path: path.to_owned(), source })?;
+    let sum = open_file(path).and_then(all).map_err(|source| ArchiveError::File { path: path.to_owned(), source })?;
     let digest = sum.finalize().into();
     seen.0.insert(path.to_owned(), digest);
     Ok(digest)
@@ -150,7 +142,7 @@ pub fn write<'e>(
             }
             Content::File(path) => {
                 let broken = |source| ArchiveError::File { path: path.clone(), source };
-                let (file, bytes) = open(path).map_err(broken)?;
+                let (file, bytes) = open_file(path).map_err(broken)?;
                 header.set_size(bytes);
                 let mut reading = Reading { file, left: bytes, sum: Sha256::new(), fault: None };
                 let appended = tar.append_data(&mut header, &entry.path, &mut reading);

@@ -1,7 +1,8 @@
 //! Files that change while a project is read, such as the log of the very command that reads it: what they hold is
 //! taken once, for the digest and for the image.
 
-use crate::image::archive::{self, Content, Entry};
+use crate::base::paths::open_file;
+use crate::image::archive::{Content, Entry};
 use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -38,7 +39,7 @@ impl Unsteady {
 
 fn read(path: &Path) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
-    let (file, _) = archive::open(path).ok()?;
+    let (file, _) = open_file(path).ok()?;
     file.take(MOST + 1).read_to_end(&mut bytes).ok()?;
     (bytes.len() as u64 <= MOST).then_some(bytes)
 }

@@ -1,6 +1,7 @@
 //! What a project's sources ask for that a replica has otherwise, named with its place before anything is built.
 
 use super::diagnostic::{Diagnostic, Severity, Source, Span};
+use super::files::Files;
 use super::{EnvSource, Manifest, dotenv, elsewhere, project, sources, store};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::path::{Path, PathBuf};
 const NAMED: usize = 5;
 
 /// Reads the project's sources, each once.
-pub(super) fn check(manifest: &Manifest, folder: &Path) -> Vec<Diagnostic> {
+pub(super) fn check(manifest: &Manifest, folder: &Path, files: &mut Files) -> Vec<Diagnostic> {
     let variables = variables(manifest, folder);
     let is_set = |name: &str| variables.as_ref().is_some_and(|known| known.iter().any(|one| one == name));
     // A key that is not there yet may be set by hand.
@@ -20,7 +21,7 @@ pub(super) fn check(manifest: &Manifest, folder: &Path) -> Vec<Diagnostic> {
     // Looked into where a store is asked for.
     let mut may_bring: Vec<PathBuf> = Vec::new();
     let wanted = |text: &str| store::may_matter(text) || (has_gateway && elsewhere::may_call(text));
-    sources::each(manifest, folder, wanted, |path, text| {
+    sources::each(manifest, folder, files, wanted, |path, text| {
         let shown = path.strip_prefix(folder).unwrap_or(path).display().to_string();
         let fault = |code: &'static str, at: Span, message: String, fix: String| {
             Source::new(&shown, text).diagnostic(Severity::Warning, code, &at, message, Some(fix))
@@ -52,9 +53,8 @@ pub(super) fn check(manifest: &Manifest, folder: &Path) -> Vec<Diagnostic> {
         ControlFlow::Continue(())
     });
     calls.truncate(NAMED);
-    let brings =
-        |path: &PathBuf| std::fs::read(path).is_ok_and(|bytes| store::brings(&String::from_utf8_lossy(&bytes)));
-    let asks = asks.filter(|_| !may_bring.iter().any(brings));
+    let mut brings = |path: &PathBuf| files.text(path).is_some_and(|text| store::brings(&text));
+    let asks = asks.filter(|_| !may_bring.iter().any(&mut brings));
     calls.into_iter().chain(asks).collect()
 }
 

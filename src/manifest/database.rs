@@ -3,6 +3,7 @@
 //! The code is read, not run: words and strings of each Python file that enters the image, without comments.
 //! Too much found costs an empty database; too little a graph that cannot be imported.
 
+use crate::manifest::files::Files;
 use crate::manifest::tokens::{Token, scan};
 use crate::manifest::{Manifest, OwnDatabase, sources};
 use serde_json::{Value, json};
@@ -41,7 +42,7 @@ pub fn was_read(raw: &Value) -> bool {
 fn is_read(manifest: &Manifest, folder: &Path) -> bool {
     let names_one = |text: &str| VARIABLES.iter().any(|name| contains_ignoring_case(text, name));
     let mut found = false;
-    sources::each(manifest, folder, names_one, |_, text| {
+    sources::each(manifest, folder, &mut Files::default(), names_one, |_, text| {
         found = reads(text);
         if found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });

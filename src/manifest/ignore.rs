@@ -10,6 +10,7 @@ use crate::manifest::tracked::Tracked;
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder, Glob};
 use std::cell::OnceCell;
+use std::collections::HashMap;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
@@ -21,6 +22,8 @@ pub struct IgnoreRules {
     private: Vec<PathBuf>,
     /// Asked for when something is ignored.
     tracked: OnceCell<Tracked>,
+    /// Folders that were looked at for what lies in them: why it is left out with the folder, or not.
+    folders: HashMap<PathBuf, Option<Excluded>>,
 }
 
 #[derive(Debug)]
@@ -61,7 +64,7 @@ impl IgnoreRules {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Kind::Git(gitignores(root)),
             Err(error) => return Err(error),
         };
-        Ok(Self { root: root.to_owned(), kind, private, tracked: OnceCell::new() })
+        Ok(Self { root: root.to_owned(), kind, private, tracked: OnceCell::new(), folders: HashMap::new() })
     }
 
     /// Takes in the `.gitignore` of a folder below the root, where there is one and it counts.
@@ -88,7 +91,7 @@ impl IgnoreRules {
     pub fn excludes(&self, path: &Path, is_dir: bool) -> Option<Excluded> {
         let relative = path.strip_prefix(&self.root).unwrap_or(path);
         let full = self.root.join(relative);
-        if always(relative) || self.private.contains(&normalize(&full)) {
+        if always(relative) || (!self.private.is_empty() && self.private.contains(&normalize(&full))) {
             return Some(Excluded::Always);
         }
         if is_dir && full.join("pyvenv.cfg").is_file() {
@@ -162,19 +165,27 @@ impl IgnoreRules {
 
     /// Whether the file at `path` would not be copied, looking at all its parents as the walk does.
     pub fn excludes_file(&mut self, path: &Path) -> Option<Excluded> {
-        let relative = path.strip_prefix(&self.root).unwrap_or(path).to_owned();
-        let mut folder = self.root.clone();
-        let parts: Vec<Component<'_>> = relative.components().collect();
-        for part in &parts[..parts.len().saturating_sub(1)] {
-            folder.push(part);
-            if let Some(why) = self.excludes(&folder, true)
-                && self.prunes(why)
-            {
-                return Some(why);
-            }
-            self.descend(&folder);
+        let relative = path.strip_prefix(&self.root).unwrap_or(path);
+        let full = self.root.join(relative);
+        let with_folder = full.parent().and_then(|folder| self.leaves_out(folder));
+        with_folder.or_else(|| self.excludes(relative, false))
+    }
+
+    /// Why nothing in the folder is copied.
+    fn leaves_out(&mut self, folder: &Path) -> Option<Excluded> {
+        if folder == self.root || !folder.starts_with(&self.root) {
+            return None;
         }
-        self.excludes(&relative, false)
+        if let Some(known) = self.folders.get(folder) {
+            return *known;
+        }
+        let with_parent = folder.parent().and_then(|parent| self.leaves_out(parent));
+        let why = with_parent.or_else(|| self.excludes(folder, true).filter(|why| self.prunes(*why)));
+        if why.is_none() {
+            self.descend(folder);
+        }
+        self.folders.insert(folder.to_owned(), why);
+        why
     }
 }
 

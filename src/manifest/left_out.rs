@@ -5,9 +5,9 @@
 //! that is made while the agent runs may be named here. So these are warnings.
 
 use super::diagnostic::{Diagnostic, Severity};
+use super::files::Files;
 use super::ignore::{IgnoreRules, normalize};
 use super::project::{context_root, private_files};
-use super::python::MAX_BYTES;
 use super::{GraphTarget, Loaded};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ const MAX_NAMED: usize = 10;
 const WRITTEN: [&str; 5] = ["log", "pid", "tmp", "lock", "pyc"];
 
 /// The modules and files that the graphs need and no image would have. `roots` are the folders of `dependencies`.
-pub(super) fn check(loaded: &Loaded, folder: &Path, roots: &[PathBuf]) -> Vec<Diagnostic> {
+pub(super) fn check(loaded: &Loaded, folder: &Path, roots: &[PathBuf], files: &mut Files) -> Vec<Diagnostic> {
     let private = private_files(&loaded.manifest, folder);
     let roots: Vec<Root> = roots
         .iter()
@@ -29,8 +29,15 @@ pub(super) fn check(loaded: &Loaded, folder: &Path, roots: &[PathBuf]) -> Vec<Di
             Some(Root { path: root.clone(), rules })
         })
         .collect();
-    let mut search =
-        Search { folder, roots, pending: Vec::new(), seen: HashSet::new(), named: HashSet::new(), faults: Vec::new() };
+    let mut search = Search {
+        folder,
+        files,
+        roots,
+        pending: Vec::new(),
+        seen: HashSet::new(),
+        named: HashSet::new(),
+        faults: Vec::new(),
+    };
     for graph in loaded.manifest.graphs.iter().filter(|graph| !graph.is_javascript()) {
         match &graph.target {
             GraphTarget::File { path, .. } => search.follow(normalize(&folder.join(path))),
@@ -93,6 +100,7 @@ fn files_of(place: &Path) -> [PathBuf; 2] {
 
 struct Search<'a> {
     folder: &'a Path,
+    files: &'a mut Files,
     roots: Vec<Root>,
     pending: Vec<PathBuf>,
     seen: HashSet<PathBuf>,
@@ -110,9 +118,7 @@ struct Place<'a> {
 impl Search<'_> {
     fn run(&mut self) {
         while let Some(file) = self.pending.pop() {
-            let small = std::fs::metadata(&file).is_ok_and(|meta| meta.is_file() && meta.len() <= MAX_BYTES);
-            let Some(bytes) = small.then(|| std::fs::read(&file).ok()).flatten() else { continue };
-            let text = String::from_utf8_lossy(&bytes);
+            let Some(text) = self.files.text(&file) else { continue };
             let mut lines = text.lines().enumerate().peekable();
             while let Some((number, line)) = lines.next() {
                 let place = Place { file: &file, line: number + 1, text: line };
@@ -157,12 +163,7 @@ impl Search<'_> {
             (None, _) => return,
         };
         for base in bases {
-            let whole: PathBuf = base.join(parts.iter().collect::<PathBuf>());
-            let packages =
-                (1..parts.len()).map(|depth| base.join(parts[..depth].iter().collect::<PathBuf>()).join("__init__.py"));
-            let own = files_of(&whole).into_iter().filter(|_| !parts.is_empty());
-            let inner = names.iter().filter(|name| is_name(name)).flat_map(|name| files_of(&whole.join(name)));
-            let found: Vec<PathBuf> = packages.chain(own).chain(inner).filter(|file| file.is_file()).collect();
+            let found = self.modules(&base, &parts, names);
             // A folder of that name alone says little: an installed package has it too.
             for file in &found {
                 if !place.is_some_and(|place| self.name(file, place, "imports it")) {
@@ -175,31 +176,57 @@ impl Search<'_> {
         }
     }
 
+    /// The files that `from PARTS import NAMES` reads below a folder: its packages, itself, and the modules in it.
+    fn modules(&mut self, base: &Path, parts: &[&str], names: &[&str]) -> Vec<PathBuf> {
+        let (mut found, mut folder) = (Vec::new(), base.to_owned());
+        if let Some((last, packages)) = parts.split_last() {
+            for package in packages {
+                folder.push(package);
+                found.extend(self.files.package(&folder));
+            }
+            found.extend(self.files.modules(&folder, last));
+            folder.push(last);
+        }
+        for name in names.iter().filter(|name| is_name(name)) {
+            found.extend(self.files.modules(&folder, name));
+        }
+        found
+    }
+
     /// Names the files that the line's strings lead to and that are left out.
     fn paths(&mut self, place: &Place<'_>) {
+        if !place.text.contains(['\'', '"']) {
+            return;
+        }
         let strings = strings(place.text);
-        let joined = (1..strings.len()).map(|count| strings[..=count].join("/"));
-        let likely: Vec<String> = strings.iter().map(|text| (*text).to_owned()).chain(joined).collect();
-        for text in likely {
-            let is_path =
-                (3..200).contains(&text.len()) && text.contains(['.', '/']) && !text.contains(char::is_whitespace);
-            let written = Path::new(&text).extension().is_some_and(|end| WRITTEN.iter().any(|one| end == *one));
-            if !is_path || written || text.starts_with('/') || text.contains("://") {
-                continue;
+        for text in strings.iter().filter(|text| is_path(text)) {
+            self.path(text, place);
+        }
+        // `join('a', 'b')`, `Path('a') / 'b'`
+        if strings.len() > 1 && (place.text.contains("join") || place.text.contains(" / ")) {
+            for joined in (1..strings.len()).map(|count| strings[..=count].join("/")).filter(|text| is_path(text)) {
+                self.path(&joined, place);
             }
-            let beside = place.file.parent().unwrap_or(self.folder);
-            for base in [beside, self.folder] {
-                let path = normalize(&base.join(&text));
-                if path.exists() {
-                    self.name(&path, place, "names it");
-                    break;
-                }
+        }
+    }
+
+    fn path(&mut self, text: &str, place: &Place<'_>) {
+        let beside = place.file.parent().unwrap_or(self.folder);
+        for base in [beside, self.folder] {
+            let path = normalize(&base.join(text));
+            if self.files.kind(&path).is_some() {
+                self.name(&path, place, "names it");
+                break;
             }
         }
     }
 
     /// Whether `path` is left out; then it is named, once.
     fn name(&mut self, path: &Path, place: &Place<'_>, how: &str) -> bool {
+        // What is followed has been judged, or is where a graph is.
+        if self.seen.contains(path) {
+            return false;
+        }
         let holder = self.roots.iter_mut().find(|root| path.starts_with(&root.path));
         let Some(rule) = holder.and_then(|root| root.rules.rule(path)) else { return false };
         if self.faults.len() >= MAX_NAMED || !self.named.insert(path.to_owned()) {
@@ -223,6 +250,16 @@ impl Search<'_> {
         });
         true
     }
+}
+
+/// Whether a string may name a file that is read: one of the project's, by its look.
+fn is_path(text: &str) -> bool {
+    (3..200).contains(&text.len())
+        && text.bytes().any(|byte| byte == b'.' || byte == b'/')
+        && !text.starts_with('/')
+        && !text.contains(char::is_whitespace)
+        && !text.contains("://")
+        && !Path::new(text).extension().is_some_and(|end| WRITTEN.iter().any(|one| end == *one))
 }
 
 fn is_name(text: &str) -> bool {
@@ -265,7 +302,7 @@ mod tests {
             std::fs::write(path, text).unwrap();
         }
         let loaded = crate::manifest::load(&folder.path().join("langgraph.json")).unwrap();
-        let faults = check(&loaded, folder.path(), &[folder.path().to_owned()]);
+        let faults = check(&loaded, folder.path(), &[folder.path().to_owned()], &mut Files::default());
         let told = faults.iter().map(|fault| {
             let message = fault.message.replace("does not enter the image, and the code ", "");
             format!("{}:{} {message}", fault.file, fault.line)

@@ -8,6 +8,7 @@ pub mod database;
 mod diagnostic;
 pub mod dotenv;
 mod elsewhere;
+mod files;
 mod host;
 pub mod ignore;
 mod json;

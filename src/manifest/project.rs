@@ -4,6 +4,7 @@
 //! `_update_graph_paths`), or never; here all are said at once, at the value in the manifest.
 
 use crate::manifest::diagnostic::{Diagnostic, Span};
+use crate::manifest::files::Files;
 use crate::manifest::ignore::{IgnoreRules, normalize};
 use crate::manifest::reader::Faults;
 use crate::manifest::syntax::has_credentials;
@@ -68,11 +69,12 @@ pub fn check(loaded: &Loaded, folder: &Path) -> Vec<Diagnostic> {
     check.other_files();
     check.environment();
     check.javascript();
-    let left_out = left_out::check(loaded, folder, &roots);
+    let mut files = Files::default();
+    let left_out = left_out::check(loaded, folder, &roots, &mut files);
     check.faults.list.extend(left_out);
     check.faults.list.sort_by_key(|fault| (fault.line, fault.column));
     // Of the sources: behind those of the manifest.
-    check.faults.list.extend(asked::check(&loaded.manifest, folder));
+    check.faults.list.extend(asked::check(&loaded.manifest, folder, &mut files));
     check.faults.list
 }
 

@@ -1,8 +1,9 @@
 //! The Python files of a project that enter its image, for those that look for something in them.
 
+use crate::manifest::Manifest;
+use crate::manifest::files::{Files, Kind};
 use crate::manifest::ignore::{IgnoreRules, normalize};
 use crate::manifest::project::{context_root, local_dependencies, private_files};
-use crate::manifest::{Manifest, python};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +18,7 @@ const APART: [&str; 8] = ["tests", "test", "node_modules", "site-packages", "ven
 pub(super) fn each(
     manifest: &Manifest,
     folder: &Path,
+    files: &mut Files,
     wanted: impl Fn(&str) -> bool,
     mut look: impl FnMut(&Path, &str) -> ControlFlow<()>,
 ) {
@@ -31,28 +33,20 @@ pub(super) fn each(
         let mut rules: Option<Option<IgnoreRules>> = None;
         let mut folders = vec![(root.clone(), 0)];
         while let Some((next, depth)) = folders.pop() {
-            let mut entries: Vec<_> = std::fs::read_dir(next).into_iter().flatten().flatten().collect();
-            entries.sort_unstable_by_key(std::fs::DirEntry::file_name);
-            for entry in entries {
-                let (name, path) = (entry.file_name().to_string_lossy().into_owned(), entry.path());
-                let Ok(kind) = entry.file_type() else { continue };
-                if kind.is_dir() {
+            for (name, kind) in files.list(&next).iter() {
+                let (path, name) = (next.join(name), name.to_string_lossy());
+                if *kind == (Kind::Folder { link: false }) {
                     if depth < MAX_DEPTH && !name.starts_with('.') && !APART.contains(&&*name) {
                         folders.push((path, depth + 1));
                     }
                     continue;
                 }
-                let is_python = path.extension().is_some_and(|end| end == "py");
                 let is_test = name.starts_with("test_") || name.ends_with("_test.py") || name == "conftest.py";
-                if !kind.is_file() || !is_python || is_test || left == 0 {
+                if *kind != Kind::File || !name.ends_with(".py") || is_test || left == 0 {
                     continue;
                 }
                 left -= 1;
-                if entry.metadata().is_ok_and(|meta| meta.len() > python::MAX_BYTES) {
-                    continue;
-                }
-                let Ok(bytes) = std::fs::read(&path) else { continue };
-                let text = String::from_utf8_lossy(&bytes);
+                let Some(text) = files.text(&path) else { continue };
                 if !wanted(&text) {
                     continue;
                 }

@@ -3,6 +3,7 @@
 
 use super::{DOCKERFILE, Layer, Plan, PlanError, dockerfile, instructions};
 use crate::api::builds::{BuildRequest, Recipe, RecipeFile, RecipeKind, RecipeStep};
+use crate::base::paths::open_file;
 use crate::base::secret::{ExposeSecret, hex, sha256_digest};
 use crate::image::archive::{self, ArchiveError, Content, Entry, Seen};
 use crate::image::context::DEPS;
@@ -178,7 +179,7 @@ pub fn copy(content: &Content, to: &mut impl Write) -> Result<u64, ArchiveError>
     match content {
         Content::File(path) => {
             let failed = |source| ArchiveError::File { path: path.clone(), source };
-            let (mut file, _) = archive::open(path).map_err(failed)?;
+            let (mut file, _) = open_file(path).map_err(failed)?;
             io::copy(&mut file, to).map_err(failed)
         }
         Content::Bytes(bytes) => {
