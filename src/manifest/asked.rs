@@ -10,7 +10,11 @@ use std::path::{Path, PathBuf};
 const NAMED: usize = 5;
 
 /// Reads the project's sources, each once.
-pub(super) fn check(manifest: &Manifest, folder: &Path, files: &mut Files) -> Vec<Diagnostic> {
+pub(super) fn check(
+    manifest: &Manifest,
+    folder: &Path,
+    (sources, files): (&[sources::Source], &mut Files),
+) -> Vec<Diagnostic> {
     let variables = variables(manifest, folder);
     let is_set = |name: &str| variables.as_ref().is_some_and(|known| known.iter().any(|one| one == name));
     // A key that is not there yet may be set by hand.
@@ -21,7 +25,7 @@ pub(super) fn check(manifest: &Manifest, folder: &Path, files: &mut Files) -> Ve
     // Looked into where a store is asked for.
     let mut may_bring: Vec<PathBuf> = Vec::new();
     let wanted = |text: &str| store::may_matter(text) || (has_gateway && elsewhere::may_call(text));
-    sources::each(manifest, folder, files, wanted, |path, text| {
+    sources::each(manifest, folder, (sources, files), wanted, |path, text| {
         let shown = path.strip_prefix(folder).unwrap_or(path).display().to_string();
         let fault = |code: &'static str, at: Span, message: String, fix: String| {
             Source::new(&shown, text).diagnostic(Severity::Warning, code, &at, message, Some(fix))

@@ -42,7 +42,9 @@ pub fn was_read(raw: &Value) -> bool {
 fn is_read(manifest: &Manifest, folder: &Path) -> bool {
     let names_one = |text: &str| VARIABLES.iter().any(|name| contains_ignoring_case(text, name));
     let mut found = false;
-    sources::each(manifest, folder, &mut Files::default(), names_one, |_, text| {
+    let mut files = Files::default();
+    let all = sources::find(manifest, folder, &mut files);
+    sources::each(manifest, folder, (&all, &mut files), names_one, |_, text| {
         found = reads(text);
         if found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });

@@ -6,10 +6,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Bytes of texts that are kept; a file beyond them is read again by whoever asks next.
 const KEPT_BYTES: usize = 32 << 20;
+
+/// How many read at once, and how many files are worth another one of them.
+const READERS: usize = 4;
+const WORTH_A_READER: usize = 64;
 
 /// What an entry of a folder is, or leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,34 +37,70 @@ pub(super) type Listing = BTreeMap<OsString, Kind>;
 /// The files of one project.
 #[derive(Debug, Default)]
 pub(super) struct Files {
-    texts: HashMap<PathBuf, Rc<str>>,
+    texts: HashMap<PathBuf, Arc<str>>,
     kept: usize,
-    folders: HashMap<PathBuf, Rc<Listing>>,
+    folders: HashMap<PathBuf, Arc<Listing>>,
 }
 
 impl Files {
     /// What a Python file holds; nothing where it cannot be read or is longer than a module is. Other encodings than
     /// UTF-8 keep ASCII where it is, which is enough for names.
-    pub(super) fn text(&mut self, path: &Path) -> Option<Rc<str>> {
+    pub(super) fn text(&mut self, path: &Path) -> Option<Arc<str>> {
         if let Some(text) = self.texts.get(path) {
-            return Some(Rc::clone(text));
+            return Some(Arc::clone(text));
         }
-        let text: Rc<str> = read(path)?.into();
-        if self.kept + text.len() <= KEPT_BYTES {
-            self.kept += text.len();
-            self.texts.insert(path.to_owned(), Rc::clone(&text));
-        }
+        let text: Arc<str> = read(path)?.into();
+        self.keep(path, &text);
         Some(text)
     }
 
+    fn keep(&mut self, path: &Path, text: &Arc<str>) {
+        if self.kept + text.len() <= KEPT_BYTES {
+            self.kept += text.len();
+            self.texts.insert(path.to_owned(), Arc::clone(text));
+        }
+    }
+
+    /// Reads files on all processors: most of the time goes by in the kernel, for each by itself.
+    pub(super) fn read_ahead(&mut self, mut paths: Vec<&Path>) {
+        paths.retain(|path| !self.texts.contains_key(*path));
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let readers = processors.min(READERS).min(paths.len() / WORTH_A_READER);
+        if readers < 2 {
+            return;
+        }
+        // Not more than is kept of them, whatever their lengths.
+        let left = AtomicUsize::new(KEPT_BYTES.saturating_sub(self.kept));
+        let read = |paths: &[&Path]| {
+            let texts = paths.iter().map_while(|path| {
+                let text: Option<Arc<str>> = read(path).map(Into::into);
+                let length = text.as_ref().map_or(0, |text| text.len());
+                let has_room = left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(length)).is_ok();
+                has_room.then_some(text)
+            });
+            texts.collect::<Vec<_>>()
+        };
+        std::thread::scope(|scope| {
+            let parts: Vec<_> = paths.chunks(paths.len().div_ceil(readers)).collect();
+            let running: Vec<_> = parts.iter().map(|part| (*part, scope.spawn(|| read(part)))).collect();
+            for (part, reader) in running {
+                for (path, text) in part.iter().zip(reader.join().unwrap_or_default()) {
+                    if let Some(text) = text {
+                        self.keep(path, &text);
+                    }
+                }
+            }
+        });
+    }
+
     /// What lies in a folder.
-    pub(super) fn list(&mut self, folder: &Path) -> Rc<Listing> {
+    pub(super) fn list(&mut self, folder: &Path) -> Arc<Listing> {
         if let Some(listing) = self.folders.get(folder) {
-            return Rc::clone(listing);
+            return Arc::clone(listing);
         }
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-        let listing: Rc<Listing> = Rc::new(entries.map(|entry| (entry.file_name(), kind(&entry))).collect());
-        self.folders.insert(folder.to_owned(), Rc::clone(&listing));
+        let listing: Arc<Listing> = Arc::new(entries.map(|entry| (entry.file_name(), kind(&entry))).collect());
+        self.folders.insert(folder.to_owned(), Arc::clone(&listing));
         listing
     }
 
@@ -138,6 +180,23 @@ mod tests {
         }
         assert_eq!(files.kind(&root.join("linked")), Some(Kind::Folder { link: true }));
         assert_eq!(files.kind(&root.join("no/thing")), None);
+    }
+
+    #[test]
+    fn what_is_read_ahead_is_what_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths: Vec<PathBuf> = (0..300).map(|at| folder.path().join(format!("{at}.py"))).collect();
+        for path in &paths {
+            std::fs::write(path, path.display().to_string()).unwrap();
+        }
+        std::fs::remove_file(&paths[7]).unwrap();
+        let mut files = Files::default();
+        files.read_ahead(paths.iter().map(PathBuf::as_path).collect());
+        assert!(std::thread::available_parallelism().unwrap().get() < 2 || files.texts.len() == 299);
+        for (at, path) in paths.iter().enumerate() {
+            let text = files.text(path);
+            assert_eq!(text.as_deref(), (at != 7).then(|| path.display().to_string()).as_deref());
+        }
     }
 
     #[test]

@@ -119,7 +119,8 @@ impl Search<'_> {
     fn run(&mut self) {
         while let Some(file) = self.pending.pop() {
             let Some(text) = self.files.text(&file) else { continue };
-            let mut lines = text.lines().enumerate().peekable();
+            let mut lines = text.lines().enumerate();
+            let mut strings = Vec::new();
             while let Some((number, line)) = lines.next() {
                 let place = Place { file: &file, line: number + 1, text: line };
                 let statement = line.trim_start();
@@ -138,7 +139,9 @@ impl Search<'_> {
                     let names: Vec<&str> = names.trim().trim_matches(['(', ')']).split(',').map(first_word).collect();
                     self.import(module.trim(), Some(&place), &names);
                 } else {
-                    self.paths(&place);
+                    strings.clear();
+                    find_strings(line, &mut strings);
+                    self.paths(&place, &strings);
                 }
             }
         }
@@ -194,11 +197,7 @@ impl Search<'_> {
     }
 
     /// Names the files that the line's strings lead to and that are left out.
-    fn paths(&mut self, place: &Place<'_>) {
-        if !place.text.contains(['\'', '"']) {
-            return;
-        }
-        let strings = strings(place.text);
+    fn paths(&mut self, place: &Place<'_>, strings: &[&str]) {
         for text in strings.iter().filter(|text| is_path(text)) {
             self.path(text, place);
         }
@@ -271,22 +270,22 @@ fn first_word(text: &str) -> &str {
     text.split('#').next().unwrap_or_default().split_whitespace().next().unwrap_or_default()
 }
 
-/// The strings of a line that end on it, without escapes.
-fn strings(line: &str) -> Vec<&str> {
-    let mut found = Vec::new();
+/// Adds the strings of a line that end on it, without escapes.
+fn find_strings<'t>(line: &'t str, found: &mut Vec<&'t str>) {
     let mut rest = line;
-    while let Some(at) = rest.find(['\'', '"', '#']) {
-        let quote = rest.as_bytes()[at] as char;
-        if quote == '#' {
+    while let Some(at) = memchr::memchr3(b'\'', b'"', b'#', rest.as_bytes()) {
+        let quote = rest.as_bytes()[at];
+        if quote == b'#' {
             break;
         }
         rest = &rest[at + 1..];
-        let Some(end) = rest.find(quote) else { break };
-        found.push(&rest[..end]);
+        let Some(end) = memchr::memchr(quote, rest.as_bytes()) else { break };
+        let text = &rest[..end];
+        if !text.is_empty() && !text.contains('\\') {
+            found.push(text);
+        }
         rest = &rest[end + 1..];
     }
-    found.retain(|text| !text.is_empty() && !text.contains('\\'));
-    found
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::manifest::reader::Faults;
 use crate::manifest::syntax::has_credentials;
 use crate::manifest::workspace::{self, read_pyproject};
 use crate::manifest::{
-    EnvSource, Graph, GraphTarget, Loaded, Manifest, asked, code, left_out, lower_bound, requirements,
+    EnvSource, Graph, GraphTarget, Loaded, Manifest, asked, code, left_out, lower_bound, requirements, sources,
 };
 use std::path::{Path, PathBuf};
 
@@ -70,11 +70,12 @@ pub fn check(loaded: &Loaded, folder: &Path) -> Vec<Diagnostic> {
     check.environment();
     check.javascript();
     let mut files = Files::default();
+    let sources = sources::find(&loaded.manifest, folder, &mut files);
     let left_out = left_out::check(loaded, folder, &roots, &mut files);
     check.faults.list.extend(left_out);
     check.faults.list.sort_by_key(|fault| (fault.line, fault.column));
     // Of the sources: behind those of the manifest.
-    check.faults.list.extend(asked::check(&loaded.manifest, folder, &mut files));
+    check.faults.list.extend(asked::check(&loaded.manifest, folder, (&sources, &mut files)));
     check.faults.list
 }
 
