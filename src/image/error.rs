@@ -3,6 +3,7 @@
 use crate::api::builds::BuildFault;
 use crate::base::disk;
 use crate::image::plan::PlanError;
+use crate::manifest::lower_bound;
 use bollard::Docker;
 use bollard::errors::Error as DockerError;
 use std::error::Error as _;
@@ -133,11 +134,14 @@ impl BuildError {
             Self::Platform { image, wanted, .. } => Some(format!(
                 "get the one that is: `docker pull --platform {wanted} {image}`, or name another with --base-image"
             )),
-            Self::Dependencies(_) => Some(
-                "change the versions that the project asks for until they agree; where a uv.lock is older than its \
-                 pyproject.toml, run `uv lock`"
-                    .into(),
-            ),
+            Self::Dependencies(conflict) => {
+                let ours = format!(" (`{}` is what rapidclaw itself asks for)", our_bound());
+                let ours = Some(ours).filter(|_| names_our_bound(conflict)).unwrap_or_default();
+                Some(format!(
+                    "change the versions that the project asks for until they agree{ours}; where a uv.lock is older \
+                     than its pyproject.toml, run `uv lock`"
+                ))
+            }
             Self::Step { message, .. } if message.contains("requires BuildKit") => {
                 Some("`dockerfile_lines` may not use what only BuildKit knows (RUN --mount, heredocs)".into())
             }
@@ -169,6 +173,18 @@ impl BuildError {
             _ => None,
         }
     }
+}
+
+fn our_bound() -> String {
+    format!("langgraph>={}", lower_bound::lowest())
+}
+
+/// Whether the lower bound of LangGraph that is ours is part of a conflict.
+fn names_our_bound(conflict: &str) -> bool {
+    let bound = our_bound();
+    // Not a longer version that begins with it.
+    let is_whole = |rest: &str| !rest.starts_with(|next: char| next == '.' || next.is_ascii_alphanumeric());
+    conflict.match_indices(&bound).any(|(at, _)| is_whole(&conflict[at + bound.len()..]))
 }
 
 /// What to do where a registry does not give an image.
@@ -229,4 +245,21 @@ fn place(root: Option<&String>, free: Option<u64>) -> String {
 fn is_of_another_processor(last_lines: &[String], message: &str) -> bool {
     let words = "exec format error";
     message.contains(words) || last_lines.iter().any(|line| line.to_ascii_lowercase().contains(words))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_rapidclaw_itself_asks_for_is_named_where_it_is_part_of_a_conflict() {
+        let hint = |conflict: &str| BuildError::Dependencies(conflict.to_owned()).hint().unwrap();
+        for ours in ["you require a<1 and langgraph>=0.6, we can", "because langgraph>=0.6", "langgraph>=0.6\nare not"]
+        {
+            assert!(hint(ours).contains("`langgraph>=0.6` is what rapidclaw itself asks for"), "{ours}");
+        }
+        for other in ["langgraph>=0.6.0,<1", "langgraph>=0.61", "langgraph>=0.6rc1", "langgraph==0.6"] {
+            assert!(!hint(other).contains("rapidclaw"), "{other}");
+        }
+    }
 }
