@@ -83,19 +83,26 @@ pub async fn find(docker: &Docker, name: &str, wanted: Option<&str>) -> Result<O
     Ok(Some(Base { name: name.to_owned(), identity, platform, python }))
 }
 
-/// The digest by which the image's registry knows it: each machine that pulls the same name has the same, and an
-/// engine's own id differs by how it keeps images.
+/// The digest by which the registry of its name knows the image: each machine that pulls the same name has the same,
+/// and an engine's own id differs by how it keeps images. One that another registry knows it by comes and goes with
+/// names that others give it.
 fn registry_digest(name: &str, known: &[String]) -> Option<String> {
-    let repository = |name: &str| {
-        let name = name.split_once('@').map_or(name, |(name, _)| name);
-        let tag = name.rsplit_once(':').filter(|(_, tag)| !tag.contains('/'));
-        tag.map_or(name, |(name, _)| name).to_owned()
+    // Docker Hub's may be written out, by people and by Podman.
+    let familiar = |name: &str| {
+        let name = ["docker.io/", "index.docker.io/"].iter().find_map(|hub| name.strip_prefix(hub)).unwrap_or(name);
+        name.strip_prefix("library/").unwrap_or(name).to_owned()
     };
-    let mut known: Vec<(&str, &str)> = known.iter().filter_map(|known| known.split_once('@')).collect();
+    let name = name.split_once('@').map_or(name, |(name, _)| name);
+    let tag = name.rsplit_once(':').filter(|(_, tag)| !tag.contains('/'));
+    let named = familiar(tag.map_or(name, |(name, _)| name));
+    let mut known: Vec<&str> = known
+        .iter()
+        .filter_map(|known| known.split_once('@'))
+        .filter(|(of, _)| familiar(of) == named)
+        .map(|(_, one)| one)
+        .collect();
     known.sort_unstable();
-    let named = repository(name);
-    let own = known.iter().find(|(repository, _)| *repository == named);
-    own.or(known.first()).map(|(_, digest)| (*digest).to_owned())
+    known.first().map(|digest| (*digest).to_owned())
 }
 
 async fn pull(
@@ -189,8 +196,14 @@ mod tests {
         assert_eq!(of("python:3.12-slim", &both).as_deref(), Some("sha256:1"));
         assert_eq!(of("h:5000/p/python", &both).as_deref(), Some("sha256:2"));
         assert_eq!(of("h:5000/p/python:1@sha256:2", &both).as_deref(), Some("sha256:2"));
-        assert_eq!(of("mine:1", &both).as_deref(), Some("sha256:2"));
+        // What somebody pushed it to says nothing of it.
+        assert_eq!(of("mine:1", &both), None);
         assert_eq!(of("mine:1", &[]), None);
+        for written in ["python:3.12-slim", "docker.io/library/python:3.12-slim", "library/python"] {
+            assert_eq!(of(written, &both).as_deref(), Some("sha256:1"), "{written}");
+            assert_eq!(of(written, &["docker.io/library/python@sha256:3"]).as_deref(), Some("sha256:3"), "{written}");
+        }
+        assert_eq!(of("team/python", &both), None);
     }
 
     #[test]

@@ -220,14 +220,10 @@ fn daemon(folder: &Path, namespace: &Child, name: &str, more: &[String]) -> Chil
 
 /// The image of everything but the code that an image was made on.
 pub fn dependencies_of(image: &str) -> String {
-    let layers = |image: &str| docker_said(&["image", "inspect", "-f", "{{join .RootFS.Layers \" \"}}", image]);
-    let all = layers(image);
-    let known = docker_said(&["images", "--format", "{{.Repository}}:{{.Tag}}", "rapidclaw-deps"]);
-    let found = known.lines().find(|one| {
-        let below = layers(one);
-        all.strip_prefix(&below).is_some_and(|rest| rest.split_whitespace().count() == 1)
-    });
-    found.unwrap_or_else(|| panic!("none of {known:?} is below {image}")).to_owned()
+    let digest = docker_said(&["image", "inspect", "-f", "{{index .Config.Labels \"rapidclaw.stands-on\"}}", image]);
+    let label = format!("label=rapidclaw.deps={digest}");
+    let found = docker_said(&["images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", &label, "rapidclaw-deps"]);
+    found.lines().next().unwrap_or_else(|| panic!("{image} stands on {digest:?}, which is not there")).to_owned()
 }
 
 impl Drop for Engine {
