@@ -78,9 +78,10 @@ if [ -z "${RAPIDCLAW_TEST_PYTHON:-}" ]; then
 fi
 uv=$(dirname "$RAPIDCLAW_TEST_PYTHON")/uv
 
-# took COMMAND...: its seconds by the clock.
+# took COMMAND...: its seconds by the clock, once what came before is put away (old replicas end, images are tidied).
 took() {
     local begin
+    sleep 2
     begin=$(now)
     "$@" >/dev/null
     awk "BEGIN { printf \"%.2f\", $(now) - $begin }"
