@@ -160,19 +160,14 @@ pub fn builds(input: &[u8]) -> bool {
     is_taken
 }
 
-/// Adds a file to a tar (ustar), with the sums that it has to have.
+/// Adds a file to a tar, whatever its name.
 fn add_file(archive: &mut Vec<u8>, name: &[u8], content: &[u8]) {
-    let mut header = [0; 512];
+    let mut header = tar::Header::new_ustar();
     let length = name.len().min(100);
-    header[..length].copy_from_slice(&name[..length]);
-    header[100..108].copy_from_slice(b"0000600\0");
-    header[124..136].copy_from_slice(format!("{:011o}\0", content.len()).as_bytes());
-    header[148..156].fill(b' ');
-    header[156] = b'0';
-    header[257..265].copy_from_slice(b"ustar\x0000");
-    let sum: u32 = header.iter().copied().map(u32::from).sum();
-    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-    archive.extend(header);
+    header.as_mut_bytes()[..length].copy_from_slice(&name[..length]);
+    header.set_size(content.len() as u64);
+    header.set_cksum();
+    archive.extend(header.as_bytes());
     archive.extend(content);
     archive.resize(archive.len().next_multiple_of(512), 0);
 }

@@ -135,7 +135,7 @@ impl BuildError {
                 "get the one that is: `docker pull --platform {wanted} {image}`, or name another with --base-image"
             )),
             Self::Dependencies(conflict) => {
-                let ours = format!(" (`{}` is what rapidclaw itself asks for)", our_bound());
+                let ours = format!(" (`{}` is what rapidclaw itself asks for)", lower_bound::requirement());
                 let ours = Some(ours).filter(|_| names_our_bound(conflict)).unwrap_or_default();
                 Some(format!(
                     "change the versions that the project asks for until they agree{ours}; where a uv.lock is older \
@@ -175,13 +175,9 @@ impl BuildError {
     }
 }
 
-fn our_bound() -> String {
-    format!("langgraph>={}", lower_bound::lowest())
-}
-
 /// Whether the lower bound of LangGraph that is ours is part of a conflict.
 fn names_our_bound(conflict: &str) -> bool {
-    let bound = our_bound();
+    let bound = lower_bound::requirement();
     // Not a longer version that begins with it.
     let is_whole = |rest: &str| !rest.starts_with(|next: char| next == '.' || next.is_ascii_alphanumeric());
     conflict.match_indices(&bound).any(|(at, _)| is_whole(&conflict[at + bound.len()..]))

@@ -326,7 +326,7 @@ impl Found<'_> {
     fn requirements_in(&self) -> String {
         let mut lines = self.asked();
         // A project without LangGraph among its dependencies gets the newest, as LangGraph's own base images bring it.
-        lines.push(format!("langgraph>={}", lower_bound::lowest()));
+        lines.push(lower_bound::requirement());
         lines.join("\n") + "\n"
     }
 

@@ -5,7 +5,7 @@ use crate::base::paths::open_file;
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
@@ -104,10 +104,13 @@ impl Files {
         listing
     }
 
-    /// What lies at a path.
-    pub(super) fn kind(&mut self, path: &Path) -> Option<Kind> {
-        let (folder, name) = (path.parent()?, path.file_name()?);
-        self.list(folder).get(name).copied()
+    /// Whether something may lie at a path below a folder of the project: what it leads through is not opened, however
+    /// much lies there.
+    pub(super) fn may_hold(&mut self, folder: &Path, path: &str) -> bool {
+        match Path::new(path).components().next() {
+            Some(Component::Normal(first)) => self.list(folder).contains_key(first),
+            first => first.is_some(),
+        }
     }
 
     /// The files that make a module of that name in a folder: `NAME.py`, `NAME/__init__.py`.
@@ -178,8 +181,12 @@ mod tests {
         for name in ["namespace", "folder", "lost", "none"] {
             assert!(found(name).is_empty(), "{name}");
         }
-        assert_eq!(files.kind(&root.join("linked")), Some(Kind::Folder { link: true }));
-        assert_eq!(files.kind(&root.join("no/thing")), None);
+        assert_eq!(files.list(root).get(OsStr::new("linked")), Some(&Kind::Folder { link: true }));
+        // Of what a path leads through nothing is opened.
+        let before = files.folders.len();
+        assert!(files.may_hold(root, "namespace/deep/x.txt") && files.may_hold(root, "../x"));
+        assert!(!files.may_hold(root, "no/thing") && !files.may_hold(root, ""));
+        assert_eq!(files.folders.len(), before);
     }
 
     #[test]

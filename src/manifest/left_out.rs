@@ -202,18 +202,23 @@ impl Search<'_> {
             self.path(text, place);
         }
         // `join('a', 'b')`, `Path('a') / 'b'`
-        if strings.len() > 1 && (place.text.contains("join") || place.text.contains(" / ")) {
+        let [first, _, ..] = strings else { return };
+        if Self::bases(self.folder, place).iter().any(|base| self.files.may_hold(base, first)) {
             for joined in (1..strings.len()).map(|count| strings[..=count].join("/")).filter(|text| is_path(text)) {
                 self.path(&joined, place);
             }
         }
     }
 
+    /// Where a path in the code may begin: beside the module, or where the manifest lies.
+    fn bases<'p>(folder: &'p Path, place: &Place<'p>) -> [&'p Path; 2] {
+        [place.file.parent().unwrap_or(folder), folder]
+    }
+
     fn path(&mut self, text: &str, place: &Place<'_>) {
-        let beside = place.file.parent().unwrap_or(self.folder);
-        for base in [beside, self.folder] {
+        for base in Self::bases(self.folder, place) {
             let path = normalize(&base.join(text));
-            if self.files.kind(&path).is_some() {
+            if self.files.may_hold(base, text) && path.exists() {
                 self.name(&path, place, "names it");
                 break;
             }
@@ -318,13 +323,14 @@ mod tests {
             ),
             ("pkg/__init__.py", ""),
             ("pkg/one.py", "from .lib.util import WORD\nfrom . import gen_pb2\nfrom missing import x\n"),
-            ("pkg/two.py", "raise SystemExit('data/prompt.txt')\n"),
+            ("pkg/two.py", "raise SystemExit('data/prompt.txt')\nload('data', 'far.json')\n"),
             ("pkg/three.py", "# open('data/left.txt')\nopen('run.log')\nurl = 'https://h/data/left.txt'\n"),
             ("pkg/lib/util.py", "import pkg.gen_pb2\n"),
             ("pkg/gen_pb2.py", ""),
             ("data/prompt.txt", ""),
             ("data/more.json", ""),
             ("data/left.txt", ""),
+            ("data/far.json", ""),
             ("run.log", ""),
             (".gitignore", "# c\nlib/\n*_pb2.py\ndata/\n*.log\n"),
         ];
@@ -334,6 +340,7 @@ mod tests {
             "agent.py:7 data/more.json names it: .gitignore:4 (`data/`) excludes it",
             "pkg/one.py:1 pkg/lib/util.py imports it: .gitignore:2 (`lib/`) excludes it",
             "pkg/one.py:2 pkg/gen_pb2.py imports it: .gitignore:3 (`*_pb2.py`) excludes it",
+            "pkg/two.py:2 data/far.json names it: .gitignore:4 (`data/`) excludes it",
         ];
         assert_eq!(found, want);
         let missing = |said: &str| missing_in_image(&loaded, folder.path(), said);

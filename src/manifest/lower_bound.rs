@@ -62,6 +62,11 @@ pub fn lowest() -> String {
     format!("{}.{}", LOWEST.0, LOWEST.1)
 }
 
+/// `langgraph>=0.6`: what every image asks for beside what its project does.
+pub fn requirement() -> String {
+    format!("langgraph>={}", lowest())
+}
+
 /// What a pyproject.toml asks of LangGraph: of the standard's dependencies and of Poetry's.
 fn asked(table: &Table) -> Vec<&str> {
     let standard = workspace::project(table).and_then(|project| project.get("dependencies")?.as_array());
