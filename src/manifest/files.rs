@@ -1,10 +1,11 @@
 //! What has been read of a project: each folder and each file once, whoever looks at it. Blocks.
 
 use super::python::MAX_BYTES;
-use crate::base::paths::open_file;
+use rustix::buffer::spare_capacity;
+use rustix::fs::{Mode, OFlags};
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
-use std::io::Read as _;
+use std::ops::{Deref, Range};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -34,10 +35,25 @@ pub(super) enum Kind {
 /// The entries of a folder by name, in order; empty where there is none that can be read.
 pub(super) type Listing = BTreeMap<OsString, Kind>;
 
+/// What a file holds: a part of a block that several share.
+#[derive(Debug, Clone)]
+pub(super) struct Text {
+    block: Arc<String>,
+    range: Range<usize>,
+}
+
+impl Deref for Text {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        self.block.get(self.range.clone()).unwrap_or_default()
+    }
+}
+
 /// The files of one project.
 #[derive(Debug, Default)]
 pub(super) struct Files {
-    texts: HashMap<PathBuf, Arc<str>>,
+    texts: HashMap<PathBuf, Text>,
     kept: usize,
     folders: HashMap<PathBuf, Arc<Listing>>,
 }
@@ -45,20 +61,20 @@ pub(super) struct Files {
 impl Files {
     /// What a Python file holds; nothing where it cannot be read or is longer than a module is. Other encodings than
     /// UTF-8 keep ASCII where it is, which is enough for names.
-    pub(super) fn text(&mut self, path: &Path) -> Option<Arc<str>> {
+    pub(super) fn text(&mut self, path: &Path) -> Option<Text> {
         if let Some(text) = self.texts.get(path) {
-            return Some(Arc::clone(text));
+            return Some(text.clone());
         }
-        let text: Arc<str> = read(path)?.into();
-        self.keep(path, &text);
+        let text = Block::of(&[path], &AtomicUsize::new(usize::MAX)).pop()?.1;
+        if self.kept + text.len() <= KEPT_BYTES {
+            self.keep(path, &text);
+        }
         Some(text)
     }
 
-    fn keep(&mut self, path: &Path, text: &Arc<str>) {
-        if self.kept + text.len() <= KEPT_BYTES {
-            self.kept += text.len();
-            self.texts.insert(path.to_owned(), Arc::clone(text));
-        }
+    fn keep(&mut self, path: &Path, text: &Text) {
+        self.kept += text.len();
+        self.texts.insert(path.to_owned(), text.clone());
     }
 
     /// Reads files on all processors: most of the time goes by in the kernel, for each by itself.
@@ -71,23 +87,12 @@ impl Files {
         }
         // Not more than is kept of them, whatever their lengths.
         let left = AtomicUsize::new(KEPT_BYTES.saturating_sub(self.kept));
-        let read = |paths: &[&Path]| {
-            let texts = paths.iter().map_while(|path| {
-                let text: Option<Arc<str>> = read(path).map(Into::into);
-                let length = text.as_ref().map_or(0, |text| text.len());
-                let has_room = left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(length)).is_ok();
-                has_room.then_some(text)
-            });
-            texts.collect::<Vec<_>>()
-        };
         std::thread::scope(|scope| {
-            let parts: Vec<_> = paths.chunks(paths.len().div_ceil(readers)).collect();
-            let running: Vec<_> = parts.iter().map(|part| (*part, scope.spawn(|| read(part)))).collect();
-            for (part, reader) in running {
-                for (path, text) in part.iter().zip(reader.join().unwrap_or_default()) {
-                    if let Some(text) = text {
-                        self.keep(path, &text);
-                    }
+            let parts = paths.chunks(paths.len().div_ceil(readers));
+            let running: Vec<_> = parts.map(|part| scope.spawn(|| Block::of(part, &left))).collect();
+            for reader in running {
+                for (path, text) in reader.join().unwrap_or_default() {
+                    self.keep(path, &text);
                 }
             }
         });
@@ -98,7 +103,10 @@ impl Files {
         if let Some(listing) = self.folders.get(folder) {
             return Arc::clone(listing);
         }
-        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        // What its parent does not hold is not asked for.
+        let parent = folder.parent().and_then(|parent| self.folders.get(parent)).zip(folder.file_name());
+        let is_there = parent.is_none_or(|(listing, name)| matches!(listing.get(name), Some(Kind::Folder { .. })));
+        let entries = is_there.then(|| std::fs::read_dir(folder)).into_iter().flatten().flatten().flatten();
         let listing: Arc<Listing> = Arc::new(entries.map(|entry| (entry.file_name(), kind(&entry))).collect());
         self.folders.insert(folder.to_owned(), Arc::clone(&listing));
         listing
@@ -132,11 +140,61 @@ impl Files {
     }
 }
 
-fn read(path: &Path) -> Option<String> {
-    let (file, length) = open_file(path).ok().filter(|(_, length)| *length <= MAX_BYTES)?;
-    let mut bytes = Vec::with_capacity(usize::try_from(length).ok()? + 1);
-    file.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
-    Some(String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+/// Bytes that one question to the kernel brings at most: most modules whole.
+const AT_ONCE: usize = 64 << 10;
+
+/// Texts that are read one after the other into one allocation.
+#[derive(Default)]
+struct Block(Vec<u8>);
+
+impl Block {
+    /// Reads files until `left` bytes are used up; those that cannot be read are passed over.
+    fn of<'p>(paths: &[&'p Path], left: &AtomicUsize) -> Vec<(&'p Path, Text)> {
+        let mut block = Self::default();
+        let mut found = Vec::with_capacity(paths.len());
+        for path in paths {
+            let Some(range) = block.read(path) else { continue };
+            if left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(range.len())).is_err() {
+                block.0.truncate(range.start);
+                break;
+            }
+            found.push((*path, range));
+        }
+        // Each part was found to be UTF-8 or made so.
+        let block = Arc::new(String::from_utf8(block.0).unwrap_or_default());
+        found.into_iter().map(|(path, range)| (path, Text { block: Arc::clone(&block), range })).collect()
+    }
+
+    fn read(&mut self, path: &Path) -> Option<Range<usize>> {
+        let start = self.0.len();
+        let length = self.append(path).filter(|length| u64::try_from(*length).is_ok_and(|length| length <= MAX_BYTES));
+        if length.is_none() {
+            self.0.truncate(start);
+            return None;
+        }
+        if std::str::from_utf8(&self.0[start..]).is_err() {
+            let text = String::from_utf8_lossy(&self.0[start..]).into_owned();
+            self.0.truncate(start);
+            self.0.extend_from_slice(text.as_bytes());
+        }
+        Some(start..self.0.len())
+    }
+
+    /// Appends what a file holds, but for what is beyond [`MAX_BYTES`]; says how much. A FIFO that has taken its place
+    /// is not waited for. A read that brings less than was asked for is a file's last.
+    fn append(&mut self, path: &Path) -> Option<usize> {
+        let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty()).ok()?;
+        let mut length = 0;
+        loop {
+            self.0.reserve(AT_ONCE);
+            let room = self.0.capacity() - self.0.len();
+            let read = rustix::io::read(&file, spare_capacity(&mut self.0)).ok()?;
+            length += read;
+            if read < room || u64::try_from(length).is_ok_and(|length| length > MAX_BYTES) {
+                return Some(length);
+            }
+        }
+    }
 }
 
 fn kind(entry: &std::fs::DirEntry) -> Kind {
@@ -217,8 +275,18 @@ mod tests {
         assert_eq!(files.text(&path).as_deref(), Some("caf\u{fffd} = 1"));
         let large = folder.path().join("large.py");
         std::fs::File::create(&large).unwrap().set_len(MAX_BYTES + 1).unwrap();
-        assert_eq!(files.text(&large), None);
-        assert_eq!(files.text(folder.path()), None);
-        assert_eq!(files.text(&folder.path().join("none.py")), None);
+        for none in [&*large, folder.path(), &folder.path().join("none.py")] {
+            assert!(files.text(none).is_none(), "{}", none.display());
+        }
+        // A FIFO that nobody writes to is not waited for.
+        let fifo = folder.path().join("fifo.py");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, Mode::RUSR, 0).unwrap();
+        assert_eq!(files.text(&fifo).as_deref(), Some(""));
+        // Longer than one read, and exactly as long.
+        for length in [AT_ONCE, AT_ONCE + 1, 3 * AT_ONCE] {
+            let path = folder.path().join(format!("{length}.py"));
+            std::fs::write(&path, "x".repeat(length)).unwrap();
+            assert_eq!(files.text(&path).map(|text| text.len()), Some(length));
+        }
     }
 }
