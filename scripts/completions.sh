@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Writes completions/ anew from the command line as it is; tests/completions.rs fails where they differ.
+# Writes completions/ anew from the command line as it is; tests/it/cli/completions.rs fails where they differ.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"

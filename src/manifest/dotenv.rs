@@ -5,7 +5,7 @@
 //! in single quotes (taken as they are, but for `\'` and `\\`) or double quotes (with `\n`, `\t`, `\"`, `\\`
 //! and the like); both may span lines. Without quotes a value ends at a `#` behind a blank, or at the line's
 //! end: `A=#x` is `#x`. Of a name given twice the last counts. A name without `=` is left out, as
-//! python-dotenv does. `tests/it/cases/dotenv.rs` compares the two.
+//! python-dotenv does. `tests/it/manifest/dotenv.rs` compares the two.
 //!
 //! Variables are not substituted from the environment: a `.env` means the same everywhere. `${NAME}`
 //! and `${NAME:-default}`, in whatever quotes, stand for a name that the same file sets above; a

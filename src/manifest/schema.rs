@@ -1,5 +1,5 @@
 //! The JSON Schema of a manifest, for editors. It says what a schema can say of the rules of this room;
-//! `tests/corpus.rs` holds the two together.
+//! `tests/it/manifest/corpus.rs` holds the two together.
 
 /// The schema (draft 2020-12), as it is printed.
 pub const TEXT: &str = include_str!("schema.json");

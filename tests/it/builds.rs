@@ -1,17 +1,19 @@
 //! Projects in the shapes that other people's have, built with the real Docker Engine: what an installation gives,
 //! the image has.
 
-#[path = "../building/mod.rs"]
-mod building;
-
 mod described;
+mod engines;
+mod image;
 mod installed;
+mod leftovers;
 mod locks;
+mod old_images;
 mod random;
 mod remapped;
+mod server;
+mod sources;
 
-pub use building::with_langgraph;
-use building::{docker, said};
+use crate::building::{docker, said};
 
 /// What the image's dependencies are: an image of the same stands on the same.
 pub fn stands_on(tag: &str) -> String {

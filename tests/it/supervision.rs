@@ -3,7 +3,8 @@
 pub mod agent;
 mod folders;
 mod hung;
+mod kept_logs;
+mod long_runs;
 mod poison;
-mod profile;
 mod routes;
 mod status;

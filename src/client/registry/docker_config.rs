@@ -209,7 +209,7 @@ mod tests {
         assert!(matches!(login(nowhere.path(), "x.example").await, Err(DockerConfigError::Damaged { .. })));
     }
 
-    /// Helpers that are there are asked in tests/registry/push.rs.
+    /// Helpers that are there are asked in tests/it/registry/push.rs.
     #[tokio::test]
     async fn a_helper_that_is_none_is_said() {
         let bad = found(&serde_json::json!({"credsStore": "../x"}), "one.example").await;

@@ -1,7 +1,7 @@
 //! Packages that only their build backend can describe.
 
-use super::building::{Cleanup, built_quickly, engine, imported, project};
 use super::{runs, stands_on};
+use crate::building::{Cleanup, built_quickly, engine, imported, project};
 
 fn manifest(name: &str) -> String {
     format!(

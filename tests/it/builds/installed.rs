@@ -1,7 +1,7 @@
 //! What the base image and `dockerfile_lines` have installed is used, not installed a second time.
 
-use super::building::{Cleanup, built_quickly, engine, imported, project};
 use super::runs;
+use crate::building::{Cleanup, built_quickly, engine, imported, project};
 use std::path::Path;
 
 const AGENT: &str = "import idna, six, sniffio\ngraph = 'here'\n";

@@ -1,7 +1,7 @@
 //! uv's own settings and locks: overrides, wheels beside the project, folders, an index with a login.
 
-use super::building::{Cleanup, built_quickly, engine, imported, project};
 use super::stands_on;
+use crate::building::{Cleanup, built_quickly, engine, imported, project};
 use crate::index::{Index, uv, wheel};
 
 const MANIFEST: &str = r#"{"dependencies": ["."], "graphs": {"agent": "./agent.py:graph"}, "pip_config_file": "pip.conf",

@@ -1,7 +1,7 @@
 //! Projects made by chance: what their images hold is what pip, uv, Git and Docker make of the same files.
 
-use super::building::{BASE, Cleanup, built_with, docker, engine, project, quick_options, said};
 use super::runs;
+use crate::building::{BASE, Cleanup, built_with, docker, engine, project, quick_options, said};
 use crate::index::uv;
 use serde_json::Value;
 use std::collections::BTreeSet;

@@ -1,0 +1,4 @@
+//! `langgraph.json` and `.env`, held against the programs whose formats they are.
+
+mod corpus;
+mod dotenv;

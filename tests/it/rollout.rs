@@ -1,0 +1,4 @@
+//! Rollouts: under load, and those that fail.
+
+mod continuity;
+mod failures;

@@ -1,0 +1,5 @@
+//! The Python runner: its contract with the server, its checkpointer, what a project finds around it.
+
+mod conformance;
+mod contract;
+mod marks;
