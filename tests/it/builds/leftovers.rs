@@ -12,7 +12,7 @@ const REQUIREMENTS: &str = "langgraph>=1.0,<2\nnumpy==2.3.5\n";
 
 /// A project whose every image bears the mark.
 fn marked(name: &str, mark: &str) -> Project {
-    let project = Project::new(name).set("dockerfile_lines", json!([format!("ENV E2E_MARK={mark}")]));
+    let project = Project::new(name).set("dockerfile_lines", json!([format!("LABEL e2e.mark={mark}")]));
     project.write("requirements.txt", REQUIREMENTS);
     project
 }
@@ -23,19 +23,11 @@ fn deploy(server: &Server, project: &Project) -> Said {
 
 /// All images that bear the mark, also those without a name, and what they are called.
 fn images(mark: &str) -> BTreeSet<(String, String)> {
-    let all = docker_said(&["images", "-a", "-q", "--no-trunc"]);
-    let all: BTreeSet<&str> = all.lines().collect();
-    let format = "{{.Id}}\t{{range .RepoTags}}{{.}} {{end}}\t{{json .Config.Env}}";
-    // Those that go while they are looked at are left out.
-    let output = Command::new("docker").args(["inspect", "-f", format]).args(&all).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let found = text.lines().map(str::to_owned);
-    let found = found.filter(|line| line.contains(&format!("E2E_MARK={mark}")));
-    let parts = |line: String| {
-        let mut parts = line.split('\t').map(|part| part.trim().to_owned());
-        (parts.next().unwrap(), parts.next().unwrap())
-    };
-    found.map(parts).collect()
+    let label = format!("label=e2e.mark={mark}");
+    let format = "{{.ID}}\t{{.Repository}}:{{.Tag}}";
+    let listed = docker_said(&["images", "-a", "--no-trunc", "--filter", &label, "--format", format]);
+    let parts = |line: &str| line.split_once('\t').map(|(id, name)| (id.to_owned(), name.to_owned())).unwrap();
+    listed.lines().map(parts).collect()
 }
 
 /// Those without a name on which no other stands.
@@ -61,7 +53,7 @@ fn deploys_and_destroys_leave_the_engine_as_it_was() {
 
     // When both are deployed, and one is changed,
     deploy(&server, &first).ok();
-    let steps = images(&mark).into_iter().filter(|(_, names)| names.contains("step-")).count();
+    let steps = images(&mark).into_iter().filter(|(_, name)| name.contains("step-")).count();
     assert_eq!((nameless(&mark), steps), (BTreeSet::new(), 1), "{:?}", images(&mark));
     deploy(&server, &second).ok();
     first = first.graph(&ECHO.replace("{len(said)}", "{len(said)} changed"));
@@ -70,9 +62,7 @@ fn deploys_and_destroys_leave_the_engine_as_it_was() {
     deploy(&other, &first).ok();
     let of_other = format!(":{}", &other.id[other.id.len() - 8..]);
     let named = |images: BTreeSet<(String, String)>| -> BTreeSet<String> {
-        let names =
-            images.into_iter().flat_map(|(_, names)| names.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
-        names.filter(|name| name.contains(&of_other)).collect()
+        images.into_iter().map(|(_, name)| name).filter(|name| name.contains(&of_other)).collect()
     };
     let before = named(images(&mark));
     assert!(before.len() >= 2, "{before:?}");
@@ -80,7 +70,7 @@ fn deploys_and_destroys_leave_the_engine_as_it_was() {
     let said = server.rapidclaw(&["destroy", "e2e-left-a", "--yes"]).ok();
     assert!(said.err.contains(&format!("{} ", with_langgraph())) && said.err.contains("the base image of"), "{said}");
     assert_eq!(named(images(&mark)), before);
-    assert!(images(&mark).iter().any(|(_, names)| names.contains("rapidclaw-deps:")));
+    assert!(images(&mark).iter().any(|(_, name)| name.contains("rapidclaw-deps:")));
     let doctor = server.rapidclaw(&["doctor"]);
     assert!(doctor.out.contains("kept images: ") && doctor.out.contains("of installed packages"), "{doctor}");
     other.rapidclaw(&["destroy", "e2e-left-a", "--yes"]).ok();
@@ -100,7 +90,7 @@ fn builds_that_fail_or_are_cancelled_leave_what_the_next_one_goes_on_from_and_no
     deploy(&server, &project).exits(3);
     // then what it has made has a name,
     assert_eq!(nameless(&mark), BTreeSet::new(), "{:?}", images(&mark));
-    let kept = images(&mark).into_iter().filter(|(_, names)| names.contains("step-")).count();
+    let kept = images(&mark).into_iter().filter(|(_, name)| name.contains("step-")).count();
     assert_eq!(kept, 1, "{:?}", images(&mark));
 
     // One that is cancelled while it installs leaves no more.
