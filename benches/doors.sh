@@ -8,7 +8,7 @@
 # beside the strangers of each kind and of all. Half of the strangers call each port. The server's memory is
 # looked at all the while; what counts is the most. Prints a table and JSON, and fails where the memory grows
 # by 50 MB or a turn takes more than twice its time. RAPIDCLAW_BIN names a binary; else the release profile is
-# built (--smoke: quick).
+# built (--smoke: dev).
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=scripts/lib.sh
@@ -20,7 +20,7 @@ me=bench
 idle=2000 slow=200 bodies=100 turns=200 profile=release
 case ${1:-} in
 "") ;;
---smoke) idle=200 slow=20 bodies=10 turns=25 profile=quick ;;
+--smoke) idle=200 slow=20 bodies=10 turns=25 profile=dev ;;
 *)
     sed -n '2,12s/^# \{0,1\}//p' "$0"
     [[ $1 == -h || $1 == --help ]] || exit 2

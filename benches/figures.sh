@@ -5,7 +5,7 @@
 #
 # Takes about a quarter of an hour on two cores, which should have nothing else to do. RAPIDCLAW_CORPUS names the folder of
 # other people's manifests (without it `validate` is left out); RAPIDCLAW_BIN a binary, else the release profile is
-# built (--smoke: quick).
+# built (--smoke: dev).
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=scripts/lib.sh
@@ -15,7 +15,7 @@ me=bench
 smoke=() first=() profile=release write=(--write "$root/README.md")
 case ${1:-} in
 "") ;;
---smoke) smoke=(--smoke) first=(--first 10) profile=quick write=() ;;
+--smoke) smoke=(--smoke) first=(--first 10) profile=dev write=() ;;
 *)
     sed -n '2,8s/^# \{0,1\}//p' "$0"
     [[ $1 == -h || $1 == --help ]] || exit 2

@@ -7,7 +7,7 @@
 # that ends its replica: it exits, breaks its memory, takes all memory, or loops for ever, in turn. Every turn of the
 # clients must be answered, and none may wait longer than one replica's start and a second: the start is measured here,
 # as `scale` from two replicas to three. Prints a table and JSON.
-# RAPIDCLAW_BIN names a binary; else the release profile is built (--smoke: quick).
+# RAPIDCLAW_BIN names a binary; else the release profile is built (--smoke: dev).
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=scripts/lib.sh
@@ -19,7 +19,7 @@ me=bench
 smoke=
 case ${1:-} in
 "") seconds=180 every=10 poisons=exit,segfault,memory,loop profile=release ;;
---smoke) smoke=yes seconds=12 every=6 poisons=exit,segfault profile=quick ;;
+--smoke) smoke=yes seconds=12 every=6 poisons=exit,segfault profile=dev ;;
 *)
     sed -n '2,11s/^# \{0,1\}//p' "$0"
     [[ $1 == -h || $1 == --help ]] || exit 2

@@ -4,7 +4,7 @@
 #   benches/push.sh [--smoke]      --smoke: few repetitions
 #
 # Prints the seconds of each phase as a table and JSON. The second engine is started by this script (root), in
-# a folder of its own. RAPIDCLAW_BIN names a binary; else the release profile is built (--smoke: quick).
+# a folder of its own. RAPIDCLAW_BIN names a binary; else the release profile is built (--smoke: dev).
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=scripts/lib.sh
@@ -16,7 +16,7 @@ me=bench
 times=20 profile=release
 case ${1:-} in
 "") ;;
---smoke) times=3 profile=quick ;;
+--smoke) times=3 profile=dev ;;
 *)
     sed -n '2,7s/^# \{0,1\}//p' "$0"
     [[ $1 == -h || $1 == --help ]] || exit 2

@@ -9,7 +9,7 @@
 # AsyncPostgresSaver in one process: in the same image, with no limit on processors, on a Postgres of the
 # same programs and settings. Both databases are on disk with fsync on. RAPIDCLAW_BENCH_DIR says where
 # (default /var/tmp). Prints a table and JSON.
-# RAPIDCLAW_BIN names a binary; else the release profile is built (--smoke: quick).
+# RAPIDCLAW_BIN names a binary; else the release profile is built (--smoke: dev).
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=scripts/lib.sh
@@ -32,7 +32,7 @@ case ${1:-} in
     ;;
 esac
 if [ -n "$smoke" ]; then
-    clients=1,8 seconds=1 repeat=1 profile=quick starts=5
+    clients=1,8 seconds=1 repeat=1 profile=dev starts=5
 else
     clients=1,8,32 seconds=4 repeat=3 profile=release starts=50
 fi

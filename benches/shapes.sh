@@ -6,7 +6,7 @@
 # Each is deployed to a server of its own and then changed by one line, built here and by the server (`--build server`),
 # side by side. Then a rollback to a release whose replicas are gone; `validate` of a project of 500 files, beside
 # Python's reading of the same; and what rounds of deploys and destroys leave in the engine.
-# RAPIDCLAW_BIN names a binary; else the release profile is built (--smoke: quick). Prints tables and JSON.
+# RAPIDCLAW_BIN names a binary; else the release profile is built (--smoke: dev). Prints tables and JSON.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=scripts/lib.sh
@@ -18,7 +18,7 @@ me=bench
 shapes=(requirements lock poetry setup) changes=5 rounds=20 profile=release
 case ${1:-} in
 "") ;;
---smoke) shapes=(requirements poetry) changes=1 rounds=2 profile=quick ;;
+--smoke) shapes=(requirements poetry) changes=1 rounds=2 profile=dev ;;
 *)
     sed -n '2,9s/^# \{0,1\}//p' "$0"
     [[ $1 == -h || $1 == --help ]] || exit 2

@@ -5,7 +5,7 @@
 #
 # The whole command is timed, beside a command that asks the server for next to nothing (`whoami`) and one
 # that asks nobody (`--version`). Prints a table and JSON. RAPIDCLAW_BIN names a binary; else the release
-# profile is built (--smoke: quick).
+# profile is built (--smoke: dev).
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=scripts/lib.sh
@@ -17,7 +17,7 @@ me=bench
 times=50 profile=release
 case ${1:-} in
 "") ;;
---smoke) times=5 profile=quick ;;
+--smoke) times=5 profile=dev ;;
 *)
     sed -n '2,8s/^# \{0,1\}//p' "$0"
     [[ $1 == -h || $1 == --help ]] || exit 2

@@ -43,7 +43,7 @@ ensure_postgres
 phase "base image"
 ensure_base_image 3.12
 phase "build rapidclaw"
-ensure_binary quick
+ensure_binary dev
 
 phase "server"
 work=$(mktemp -d /tmp/rapidclaw-quickstart.XXXXXX)

@@ -1,20 +1,27 @@
 #!/usr/bin/env bash
 # All tests, with real Docker Engine, real Postgres and real LangGraph. Gets what is missing, as
-# scripts/quickstart.sh does, and ends what it started.
+# scripts/quickstart.sh does, and ends what it started. Prints the times of build and tests at its end.
 #
-#   scripts/test.sh [--all] [ARGUMENTS OF cargo nextest run]      scripts/test.sh -E 'test(rollout)'
+#   scripts/test.sh [--quick | --all] [ARGUMENTS OF cargo nextest run]      scripts/test.sh -E 'test(rollout)'
 #
-# --all runs those, too, that take minutes of downloads and that CI leaves out: twelve projects instead of six, and
-# twenty that are made by chance.
+# --quick runs what needs neither Docker Engine nor minutes: the runner's and unit tests, the gateway with real runners
+# and a real Postgres, the registry. --all also runs what takes minutes of downloads and what CI leaves out: twelve projects
+# instead of six, and twenty that are made by chance.
 # RAPIDCLAW_TEST_PYTHON names a Python with tests/python/requirements.txt installed, where one shall not
 # be made below target/. RAPIDCLAW_CORPUS names a folder of other people's manifests.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+quick=
 case ${1:-} in
 -h | --help)
     sed -n '2,11s/^# \{0,1\}//p' "$0"
     exit 0
+    ;;
+--quick)
+    quick=yes
+    shift
     ;;
 --all)
     shift
@@ -38,22 +45,25 @@ stop_postgres() {
 }
 at_end stop_postgres
 
+phase "what is missing"
 ensure_cargo
 ensure_commands curl openssl setsid git -- curl openssl util-linux git
-# The keyring of a desktop, for the tests of logins.
-ensure_commands dbus-run-session gnome-keyring-daemon -- dbus-daemon gnome-keyring
-ensure_commands skopeo -- skopeo
-# Docker Engines of the tests' own, in networks of their own.
-ensure_commands ip nsenter unshare -- iproute2 util-linux
-# A clock that can be set.
-ensure_commands faketime -- faketime
-ensure_docker_registry
 ensure_python
-ensure_docker
 ensure_postgres
-# The tests build on an image with this machine's certificates, whether or not the official one can be had.
-ensure_commands mmdebstrap -- mmdebstrap
-ensure_local_base_image
+if [ -z "$quick" ]; then
+    # The keyring of a desktop, for the tests of logins.
+    ensure_commands dbus-run-session gnome-keyring-daemon -- dbus-daemon gnome-keyring
+    ensure_commands skopeo -- skopeo
+    # Docker Engines of the tests' own, in networks of their own.
+    ensure_commands ip nsenter unshare -- iproute2 util-linux
+    # A clock that can be set.
+    ensure_commands faketime -- faketime
+    ensure_docker_registry
+    ensure_docker
+    # The tests build on an image with this machine's certificates, whether or not the official one can be had.
+    ensure_commands mmdebstrap -- mmdebstrap
+    ensure_local_base_image
+fi
 # No login and no server of the user's is looked at.
 unset RAPIDCLAW_SERVER RAPIDCLAW_TOKEN RAPIDCLAW_CONTEXT RAPIDCLAW_CA_FILE RAPIDCLAW_DATA_DIR RAPIDCLAW_CONFIG_DIR RAPIDCLAW_RUN_DIR DATABASE_URL
 if [ -n "${RAPIDCLAW_TEST_PYTHON:-}" ]; then
@@ -67,18 +77,24 @@ if [ -z "${RAPIDCLAW_CORPUS:-}" ] && [ -d "$root/../shared/corpus" ]; then
     export RAPIDCLAW_CORPUS
 fi
 
-cd "$root"
-say "the runner's tests"
-"$python" -m pytest -q -rs -p no:cacheprovider tests/python
-
-# The dev profile: one compilation serves the tests and the binary that they drive, with all assertions.
-say "the tests of the binary"
 command -v cargo-nextest >/dev/null || quietly cargo install --locked cargo-nextest ||
-    say "cargo-nextest could not be installed: using cargo test"
-if command -v cargo-nextest >/dev/null; then
-    cargo nextest run --locked --no-fail-fast "$@"
-else
-    [ "${1:-}" != --run-ignored ] || { shift 2 && set -- "$@" -- --include-ignored; }
-    cargo test --locked --no-fail-fast "$@"
-fi
+    fail "cargo-nextest could not be installed: https://nexte.st/docs/installation"
+
+cd "$root"
+# The dev profile: one compilation serves the quickstart, the tests and the binary that they drive, with all assertions.
+phase "build"
+cargo nextest run --locked --no-run
+# The runner's tests wait for processes, one after the other: they go beside the others, and are shown behind them.
+phase "tests"
+code=0
+log=$(mktemp)
+at_end rm -f "$log"
+"$python" -m pytest -q -rs -p no:cacheprovider tests/python >"$log" 2>&1 </dev/null &
+runners=$!
+at_end end_process "$runners" 5
+cargo nextest run --locked --no-fail-fast ${quick:+--profile quick} "$@" || code=$?
+wait "$runners" || code=$?
+cat "$log"
+phases
+[ "$code" = 0 ] || fail "tests failed"
 say "all tests passed"
