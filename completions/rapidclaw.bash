@@ -76,6 +76,9 @@ _rapidclaw() {
             rapidclaw,threads)
                 cmd="rapidclaw__subcmd__threads"
                 ;;
+            rapidclaw,tokens)
+                cmd="rapidclaw__subcmd__tokens"
+                ;;
             rapidclaw,validate)
                 cmd="rapidclaw__subcmd__validate"
                 ;;
@@ -139,6 +142,15 @@ _rapidclaw() {
             rapidclaw__subcmd__threads,show)
                 cmd="rapidclaw__subcmd__threads__subcmd__show"
                 ;;
+            rapidclaw__subcmd__tokens,create)
+                cmd="rapidclaw__subcmd__tokens__subcmd__create"
+                ;;
+            rapidclaw__subcmd__tokens,list)
+                cmd="rapidclaw__subcmd__tokens__subcmd__list"
+                ;;
+            rapidclaw__subcmd__tokens,revoke)
+                cmd="rapidclaw__subcmd__tokens__subcmd__revoke"
+                ;;
             *)
                 ;;
         esac
@@ -146,7 +158,7 @@ _rapidclaw() {
 
     case "${cmd}" in
         rapidclaw)
-            opts="-q -v -y -h -V --json --quiet --verbose --no-input --yes --server --context --ca-file --help --version validate build schema login logout whoami context deploy rollback status releases rollouts logs runs threads secrets scale keys destroy server doctor completions"
+            opts="-q -v -y -h -V --json --quiet --verbose --no-input --yes --server --context --ca-file --help --version validate build schema login logout whoami context deploy rollback status releases rollouts logs runs threads secrets scale keys tokens destroy server doctor completions"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1476,6 +1488,122 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__threads__subcmd__show)
+            opts="-q -v -y -h --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rapidclaw__subcmd__tokens)
+            opts="-q -v -y -h --json --quiet --verbose --no-input --yes --server --context --ca-file --help create list revoke"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rapidclaw__subcmd__tokens__subcmd__create)
+            opts="-q -v -y -h --role --agent --expires --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --role)
+                    COMPREPLY=($(compgen -W "admin deployer viewer invoke" -- "${cur}"))
+                    return 0
+                    ;;
+                --agent)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --expires)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rapidclaw__subcmd__tokens__subcmd__list)
+            opts="-q -v -y -h --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rapidclaw__subcmd__tokens__subcmd__revoke)
             opts="-q -v -y -h --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -52,6 +52,7 @@ complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "threads" -d 'Li
 complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "secrets" -d 'Set, list and forget an agent\'s secrets'
 complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "scale" -d 'Say how many replicas an agent shall have'
 complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "keys" -d 'Create, list and revoke an agent\'s keys'
+complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "tokens" -d 'Create, list and revoke tokens of the control API, for people and CI'
 complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "destroy" -d 'Remove an agent with its releases, keys, secrets and threads'
 complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "server" -d 'Run, start and stop the server on this machine'
 complete -c rapidclaw -n "__fish_rapidclaw_needs_command" -f -a "doctor" -d 'Say what is missing on this machine, and how to mend it'
@@ -401,6 +402,51 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_see
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from revoke" -l no-input -d 'Never ask'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from revoke" -s y -l yes -d 'Answer yes to every question'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand keys; and __fish_seen_subcommand_from revoke" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand tokens; and not __fish_seen_subcommand_from create list revoke" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand tokens; and not __fish_seen_subcommand_from create list revoke" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand tokens; and not __fish_seen_subcommand_from create list revoke" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand tokens; and not __fish_seen_subcommand_from create list revoke" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand tokens; and not __fish_seen_subcommand_from create list revoke" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand tokens; and not __fish_seen_subcommand_from create list revoke" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand tokens; and not __fish_seen_subcommand_from create list revoke" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand tokens; and not __fish_seen_subcommand_from create list revoke" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand tokens; and not __fish_seen_subcommand_from create list revoke" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand tokens; and not __fish_seen_subcommand_from create list revoke" -f -a "create" -d 'Create a token; it is shown this once'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand tokens; and not __fish_seen_subcommand_from create list revoke" -f -a "list" -d 'List tokens, those that work no more as well; values are never shown'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand tokens; and not __fish_seen_subcommand_from create list revoke" -f -a "revoke" -d 'Revoke a token: it opens nothing from now on'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand tokens; and __fish_seen_subcommand_from create" -l role -d 'What it may do' -r -f -a "admin\t''
+deployer\t''
+viewer\t''
+invoke\t''"
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand tokens; and __fish_seen_subcommand_from create" -l agent -d 'Limit it to this agent, which need not be deployed yet; may be repeated' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand tokens; and __fish_seen_subcommand_from create" -l expires -d 'How long it works (12h, 90d); else until it is revoked' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand tokens; and __fish_seen_subcommand_from create" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand tokens; and __fish_seen_subcommand_from create" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand tokens; and __fish_seen_subcommand_from create" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand tokens; and __fish_seen_subcommand_from create" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand tokens; and __fish_seen_subcommand_from create" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand tokens; and __fish_seen_subcommand_from create" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand tokens; and __fish_seen_subcommand_from create" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand tokens; and __fish_seen_subcommand_from create" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand tokens; and __fish_seen_subcommand_from create" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand tokens; and __fish_seen_subcommand_from list" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand tokens; and __fish_seen_subcommand_from list" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand tokens; and __fish_seen_subcommand_from list" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand tokens; and __fish_seen_subcommand_from list" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand tokens; and __fish_seen_subcommand_from list" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand tokens; and __fish_seen_subcommand_from list" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand tokens; and __fish_seen_subcommand_from list" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand tokens; and __fish_seen_subcommand_from list" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand tokens; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand tokens; and __fish_seen_subcommand_from revoke" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand tokens; and __fish_seen_subcommand_from revoke" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand tokens; and __fish_seen_subcommand_from revoke" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand tokens; and __fish_seen_subcommand_from revoke" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand tokens; and __fish_seen_subcommand_from revoke" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand tokens; and __fish_seen_subcommand_from revoke" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand tokens; and __fish_seen_subcommand_from revoke" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand tokens; and __fish_seen_subcommand_from revoke" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand tokens; and __fish_seen_subcommand_from revoke" -s h -l help -d 'Print help'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand destroy" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand destroy" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand destroy" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F

@@ -6,14 +6,16 @@
 //! [`BuildEvent::Done`] or [`BuildEvent::Failed`]; empty lines say that the build goes on.
 
 use crate::base::secret::{ExposeSecret as _, SecretString};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
+use std::borrow::Cow;
 
 /// The name of the request in the archive, which is its first file.
 pub const REQUEST_FILE: &str = "build.json";
 
 /// The image that is asked for.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct BuildRequest {
     /// The manifest as it was read, without the values of an inline `env`.
     pub manifest: Value,
@@ -57,8 +59,18 @@ impl<'de> Deserialize<'de> for PipConfig {
     }
 }
 
+impl JsonSchema for PipConfig {
+    fn schema_name() -> Cow<'static, str> {
+        "PipConfig".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "description": "A pip.conf", "writeOnly": true })
+    }
+}
+
 /// The steps of an image and the files that they copy.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Recipe {
     /// The instructions of the Dockerfile, in order.
     pub steps: Vec<RecipeStep>,
@@ -77,7 +89,7 @@ pub struct Recipe {
 }
 
 /// An instruction.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct RecipeStep {
     /// What it does, for people; empty where it is not worth a word.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -90,7 +102,7 @@ pub struct RecipeStep {
 }
 
 /// A file, a link or an empty folder.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct RecipeFile {
     /// Where it is for the steps.
     pub path: String,
@@ -102,7 +114,7 @@ pub struct RecipeFile {
 }
 
 /// What a file of a recipe is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RecipeKind {
     /// A file.
@@ -119,7 +131,7 @@ pub enum RecipeKind {
 }
 
 /// Answer to a check: what the server has already.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct BuildCheck {
     /// The image, where it is there: then nothing has to be sent.
     pub image: Option<BuildDone>,
@@ -128,7 +140,7 @@ pub struct BuildCheck {
 }
 
 /// What a build says as it goes on.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum BuildEvent {
     /// Others are built first: so many.
@@ -166,7 +178,7 @@ pub enum BuildEvent {
 }
 
 /// An image in the server's engine.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BuildDone {
     /// The engine's id of it.
     pub image: String,
@@ -188,7 +200,7 @@ pub struct BuildDone {
 }
 
 /// Why there is no image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BuildFault {
     /// Stable.
     pub code: String,

@@ -1,12 +1,13 @@
 //! `POST /agents/NAME/v1/chat`: one turn of a conversation.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
 /// What a client sends.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChatRequest {
     /// The conversation; any text. A new one when absent.
@@ -39,7 +40,7 @@ pub struct ChatRequest {
 }
 
 /// What of LangGraph's config a client may set.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChatConfig {
     /// What nodes read; keys that say where state lies are not the client's to set.
@@ -62,7 +63,7 @@ fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D:
 }
 
 /// What it gets.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ChatResponse {
     /// The conversation, as the client named it.
     pub thread_id: String,

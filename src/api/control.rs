@@ -1,24 +1,52 @@
 //! The control API under `/v1` on 4120.
 
+use super::access::Scope;
 use crate::base::secret::{ExposeSecret as _, SecretString};
 use crate::release::state::{AgentState, Phase, RolloutState};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
+/// `GET /healthz`: whether whoever is asked takes requests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Health {
+    /// `ok` or `unavailable`.
+    pub status: String,
+}
+
+impl Health {
+    /// It takes them.
+    pub fn ok() -> Self {
+        Self { status: "ok".to_owned() }
+    }
+
+    /// It does not.
+    pub fn unavailable() -> Self {
+        Self { status: "unavailable".to_owned() }
+    }
+}
+
 /// `GET /v1/whoami`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Whoami {
     /// The token's name.
     pub name: String,
-    /// What it may do (`admin`).
+    /// What it may do (`admin`, `deployer`, `viewer`, `invoke`).
     pub role: String,
+    /// What it is limited to; absent: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Scope>,
+    /// When it ends (RFC 3339); absent: when it is revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<String>,
     /// The server that knows it.
     pub server: ServerInfo,
 }
 
 /// What a server is.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ServerInfo {
     /// Random, made at the first start.
     pub id: Uuid,
@@ -36,7 +64,7 @@ pub struct ServerInfo {
 }
 
 /// How a server is.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ServerHealth {
     /// Lines of its log that could not be written since it began.
@@ -60,7 +88,7 @@ impl ServerHealth {
 }
 
 /// The engine that runs replicas: a CLI that sees the same `id` shares it and moves no image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EngineInfo {
     /// Docker's own id of the engine.
     pub id: String,
@@ -92,8 +120,21 @@ impl<'de> Deserialize<'de> for SecretMap {
     }
 }
 
+impl JsonSchema for SecretMap {
+    fn schema_name() -> Cow<'static, str> {
+        "SecretMap".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object", "description": "Names and values of secrets", "writeOnly": true,
+            "additionalProperties": { "type": "string" },
+        })
+    }
+}
+
 /// `POST /v1/agents/NAME/deploys`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct DeployRequest {
     /// The manifest as it was read.
     pub manifest: serde_json::Value,
@@ -122,7 +163,7 @@ pub struct DeployRequest {
 }
 
 /// How long a phase took.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PhaseTime {
     /// Which.
     pub phase: Phase,
@@ -131,7 +172,7 @@ pub struct PhaseTime {
 }
 
 /// What a deploy led to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeployOutcome {
     /// A new release is being rolled out.
@@ -143,7 +184,7 @@ pub enum DeployOutcome {
 }
 
 /// Answer to [`DeployRequest`].
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct DeployResponse {
     /// What it led to.
     pub outcome: DeployOutcome,
@@ -161,7 +202,7 @@ pub struct DeployResponse {
 }
 
 /// Answer to `POST /v1/agents/NAME/deploys/plan`, which takes a [`DeployRequest`] and changes nothing.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct DeployPlan {
     /// What a deploy would lead to.
     pub outcome: DeployOutcome,
@@ -174,7 +215,7 @@ pub struct DeployPlan {
 }
 
 /// `POST /v1/agents/NAME/rollbacks`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub struct RollbackRequest {
     /// The release to go back to; the one that served before when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -185,7 +226,7 @@ pub struct RollbackRequest {
 }
 
 /// What a rollback led to.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct RollbackResponse {
     /// The new release.
     pub version: i32,
@@ -202,7 +243,7 @@ pub struct RollbackResponse {
 }
 
 /// `GET /v1/rollouts/ID`, `?after=SEQ&wait=SECONDS`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct RolloutView {
     /// Its id.
     pub id: Uuid,
@@ -229,7 +270,7 @@ pub struct RolloutView {
 }
 
 /// How a graph is called over `/v1/chat`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GraphView {
     /// Its id, for `graph`.
     pub id: String,
@@ -244,7 +285,7 @@ pub struct GraphView {
 }
 
 /// Something that happened in a rollout.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct RolloutEvent {
     /// Counts from 1.
     pub seq: i32,
@@ -255,7 +296,7 @@ pub struct RolloutEvent {
 }
 
 /// Why a rollout failed, with the evidence.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct RolloutFailure {
     /// Stable (`replica-exited`, `not-ready`).
     pub code: String,
@@ -270,7 +311,7 @@ pub struct RolloutFailure {
 }
 
 /// One line of `status`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AgentStatus {
     /// The agent's name.
     pub name: String,
@@ -312,7 +353,7 @@ pub struct AgentStatus {
 }
 
 /// A release that no longer serves and still has runs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Draining {
     /// Which.
     pub version: i32,
@@ -323,7 +364,7 @@ pub struct Draining {
 }
 
 /// A key of an agent, without its value.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct KeyView {
     /// Its id, for `keys revoke`.
     pub id: Uuid,
@@ -338,7 +379,7 @@ pub struct KeyView {
 }
 
 /// A new key, shown this once.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct KeyCreated {
     /// Its id.
     pub id: Uuid,
@@ -349,7 +390,7 @@ pub struct KeyCreated {
 }
 
 /// `POST /v1/agents/NAME/keys`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub struct KeyRequest {
     /// What it is made for.
     #[serde(default)]
@@ -357,7 +398,7 @@ pub struct KeyRequest {
 }
 
 /// A secret of an agent, without its value.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SecretView {
     /// Its name.
     pub name: String,
@@ -369,7 +410,7 @@ pub struct SecretView {
 }
 
 /// `PATCH /v1/agents/NAME/secrets`: what is not named stays.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub struct SecretsRequest {
     /// New values.
     #[serde(default)]
@@ -380,7 +421,7 @@ pub struct SecretsRequest {
 }
 
 /// Answer to [`SecretsRequest`].
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct SecretsResponse {
     /// Names whose values are not what they were.
     pub changed: Vec<String>,
@@ -393,14 +434,14 @@ pub struct SecretsResponse {
 }
 
 /// `PUT /v1/agents/NAME/scale`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ScaleRequest {
     /// How many replicas; none: the manifest's `min_replicas`.
     pub replicas: Option<u32>,
 }
 
 /// Answer to [`ScaleRequest`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ScaleResponse {
     /// How many are wanted now.
     pub wanted: u32,

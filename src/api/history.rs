@@ -2,11 +2,46 @@
 
 use super::control::{PhaseTime, RolloutFailure};
 use crate::release::state::{Phase, RolloutState};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+/// How much of a list is asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct ListQuery {
+    /// How many, the newest first; 20 where it is not given, 1000 at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+/// Which runs are asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct RunsQuery {
+    /// How many, the newest first; 20 where it is not given, 1000 at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    /// Only runs of this thread, as the client named it or by its id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thread: Option<String>,
+    /// Only runs in this state: `pending`, `running`, `success`, `error` or `timeout`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+}
+
+/// What a watch of a rollout has seen already.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct WatchQuery {
+    /// Only events after this one.
+    pub after: i32,
+    /// How long to wait for news, in seconds; 30 at most.
+    pub wait: u64,
+}
+
 /// One of `GET /v1/agents/NAME/releases`, newest first.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReleaseView {
     /// v12 is 12.
     pub version: i32,
@@ -30,7 +65,7 @@ pub struct ReleaseView {
 }
 
 /// One of `GET /v1/agents/NAME/rollouts`, newest first.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct RolloutSummary {
     /// Its id.
     pub id: Uuid,
@@ -53,7 +88,7 @@ pub struct RolloutSummary {
 }
 
 /// One of `GET /v1/agents/NAME/runs`, newest first.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RunView {
     /// Its id.
     pub id: Uuid,
@@ -88,7 +123,7 @@ pub struct RunView {
 }
 
 /// `GET /v1/runs/ID`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RunDetail {
     /// Whose.
     pub agent: String,
@@ -107,7 +142,7 @@ pub struct RunDetail {
 }
 
 /// One attempt at a run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AttemptView {
     /// Counts from 1.
     pub number: i32,
@@ -125,7 +160,7 @@ pub struct AttemptView {
 }
 
 /// One of `GET /v1/agents/NAME/threads`, newest first.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ThreadView {
     /// As the client named it.
     pub thread: String,
@@ -142,7 +177,7 @@ pub struct ThreadView {
 }
 
 /// `GET /v1/agents/NAME/threads/THREAD`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ThreadDetail {
     /// What the list shows of it.
     pub thread: ThreadView,
@@ -153,7 +188,7 @@ pub struct ThreadDetail {
 }
 
 /// A thread's newest checkpoint.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ThreadState {
     /// Its id.
     pub checkpoint_id: String,

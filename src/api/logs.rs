@@ -1,11 +1,12 @@
 //! `GET /v1/agents/NAME/logs`: newline-delimited JSON, one [`LogLine`] each; an empty line says that the
 //! stream lives.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// What is asked for, as the query of the request.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct LogQuery {
     /// Only lines of this thread, as the client named it or by its id.
@@ -29,7 +30,7 @@ pub struct LogQuery {
 }
 
 /// A line that a replica wrote.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LogLine {
     /// When the engine got it (RFC 3339).
     pub at: String,

@@ -1,5 +1,6 @@
 //! Problem JSON: errors on the wire (RFC 9457), with a stable `code`, hints and the ids to find them again by.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -12,7 +13,7 @@ pub const DATABASE_AWAY: &str = "database-away";
 pub const ENGINE_AWAY: &str = "engine-away";
 
 /// One error as clients see it.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Problem {
     /// `urn:rapidclaw:problem:CODE`: what kind of problem, as a URI.
@@ -45,7 +46,7 @@ pub struct Problem {
 }
 
 /// The failure of a run.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RunFault {
     /// The exception's type, or one of ours (`RunTimeout`, `ReplicaLost`).
     #[serde(rename = "type")]

@@ -4,7 +4,7 @@ mod operations;
 
 pub use operations::{
     DoctorArgs, HistoryArgs, LogsArgs, Replicas, RolloutsArgs, RunsArgs, RunsCommand, ScaleArgs, SecretsArgs,
-    SecretsCommand, ThreadsArgs, ThreadsCommand, WaitArgs,
+    SecretsCommand, ThreadsArgs, ThreadsCommand, TokensArgs, TokensCommand, WaitArgs,
 };
 
 use crate::base::env;
@@ -96,6 +96,8 @@ pub enum Command {
     Scale(ScaleArgs),
     /// Create, list and revoke an agent's keys
     Keys(KeysArgs),
+    /// Create, list and revoke tokens of the control API, for people and CI
+    Tokens(TokensArgs),
     /// Remove an agent with its releases, keys, secrets and threads
     Destroy(DestroyArgs),
     /// Run, start and stop the server on this machine

@@ -198,15 +198,17 @@ impl From<ClientError> for Failure {
                 }
                 let exit = match problem.status {
                     _ if is_away(problem) => Exit::Unreachable,
-                    401 | 403 => {
+                    401 => {
                         hints.insert(0, "log in again: `rapidclaw login`".to_owned());
                         Exit::NotAllowed
                     }
+                    403 => Exit::NotAllowed,
                     _ if matches!(problem.code.as_str(), "manifest-invalid" | "secrets-and-egress") => Exit::Invalid,
                     _ => Exit::Failed,
                 };
                 (exit, hints)
             }
+            ClientError::Request(_) => (Exit::Failed, Vec::new()),
             ClientError::Answer { .. } => {
                 (Exit::Failed, vec!["is the server of the same version? `rapidclaw whoami`".to_owned()])
             }

@@ -2,9 +2,11 @@
 
 use super::{Client, ClientError, refused};
 use crate::api::builds::{BuildCheck, BuildDone, BuildEvent, BuildFault, BuildRequest};
+use crate::api::payload::{GZIP, NoQuery};
+use crate::api::routes;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
-use reqwest::{Body, Method};
+use reqwest::Body;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +20,7 @@ const LINE_BYTES: usize = 4 << 20;
 impl Client {
     /// What the server has already of a build.
     pub async fn check_build(&self, agent: &str, request: &BuildRequest) -> Result<BuildCheck, ClientError> {
-        self.call(Method::POST, &format!("/v1/agents/{agent}/build/check"), Some(request)).await
+        self.send::<routes::CheckBuild>(agent.to_owned(), request).await
     }
 
     /// Has the server build what `archive` holds (`image::sent`); `sent` counts its bytes, `each` hears what goes on.
@@ -36,8 +38,8 @@ impl Client {
             let bytes = piece.as_ref().map_or(0, Bytes::len);
             count.fetch_add(bytes as u64, Ordering::Relaxed);
         });
-        let request = self.request(Method::POST, &format!("/v1/agents/{agent}/build"));
-        let request = request.header("content-type", "application/gzip").body(Body::wrap_stream(archive));
+        let request = self.request::<routes::BuildImage>(&agent.to_owned(), &NoQuery {});
+        let request = request.header("content-type", GZIP).body(Body::wrap_stream(archive));
         let mut response = tokio::select! {
             answer = request.send() => answer.map_err(unreachable)?,
             () = stands_still(sent) => return Err(self.silent()),

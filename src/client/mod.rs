@@ -10,13 +10,16 @@ use crate::api::control::{
     AgentStatus, DeployPlan, DeployRequest, DeployResponse, KeyCreated, KeyRequest, KeyView, RollbackRequest,
     RollbackResponse, RolloutView, ServerHealth, Whoami,
 };
+use crate::api::history::WatchQuery;
+use crate::api::payload::{self, Empty, NoQuery, PathValues as _, Payload};
 use crate::api::problem::{DATABASE_AWAY, ENGINE_AWAY, Problem};
+use crate::api::routes::{self, Route};
+use crate::api::tokens::{TokenCreated, TokenRequest, TokenView};
 use crate::api::version::{self, Spoken};
 use crate::base::http::{self, Way};
 use crate::base::secret::{ExposeSecret as _, SecretString};
 use reqwest::{Method, Url};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -79,6 +82,9 @@ pub enum ClientError {
     /// The server refused.
     #[error("{}", said(.0))]
     Refused(Box<Problem>),
+    /// What should be sent is not JSON.
+    #[error("the request cannot be written as JSON")]
+    Request(#[source] serde_json::Error),
     /// The server answered something else.
     #[error("the server's answer is not what this version expects ({status})")]
     Answer {
@@ -199,22 +205,22 @@ impl Client {
 
     /// Who the token belongs to.
     pub async fn whoami(&self) -> Result<Whoami, ClientError> {
-        self.call(Method::GET, "/v1/whoami", None::<&()>).await
+        self.get::<routes::GetWhoami>(()).await
     }
 
     /// How the server is.
     pub async fn server_health(&self) -> Result<ServerHealth, ClientError> {
-        self.call(Method::GET, "/v1/server/health", None::<&()>).await
+        self.get::<routes::GetServerHealth>(()).await
     }
 
-    /// All agents.
+    /// All agents that the token sees.
     pub async fn agents(&self) -> Result<Vec<AgentStatus>, ClientError> {
-        self.call(Method::GET, "/v1/agents", None::<&()>).await
+        self.get::<routes::ListAgents>(()).await
     }
 
     /// One agent; nothing when there is none.
     pub async fn agent(&self, name: &str) -> Result<Option<AgentStatus>, ClientError> {
-        match self.call::<Vec<AgentStatus>>(Method::GET, &format!("/v1/agents/{name}"), None::<&()>).await {
+        match self.get::<routes::GetAgent>(name.to_owned()).await {
             Ok(found) => Ok(found.into_iter().next()),
             Err(ClientError::Refused(problem)) if problem.code == "no-such-agent" => Ok(None),
             Err(error) => Err(error),
@@ -223,78 +229,130 @@ impl Client {
 
     /// Deploys.
     pub async fn deploy(&self, name: &str, request: &DeployRequest) -> Result<DeployResponse, ClientError> {
-        self.call(Method::POST, &format!("/v1/agents/{name}/deploys"), Some(request)).await
+        self.send::<routes::DeployAgent>(name.to_owned(), request).await
     }
 
     /// What a deploy would do.
     pub async fn plan(&self, name: &str, request: &DeployRequest) -> Result<DeployPlan, ClientError> {
-        self.call(Method::POST, &format!("/v1/agents/{name}/deploys/plan"), Some(request)).await
+        self.send::<routes::PlanDeploy>(name.to_owned(), request).await
     }
 
     /// Goes back to a release, or to the one that served before.
     pub async fn roll_back(&self, name: &str, request: &RollbackRequest) -> Result<RollbackResponse, ClientError> {
-        self.call(Method::POST, &format!("/v1/agents/{name}/rollbacks"), Some(request)).await
+        self.send::<routes::RollBack>(name.to_owned(), request).await
     }
 
     /// Ends a rollout that is under way.
     pub async fn cancel_rollout(&self, id: Uuid) -> Result<(), ClientError> {
-        self.call(Method::POST, &format!("/v1/rollouts/{id}/cancel"), None::<&()>).await
+        self.send::<routes::CancelRollout>(id, &()).await
     }
 
     /// The rollout with its events after `after`, once there are any or `wait` seconds are over.
     pub async fn rollout(&self, id: Uuid, after: i32, wait: u64) -> Result<RolloutView, ClientError> {
-        self.call(Method::GET, &format!("/v1/rollouts/{id}?after={after}&wait={wait}"), None::<&()>).await
+        self.call::<routes::GetRollout>(id, &WatchQuery { after, wait }, &()).await
     }
 
     /// Removes an agent with all that is known of it.
     pub async fn destroy(&self, name: &str) -> Result<(), ClientError> {
-        self.call(Method::DELETE, &format!("/v1/agents/{name}"), None::<&()>).await
+        self.send::<routes::DestroyAgent>(name.to_owned(), &()).await
     }
 
     /// The agent's keys, without their values.
     pub async fn keys(&self, agent: &str) -> Result<Vec<KeyView>, ClientError> {
-        self.call(Method::GET, &format!("/v1/agents/{agent}/keys"), None::<&()>).await
+        self.get::<routes::ListKeys>(agent.to_owned()).await
     }
 
     /// A new key.
     pub async fn create_key(&self, agent: &str, name: &str) -> Result<KeyCreated, ClientError> {
-        let request = KeyRequest { name: name.to_owned() };
-        self.call(Method::POST, &format!("/v1/agents/{agent}/keys"), Some(&request)).await
+        self.send::<routes::CreateKey>(agent.to_owned(), &KeyRequest { name: name.to_owned() }).await
     }
 
     /// Makes a key open nothing any more.
     pub async fn revoke_key(&self, agent: &str, key: Uuid) -> Result<(), ClientError> {
-        self.call(Method::DELETE, &format!("/v1/agents/{agent}/keys/{key}"), None::<&()>).await
+        self.send::<routes::RevokeKey>((agent.to_owned(), key), &()).await
     }
 
-    async fn call<T: DeserializeOwned>(
+    /// The tokens that the caller's own covers, without their values.
+    pub async fn tokens(&self) -> Result<Vec<TokenView>, ClientError> {
+        self.get::<routes::ListTokens>(()).await
+    }
+
+    /// A new token.
+    pub async fn create_token(&self, request: &TokenRequest) -> Result<TokenCreated, ClientError> {
+        self.send::<routes::CreateToken>((), request).await
+    }
+
+    /// Makes a token open nothing any more.
+    pub async fn revoke_token(&self, id: Uuid) -> Result<(), ClientError> {
+        self.send::<routes::RevokeToken>(id, &()).await
+    }
+
+    /// A request of a route that takes neither query nor body.
+    async fn get<R>(&self, path: R::Path) -> Result<<R::Response as Payload>::Value, ClientError>
+    where
+        R: Route<Query = NoQuery, Request = Empty>,
+        R::Response: Payload,
+    {
+        self.call::<R>(path, &NoQuery {}, &()).await
+    }
+
+    /// A request of a route that takes no query.
+    async fn send<R>(
         &self,
-        method: Method,
-        path: &str,
-        body: Option<&(impl Serialize + ?Sized)>,
-    ) -> Result<T, ClientError> {
+        path: R::Path,
+        body: &<R::Request as Payload>::Value,
+    ) -> Result<<R::Response as Payload>::Value, ClientError>
+    where
+        R: Route<Query = NoQuery>,
+        R::Request: Payload,
+        R::Response: Payload,
+    {
+        self.call::<R>(path, &NoQuery {}, body).await
+    }
+
+    /// A request of a route, and its whole answer.
+    async fn call<R>(
+        &self,
+        path: R::Path,
+        query: &R::Query,
+        body: &<R::Request as Payload>::Value,
+    ) -> Result<<R::Response as Payload>::Value, ClientError>
+    where
+        R: Route,
+        R::Request: Payload,
+        R::Response: Payload,
+    {
         let unreachable =
             |error: reqwest::Error| ClientError::Unreachable { server: self.server.clone(), source: error.into() };
-        let request = self.request(method, path).timeout(TOTAL);
-        let request = match body {
-            Some(body) => request.json(body),
+        let request = self.request::<R>(&path, query).timeout(TOTAL);
+        let request = match R::Request::encode(body) {
+            Some(bytes) => {
+                let bytes = bytes.map_err(ClientError::Request)?;
+                request.header("content-type", payload::JSON).body(bytes)
+            }
             None => request,
         };
         let response = request.send().await.map_err(unreachable)?;
         self.check_version(&response)?;
         let status = response.status();
         let bytes = response.bytes().await.map_err(unreachable)?;
-        if status.is_success() {
-            let bytes = if bytes.is_empty() { b"null".as_slice() } else { &bytes };
-            return serde_json::from_slice(bytes)
-                .map_err(|source| ClientError::Answer { status: status.as_u16(), source });
+        if !status.is_success() {
+            return Err(refused(status, &bytes));
         }
-        Err(refused(status, &bytes))
+        R::Response::decode(&bytes).map_err(|source| ClientError::Answer { status: status.as_u16(), source })
     }
 
-    /// A request with the token, and without a time-out.
-    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        let request = self.http.request(method, format!("{}{path}", self.server));
+    /// A request with the token, and without a body and a time-out.
+    fn request<R: Route>(&self, path: &R::Path, query: &R::Query) -> reqwest::RequestBuilder {
+        let method = match R::METHOD {
+            routes::Method::Get => Method::GET,
+            routes::Method::Post => Method::POST,
+            routes::Method::Put => Method::PUT,
+            routes::Method::Patch => Method::PATCH,
+            routes::Method::Delete => Method::DELETE,
+        };
+        let url = format!("{}{}", self.server, target(R::PATH, &path.values(), query));
+        let request = self.http.request(method, url);
         request.bearer_auth(self.token.expose_secret()).header(version::HEADER, version::OURS.to_string())
     }
 
@@ -308,6 +366,29 @@ impl Client {
             _ => Ok(()),
         }
     }
+}
+
+/// A path with its values in place of their names, and a query. Whatever they hold is encoded.
+fn target(path: &str, values: &[String], query: &impl Serialize) -> String {
+    let Ok(mut url) = Url::parse("http://server") else { return String::new() };
+    let mut values = values.iter();
+    if let Ok(mut segments) = url.path_segments_mut() {
+        for part in path.split('/').skip(1) {
+            let value = if part.starts_with('{') { values.next().map(String::as_str) } else { Some(part) };
+            segments.push(value.unwrap_or_default());
+        }
+    }
+    if let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(query) {
+        for (name, value) in fields {
+            let text = match value {
+                serde_json::Value::Null => continue,
+                serde_json::Value::String(text) => text,
+                other => other.to_string(),
+            };
+            url.query_pairs_mut().append_pair(&name, &text);
+        }
+    }
+    url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()))
 }
 
 fn refused(status: reqwest::StatusCode, body: &[u8]) -> ClientError {
@@ -328,5 +409,19 @@ mod tests {
         assert!(matches!(address("http://agents.example.com"), Err(ClientError::PlainHttp(_))));
         assert!(matches!(address("ftp://x"), Err(ClientError::Address(_))));
         assert!(matches!(address("http://"), Err(ClientError::Address(_))));
+    }
+
+    #[test]
+    fn what_a_user_names_cannot_leave_its_place_in_the_address() {
+        use crate::api::history::RunsQuery;
+        let target = |path, values: &[&str], query: &RunsQuery| {
+            target(path, &values.iter().map(|value| (*value).to_owned()).collect::<Vec<_>>(), query)
+        };
+        let (none, some) =
+            (RunsQuery::default(), RunsQuery { limit: Some(2), thread: Some("a&b=c".into()), status: None });
+        assert_eq!(target("/v1/agents/{name}/runs", &["a"], &none), "/v1/agents/a/runs");
+        let thread = "/v1/agents/{name}/threads/{thread}";
+        assert_eq!(target(thread, &["a", "x/y?z"], &none), "/v1/agents/a/threads/x%2Fy%3Fz");
+        assert_eq!(target("/v1/agents/{name}", &["a"], &some), "/v1/agents/a?limit=2&thread=a%26b%3Dc");
     }
 }

@@ -1,27 +1,100 @@
-//! Who may do what: tokens of the control API, keys of agents.
+//! Who may do what: keys of agents, and whose a presented token is.
 
 use super::{Control, ControlError};
 use crate::api::control::{KeyCreated, KeyView};
+use crate::api::tokens::TokenState;
 use crate::base::ids;
-use crate::base::secret::token_hash;
-use crate::store::keys::TokenOwner;
+use crate::base::secret::{SecretError, token_hash};
+use crate::base::shutdown::Shutdown;
+use crate::gateway::committer::chain;
+use crate::store::tokens::TokenOwner;
+use crate::store::{Store, StoreError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 /// What keys of agents begin with.
 const KEY_PREFIX: &str = "rck";
 /// How much of a key is shown in lists.
 const SHOWN: usize = 8;
+/// How often the last use of a token is written.
+const NOTE_EVERY: Duration = Duration::from_mins(1);
+
+/// Finds the owners of tokens, and notes that tokens are used. Clones are the same.
+#[derive(Clone)]
+pub struct Tokens(Arc<TokensInner>);
+
+struct TokensInner {
+    store: Store,
+    shutdown: Shutdown,
+    /// When the use of each was last noted.
+    noted: Mutex<HashMap<Uuid, Instant>>,
+}
+
+impl Tokens {
+    /// Of this store; `shutdown` waits for what is being noted.
+    pub fn new(store: Store, shutdown: Shutdown) -> Self {
+        Self(Arc::new(TokensInner { store, shutdown, noted: Mutex::default() }))
+    }
+
+    /// Whose a presented token is, also where it works no more.
+    pub async fn find(&self, token: &str) -> Result<Option<TokenOwner>, StoreError> {
+        let owner = self.0.store.find_token(&token_hash(token)).await?;
+        Ok(self.noted(owner))
+    }
+
+    /// Whose the token with an id is, also where it works no more.
+    pub async fn find_by_id(&self, id: Uuid) -> Result<Option<TokenOwner>, StoreError> {
+        let owner = self.0.store.find_token_by_id(id).await?;
+        Ok(self.noted(owner))
+    }
+
+    /// Notes the use of a token that works. Nobody waits for that.
+    fn noted(&self, owner: Option<TokenOwner>) -> Option<TokenOwner> {
+        let used = owner.as_ref().filter(|owner| owner.state == TokenState::Active).map(|owner| owner.id);
+        if let Some(id) = used.filter(|id| self.is_due(*id, Instant::now())) {
+            let store = self.0.store.clone();
+            drop(self.0.shutdown.spawn(async move {
+                if let Err(error) = store.touch_token(id).await {
+                    tracing::debug!(error = %chain(&error), "the last use of a token was not written");
+                }
+            }));
+        }
+        owner
+    }
+
+    fn is_due(&self, id: Uuid, now: Instant) -> bool {
+        let mut noted = self.0.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.retain(|_, at| now.duration_since(*at) < NOTE_EVERY);
+        if noted.contains_key(&id) {
+            return false;
+        }
+        noted.insert(id, now);
+        true
+    }
+}
 
 impl Control {
-    /// Who owns a presented token.
-    pub async fn authenticate(&self, token: &str) -> Result<Option<TokenOwner>, ControlError> {
-        Ok(self.store().find_token(&token_hash(token)).await?)
+    /// Whose tokens there are.
+    pub fn tokens(&self) -> &Tokens {
+        &self.0.tokens
+    }
+
+    /// The name of the agent whose rollout it is.
+    pub async fn agent_of_rollout(&self, rollout: Uuid) -> Result<Option<String>, ControlError> {
+        Ok(self.store().agent_of_rollout(rollout).await?)
+    }
+
+    /// The name of the agent whose run it is.
+    pub async fn agent_of_run(&self, run: Uuid) -> Result<Option<String>, ControlError> {
+        Ok(self.store().agent_of_run(run).await?)
     }
 
     /// Makes a key for an agent; its value is shown this once.
     pub async fn create_key(&self, agent: &str, name: &str) -> Result<KeyCreated, ControlError> {
         let agent = self.find(agent).await?;
-        let key = ids::random_token(KEY_PREFIX).map_err(|_| crate::base::secret::SecretError::Random)?;
+        let key = ids::random_token(KEY_PREFIX).map_err(|_| SecretError::Random)?;
         let id = self.store().add_key(agent.id, name, &key[..SHOWN], &token_hash(&key)).await?;
         self.gateway().reload_keys().await?;
         Ok(KeyCreated { id, name: name.to_owned(), key })

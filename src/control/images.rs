@@ -1,25 +1,34 @@
 //! Images from the registry into the engine.
 
 use super::{Control, ControlError};
+use crate::api::access::Scope;
 use crate::api::images::{LayerBlob, LayersAnswer, LayersRequest};
 use crate::base::pipe::piped;
 use crate::gateway::committer::chain;
 use crate::registry::names::{Digest, Repository};
-use crate::registry::{ImageParts, common_layers};
+use crate::registry::{Disk, ImageParts, common_layers};
 use crate::store::releases::Release;
 
 /// The most layers that are asked for at once: engines take 127.
 const MOST_LAYERS: usize = 1_024;
 
 impl Control {
-    /// Which of an image's layers are here.
-    pub async fn layers(&self, agent: &str, request: &LayersRequest) -> Result<LayersAnswer, ControlError> {
+    /// Which of an image's layers are here; for a token with a scope those of its agents alone.
+    pub async fn layers(
+        &self,
+        agent: &str,
+        request: &LayersRequest,
+        scope: Option<&Scope>,
+    ) -> Result<LayersAnswer, ControlError> {
         let wrong = || ControlError::Query(format!("diff_ids holds at most {MOST_LAYERS} sha256 digests"));
         let name = repository(agent)?;
         let ids: Option<Vec<Digest>> = request.diff_ids.iter().map(|id| Digest::parse(id)).collect();
         let ids = ids.filter(|ids| ids.len() <= MOST_LAYERS).ok_or_else(wrong)?;
         let asked = name.clone();
-        let found = self.0.parts.registry.on_disk(move |disk| disk.adopt_layers(&asked, &ids)).await?;
+        let among =
+            scope.map(|scope| scope.agents.iter().filter_map(|agent| Repository::of_agent(agent)).collect::<Vec<_>>());
+        let adopt = move |disk: &Disk| disk.adopt_layers(&asked, &ids, among.as_deref());
+        let found = self.0.parts.registry.on_disk(adopt).await?;
         let blob = |layer: crate::registry::manifest::Descriptor| LayerBlob {
             media_type: layer.media_type,
             digest: layer.digest,

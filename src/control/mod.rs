@@ -18,12 +18,12 @@ mod proxies;
 mod reconciler;
 mod replica;
 mod replica_files;
-pub mod rights;
 pub mod rollouts;
 pub mod scale;
 pub mod secrets;
 mod settings;
 pub mod status;
+pub mod tokens;
 
 pub use settings::{AgentSettings, SettingsError};
 
@@ -89,6 +89,7 @@ pub struct Parts {
 
 struct Inner {
     parts: Parts,
+    tokens: access::Tokens,
     clients: Arc<Clients>,
     connections: OpenConnections,
     agents: Mutex<HashMap<Uuid, AgentHandle>>,
@@ -164,6 +165,9 @@ pub enum ControlError {
         /// Which.
         key: Uuid,
     },
+    /// A token is not created or not revoked.
+    #[error(transparent)]
+    Token(#[from] tokens::TokenError),
     /// There is no such run.
     #[error("there is no run {0}")]
     NoSuchRun(Uuid),
@@ -281,6 +285,7 @@ impl Control {
     pub fn new(parts: Parts) -> Self {
         let clients = Arc::new(Clients::new(Arc::clone(&parts.resolver)));
         Self(Arc::new(Inner {
+            tokens: access::Tokens::new(parts.store.clone(), parts.shutdown.clone()),
             clients,
             connections: OpenConnections::default(),
             agents: Mutex::default(),

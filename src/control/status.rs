@@ -66,6 +66,12 @@ impl Control {
     pub fn failing_tasks(&self) -> Vec<String> {
         self.0.parts.shutdown.tasks().failing().iter().map(in_words).collect()
     }
+
+    /// Those of them that look after one of these agents.
+    pub fn failing_tasks_of(&self, agents: &[String]) -> Vec<String> {
+        let tasks = self.failing_tasks();
+        agents.iter().flat_map(|agent| about(&tasks, agent)).collect()
+    }
 }
 
 fn in_words(task: &Failing) -> String {

@@ -16,7 +16,7 @@ mod langgraph;
 mod later;
 pub mod left_out;
 pub mod lower_bound;
-mod name;
+pub mod name;
 pub mod project;
 pub mod python;
 mod reader;

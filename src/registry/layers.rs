@@ -69,18 +69,39 @@ impl Disk {
         Ok(Some(layer).filter(|_| there))
     }
 
-    /// Which of these layers are here. Those that are belong to the repository from now on.
-    pub fn adopt_layers(&self, name: &Repository, ids: &[Digest]) -> Result<Vec<Option<Descriptor>>, RegistryError> {
+    /// Which of these layers are here, in one of the repositories `among` or in any. Those that are belong to the
+    /// repository from now on.
+    pub fn adopt_layers(
+        &self,
+        name: &Repository,
+        ids: &[Digest],
+        among: Option<&[Repository]>,
+    ) -> Result<Vec<Option<Descriptor>>, RegistryError> {
         let _naming = self.name();
         let mut found = Vec::with_capacity(ids.len());
         for id in ids {
             let layer = self.find_layer(id)?;
-            if let Some(digest) = layer.as_ref().and_then(|layer| Digest::parse(&layer.digest)) {
+            let digest = layer.as_ref().and_then(|layer| Digest::parse(&layer.digest));
+            let known = match (&digest, among) {
+                (Some(digest), Some(among)) => self.is_in_any(among, digest)?,
+                (digest, _) => digest.is_some(),
+            };
+            if let Some(digest) = digest.filter(|_| known) {
                 self.link(name, &digest)?;
             }
-            found.push(layer);
+            found.push(layer.filter(|_| known));
         }
         Ok(found)
+    }
+
+    /// Whether one of the repositories has the blob.
+    fn is_in_any(&self, repositories: &[Repository], blob: &Digest) -> Result<bool, RegistryError> {
+        for name in repositories {
+            if disk::exists(&self.link_path(name, blob))? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The image of a manifest's digest; nothing where it is not whole.

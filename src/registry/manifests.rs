@@ -179,11 +179,16 @@ impl Disk {
         Ok(page(self.tags_of(name)?, count, last))
     }
 
-    /// The names of all repositories that hold something, in order, behind `last`.
-    pub fn catalog(&self, count: Option<usize>, last: Option<&str>) -> Result<Page, RegistryError> {
+    /// The names of the repositories that hold something and that `shows` lets pass, in order, behind `last`.
+    pub fn catalog(
+        &self,
+        count: Option<usize>,
+        last: Option<&str>,
+        shows: impl Fn(&Repository) -> bool,
+    ) -> Result<Page, RegistryError> {
         let mut names = Vec::new();
         for name in self.all_repositories()? {
-            if !self.manifests_of(&name)?.is_empty() {
+            if shows(&name) && !self.manifests_of(&name)?.is_empty() {
                 names.push(name.to_string());
             }
         }

@@ -5,20 +5,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use uuid::Uuid;
 
-/// How long a token opens the registry. A revoked password's opens it so long, too.
+/// How long a token opens the registry, unless the password that it was given for works no more.
 pub const LIFETIME: Duration = Duration::from_secs(300);
 
 const PREFIX: &str = "rcreg_";
-
-/// Who a token belongs to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Owner {
-    /// The name of the password's token.
-    pub name: String,
-    /// Its role.
-    pub role: String,
-}
 
 /// What a token opens: something of a kind (`repository`, `registry`) and what may be done with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,8 +49,8 @@ impl Access {
 /// What a token says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claims {
-    /// Whose it is.
-    pub owner: Owner,
+    /// The id of the control API's token that was the password: what that one may is looked up with each request.
+    pub owner: Uuid,
     /// What it opens; a token of before says nothing and opens nothing.
     #[serde(default)]
     pub access: Vec<Access>,
@@ -67,7 +59,7 @@ pub struct Claims {
 }
 
 /// A token for `owner` that opens `access`.
-pub fn issue(key: &MasterKey, owner: Owner, access: Vec<Access>, now: SystemTime) -> String {
+pub fn issue(key: &MasterKey, owner: Uuid, access: Vec<Access>, now: SystemTime) -> String {
     let claims = Claims { owner, access, until: seconds(now + LIFETIME) };
     let text = URL_SAFE_NO_PAD.encode(serde_json::to_vec(&claims).unwrap_or_default());
     let seal = seal(key, &text);
@@ -103,10 +95,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let key = MasterKey::ensure(&folder.path().join("key")).unwrap();
         let other = MasterKey::ensure(&folder.path().join("other")).unwrap();
-        let owner = Owner { name: "admin".into(), role: "admin".into() };
+        let owner = Uuid::now_v7();
         let now = SystemTime::now();
         let access = Access::parse("repository:a/b:pull,push");
-        let token = issue(&key, owner.clone(), access.clone(), now);
+        let token = issue(&key, owner, access.clone(), now);
         let claims = read(&key, &token, now).unwrap();
         assert_eq!((claims.owner, claims.access), (owner, access));
         assert_eq!(read(&key, &token, now + LIFETIME + Duration::from_secs(1)), None);

@@ -1,50 +1,35 @@
 //! Builds on the server: what there is already, and a build whose answer is what it says as it goes on.
 
-use super::App;
 use super::error::ApiError;
-use super::extract::{Body, Deployer};
-use crate::api::builds::{BuildCheck, BuildEvent, BuildRequest};
+use super::routes::{Call, Routes};
+use crate::api::builds::{BuildCheck, BuildEvent};
 use crate::api::problem::Problem;
+use crate::api::routes;
 use crate::control::builds::{Building, BuildsError};
 use crate::gateway::committer::chain;
 use crate::image::sent::SentError;
-use axum::extract::{Path, Request, State};
-use axum::http::header;
-use axum::response::{IntoResponse, Response};
-use axum::routing::post;
-use axum::{Json, Router};
+use axum::body::Body;
 use futures_util::{StreamExt as _, stream};
 use std::convert::Infallible;
 use std::io;
 
-pub fn router() -> Router<App> {
-    Router::new().route("/v1/agents/{name}/build/check", post(check)).route("/v1/agents/{name}/build", post(build))
+pub fn routes() -> Routes {
+    Routes::new().serve::<routes::CheckBuild, _, _>(check).serve::<routes::BuildImage, _, _>(build)
 }
 
-async fn check(
-    State(app): State<App>,
-    _: Deployer,
-    Path(name): Path<String>,
-    Body(request, ..): Body<BuildRequest>,
-) -> Result<Json<BuildCheck>, ApiError> {
-    Ok(Json(app.control.check_build(&name, request).await?))
+async fn check(call: Call<routes::CheckBuild>) -> Result<BuildCheck, ApiError> {
+    Ok(call.app.control.check_build(&call.path, call.body).await?)
 }
 
-async fn build(
-    State(app): State<App>,
-    _: Deployer,
-    Path(name): Path<String>,
-    request: Request,
-) -> Result<Response, ApiError> {
-    let body = request.into_body().into_data_stream().map(|piece| piece.map_err(io::Error::other));
-    let received = app.control.receive_build(&name, body).await?;
-    let building = app.control.build(&name, received);
+async fn build(call: Call<routes::BuildImage>) -> Result<Body, ApiError> {
+    let body = call.body.into_data_stream().map(|piece| piece.map_err(io::Error::other));
+    let received = call.app.control.receive_build(&call.path, body).await?;
+    let building = call.app.control.build(&call.path, received);
     let body = stream::unfold(building, async |mut building: Building| {
         let events = building.next().await?;
         Some((Ok::<_, Infallible>(lines(&events)), building))
     });
-    let body = axum::body::Body::from_stream(body);
-    Ok(([(header::CONTENT_TYPE, "application/x-ndjson"), (header::CACHE_CONTROL, "no-store")], body).into_response())
+    Ok(Body::from_stream(body))
 }
 
 /// A line for each, or an empty one.

@@ -2,6 +2,7 @@
 
 use crate::api::problem::{DATABASE_AWAY, ENGINE_AWAY, MEDIA_TYPE, Problem};
 use crate::base::{disk, ids};
+use crate::control::tokens::TokenError;
 use crate::control::{ControlError, SettingsError};
 use crate::gateway::committer::chain;
 use crate::gateway::outcome::Outcome;
@@ -106,6 +107,7 @@ impl From<ControlError> for ApiError {
                 .hint("check its source revision out and deploy it"),
             ControlError::RolloutEnded(_) => Problem::new(409, "rollout-ended", "the rollout has ended").detail(text),
             ControlError::NoSuchKey { .. } => Problem::new(404, "no-such-key", "there is no such key").detail(text),
+            ControlError::Token(error) => token_problem(error).detail(text),
             ControlError::NoSuchRun(_) => Problem::new(404, "no-such-run", "there is no such run").detail(text),
             ControlError::NoSuchThread { agent, .. } => Problem::new(404, "no-such-thread", "there is no such thread")
                 .detail(text)
@@ -177,6 +179,27 @@ impl From<ControlError> for ApiError {
             ControlError::Runtime(_) => internal("runtime", "the server's Docker Engine failed", &error),
             ControlError::Secret(_) => internal("secrets", "the agent's secrets could not be used", &error),
         })
+    }
+}
+
+/// Why no token is created or revoked.
+fn token_problem(error: &TokenError) -> Problem {
+    match error {
+        TokenError::Name(_) | TokenError::AdminName | TokenError::Scope(_) | TokenError::Expiry => {
+            Problem::new(422, "token-invalid", "the token cannot be created")
+        }
+        TokenError::NameTaken(_) => Problem::new(409, "token-exists", "there is a token of this name")
+            .hint("revoke it first (`rapidclaw tokens revoke NAME`), or take another name"),
+        TokenError::MoreThanOwn(_) => Problem::new(403, "not-allowed", "the token does not allow this")
+            .hint("give the new token no other agents and no later end than your own (`rapidclaw whoami`)"),
+        TokenError::NotFound(_) => {
+            Problem::new(404, "no-such-token", "there is no such token").hint("`rapidclaw tokens list` lists them")
+        }
+        TokenError::Administrator => {
+            Problem::new(409, "administrator-token", "the administrator's token is not revoked like others").hint(
+                "to replace it, remove admin-token in the server's data folder and run `rapidclaw server restart`",
+            )
+        }
     }
 }
 

@@ -1,84 +1,132 @@
-//! What handlers take out of requests. Who is asking comes first: no byte of a body is read before that is known.
+//! Who calls, and whether that may: decided before a byte of a body is read.
 
 use super::App;
-use super::bodies::Held;
 use super::connections::{ConnectionGuard, Owner};
 use super::error::ApiError;
+use crate::api::access::Permission;
 use crate::api::problem::Problem;
-use crate::control::rights::{Right, allows};
+use crate::api::routes::{self, Subject};
+use crate::api::tokens::TokenState;
+use crate::control::ControlError;
 use crate::gateway::KeyOwner;
 use crate::gateway::route::Route;
-use crate::store::keys::TokenOwner;
-use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use crate::store::tokens::TokenOwner;
+use axum::extract::{FromRequestParts as _, RawPathParams};
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
-use serde::de::DeserializeOwned;
-use std::collections::HashMap;
 use std::sync::Arc;
+use uuid::Uuid;
 
-/// The largest body of a call to an agent, and of one to the control API.
-const AGENT_BODY_BYTES: usize = 16 << 20;
-const CONTROL_BODY_BYTES: usize = 8 << 20;
+/// Who calls.
+pub enum Caller {
+    /// Nobody has been asked.
+    Anybody,
+    /// The owner of a token of the control API.
+    Token(TokenOwner),
+    /// An application with a key of the agent, and the way there.
+    Agent(Arc<Route>),
+}
 
-/// The owner of a token of the control API, whatever it allows.
-pub struct Operator(pub TokenOwner);
+impl Caller {
+    /// Whose share of connections and memory the request takes.
+    pub fn owner(&self) -> Option<Owner> {
+        match self {
+            Self::Anybody => None,
+            Self::Token(owner) => Some(Owner::Token(owner.name.clone())),
+            Self::Agent(route) => Some(Owner::Agent(route.agent)),
+        }
+    }
 
-/// The same of a token that allows to look.
-pub struct Reader;
+    /// The token's owner.
+    pub fn token(&self) -> Result<&TokenOwner, ApiError> {
+        match self {
+            Self::Token(owner) => Ok(owner),
+            Self::Anybody | Self::Agent(_) => Err(missing()),
+        }
+    }
 
-/// The same of a token that allows to deploy.
-pub struct Deployer;
-
-/// The same of a token that allows everything.
-pub struct Administrator;
-
-impl FromRequestParts<App> for Operator {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let missing = || ApiError::unauthorized("send a token of the control API as a Bearer token");
-        let token = bearer(&parts.headers).ok_or_else(missing)?;
-        let owner = app.control.authenticate(token).await?.ok_or_else(missing)?;
-        own(parts, Owner::Token(owner.name.clone()))?;
-        Ok(Self(owner))
+    /// Whether it sees the agent.
+    pub fn sees(&self, agent: &str) -> bool {
+        matches!(self, Self::Token(owner) if owner.reaches(agent))
     }
 }
 
-macro_rules! with_right {
-    ($name:ident, $right:expr) => {
-        impl FromRequestParts<App> for $name {
-            type Rejection = ApiError;
-
-            async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-                let Operator(owner) = Operator::from_request_parts(parts, app).await?;
-                if allows(&owner.role, $right) { Ok(Self) } else { Err(not_allowed(&owner)) }
+/// Sees that a request may have what the route's row asks for.
+pub async fn authorize<R: routes::Route>(app: &App, head: &mut Parts) -> Result<Caller, ApiError> {
+    let caller = match R::PERMISSION {
+        Permission::Public => return Ok(Caller::Anybody),
+        Permission::AgentKey => Caller::Agent(agent_of_key(app, &subject(head, app).await, &head.headers)?),
+        Permission::Token | Permission::View | Permission::Invoke | Permission::Deploy | Permission::Admin => {
+            let owner = owner_of_token(app, &head.headers).await?;
+            if !owner.allows(R::PERMISSION) {
+                return Err(not_allowed(&owner, R::PERMISSION));
             }
+            Caller::Token(owner)
         }
     };
-}
-
-with_right!(Reader, Right::Read);
-with_right!(Deployer, Right::Deploy);
-with_right!(Administrator, Right::Administer);
-
-fn not_allowed(owner: &TokenOwner) -> ApiError {
-    ApiError::new(
-        Problem::new(403, "not-allowed", "the token does not allow this")
-            .detail(format!("the token {:?} has the role {:?}", owner.name, owner.role))
-            .hint("use a token whose role allows it"),
-    )
-}
-
-/// The connection is this owner's from now on, and so is the request's body.
-fn own(parts: &mut Parts, owner: Owner) -> Result<(), ApiError> {
-    if let Some(connection) = parts.extensions.get::<Arc<ConnectionGuard>>() {
+    if let (Some(connection), Some(owner)) = (head.extensions.get::<Arc<ConnectionGuard>>(), caller.owner()) {
         connection.belongs_to(&owner).map_err(|_| {
             let problem = Problem::new(429, "too-many-connections", "there are too many connections at once");
             ApiError::new(problem.hint("use fewer connections, or keep them open for several requests"))
         })?;
     }
-    parts.extensions.insert(owner);
-    Ok(())
+    if let Caller::Token(owner) = &caller
+        && owner.scope().is_some()
+    {
+        in_scope(app, owner, R::SUBJECT, &subject(head, app).await).await?;
+    }
+    Ok(caller)
+}
+
+/// Of what a token does not reach it learns no more than that it is not there.
+async fn in_scope(app: &App, owner: &TokenOwner, subject: Subject, named: &str) -> Result<(), ApiError> {
+    // What cannot be an id is refused where the path is read.
+    let id = Uuid::try_parse(named).unwrap_or_default();
+    let (agent, missing) = match subject {
+        Subject::Server => return Ok(()),
+        Subject::Agent => (Some(named.to_owned()), ControlError::NoSuchAgent(named.to_owned())),
+        Subject::Rollout => (app.control.agent_of_rollout(id).await?, ControlError::NoSuchRollout(id)),
+        Subject::Run => (app.control.agent_of_run(id).await?, ControlError::NoSuchRun(id)),
+    };
+    if agent.is_some_and(|agent| owner.reaches(&agent)) { Ok(()) } else { Err(missing.into()) }
+}
+
+/// The first value of the path, which names what the route is about.
+async fn subject(head: &mut Parts, app: &App) -> String {
+    let values = RawPathParams::from_request_parts(head, app).await;
+    values.ok().and_then(|values| values.iter().next().map(|(_, value)| value.to_owned())).unwrap_or_default()
+}
+
+fn missing() -> ApiError {
+    ApiError::unauthorized("send a token of the control API as a Bearer token")
+}
+
+async fn owner_of_token(app: &App, headers: &HeaderMap) -> Result<TokenOwner, ApiError> {
+    let token = bearer(headers).ok_or_else(missing)?;
+    let owner = app.control.tokens().find(token).await.map_err(ControlError::from)?.ok_or_else(missing)?;
+    match owner.state {
+        TokenState::Active => Ok(owner),
+        // Only who has the token learns what became of it.
+        TokenState::Expired => Err(ApiError::new(
+            Problem::new(401, "token-expired", "the token has expired")
+                .detail(format!("the token {:?} expired at {}", owner.name, owner.expires_at.unwrap_or_default()))
+                .hint("an administrator makes another one: `rapidclaw tokens create`"),
+        )),
+        TokenState::Revoked => Err(ApiError::new(
+            Problem::new(401, "token-revoked", "the token was revoked")
+                .detail(format!("the token {:?} was revoked", owner.name))
+                .hint("an administrator makes another one: `rapidclaw tokens create`"),
+        )),
+    }
+}
+
+fn not_allowed(owner: &TokenOwner, permission: Permission) -> ApiError {
+    let detail = format!("the token {:?} has the role {:?}, without {}", owner.name, owner.role, permission.as_str());
+    ApiError::new(
+        Problem::new(403, "not-allowed", "the token does not allow this")
+            .detail(detail)
+            .hint("use a token whose role allows it"),
+    )
 }
 
 /// The bearer token of a request.
@@ -87,22 +135,7 @@ pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
-/// The way to the agent that a caller's key opens.
-pub struct Caller(pub Arc<Route>);
-
-impl FromRequestParts<App> for Caller {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let named = Path::<HashMap<String, String>>::from_request_parts(parts, app).await;
-        let Path(named) = named.map_err(|_| ApiError::no_route())?;
-        let route = authorized_route(app, named.get("name").map_or("", String::as_str), &parts.headers)?;
-        own(parts, Owner::Agent(route.agent))?;
-        Ok(Self(route))
-    }
-}
-
-fn authorized_route(app: &App, name: &str, headers: &HeaderMap) -> Result<Arc<Route>, ApiError> {
+fn agent_of_key(app: &App, name: &str, headers: &HeaderMap) -> Result<Arc<Route>, ApiError> {
     let key = headers.get("x-api-key").and_then(|key| key.to_str().ok()).or_else(|| bearer(headers));
     let key = key.ok_or_else(|| ApiError::unauthorized("send a key of the agent as x-api-key"))?;
     let gateway = app.control.gateway();
@@ -114,30 +147,5 @@ fn authorized_route(app: &App, name: &str, headers: &HeaderMap) -> Result<Arc<Ro
             Err(ApiError::new(Problem::new(404, "no-such-agent", "there is no such agent")))
         }
         KeyOwner::Another => Err(ApiError::new(Problem::new(403, "wrong-agent", "the key belongs to another agent"))),
-    }
-}
-
-/// A JSON body, whatever its content type says, and its bytes' place in memory. It is read for a known owner alone:
-/// an extractor before it has to say who that is.
-pub struct Body<T>(pub T, #[expect(dead_code, reason = "held until the handler ends")] pub Held);
-
-impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
-    type Rejection = ApiError;
-
-    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
-        let (head, body) = request.into_parts();
-        let owner = head.extensions.get::<Owner>().ok_or_else(|| ApiError::unauthorized("send a key"))?;
-        let limit = match owner {
-            Owner::Agent(_) => AGENT_BODY_BYTES,
-            Owner::Token(_) => CONTROL_BODY_BYTES,
-        };
-        let (bytes, place) = app.bodies.read(owner, &head.headers, body, limit).await?;
-        let value = serde_json::from_slice(&bytes).map_err(|error| {
-            let status = if error.is_data() { 422 } else { 400 };
-            ApiError::new(
-                Problem::new(status, "body-invalid", "the body is not what is expected").detail(error.to_string()),
-            )
-        })?;
-        Ok(Self(value, place))
     }
 }

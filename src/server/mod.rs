@@ -21,6 +21,7 @@ mod operations_api;
 pub mod place;
 pub mod process;
 pub mod registry_api;
+mod routes;
 mod signals;
 mod tls;
 mod versions;

@@ -1,148 +1,84 @@
 //! What operators ask of an agent from day to day: secrets, scale, logs, history.
 
-use super::App;
 use super::error::ApiError;
-use super::extract::{Administrator, Body, Deployer, Reader};
-use crate::api::control::{ScaleRequest, ScaleResponse, SecretView, SecretsRequest, SecretsResponse};
+use super::routes::{Call, Routes};
+use crate::api::control::{ScaleResponse, SecretView, SecretsResponse};
 use crate::api::history::{ReleaseView, RolloutSummary, RunDetail, RunView, ThreadDetail, ThreadView};
-use crate::api::images::{LayersAnswer, LayersRequest};
-use crate::api::logs::{LogLine, LogQuery};
-use axum::extract::{Path, Query, State};
-use axum::http::header;
-use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
-use axum::{Json, Router};
+use crate::api::images::LayersAnswer;
+use crate::api::logs::LogLine;
+use crate::api::routes;
+use axum::body::Body;
 use futures_util::stream;
-use serde::Deserialize;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use uuid::Uuid;
 
 /// How many entries a list has when nobody says.
 const USUAL: u32 = 20;
 /// A log that says nothing sends an empty line this often: a client that is gone is seen by it.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/v1/agents/{name}/secrets", get(list_secrets).patch(change_secrets))
-        .route("/v1/agents/{name}/scale", put(scale))
-        .route("/v1/agents/{name}/image", post(layers))
-        .route("/v1/agents/{name}/logs", get(logs))
-        .route("/v1/agents/{name}/releases", get(releases))
-        .route("/v1/agents/{name}/rollouts", get(rollouts))
-        .route("/v1/agents/{name}/runs", get(runs))
-        .route("/v1/agents/{name}/threads", get(threads))
-        .route("/v1/agents/{name}/threads/{thread}", get(thread))
-        .route("/v1/runs/{id}", get(run))
+pub fn routes() -> Routes {
+    Routes::new()
+        .serve::<routes::ListSecrets, _, _>(list_secrets)
+        .serve::<routes::ChangeSecrets, _, _>(change_secrets)
+        .serve::<routes::Scale, _, _>(scale)
+        .serve::<routes::FindLayers, _, _>(layers)
+        .serve::<routes::GetLogs, _, _>(logs)
+        .serve::<routes::ListReleases, _, _>(releases)
+        .serve::<routes::ListRollouts, _, _>(rollouts)
+        .serve::<routes::ListRuns, _, _>(runs)
+        .serve::<routes::GetRun, _, _>(run)
+        .serve::<routes::ListThreads, _, _>(threads)
+        .serve::<routes::GetThread, _, _>(thread)
 }
 
-async fn list_secrets(
-    State(app): State<App>,
-    _: Reader,
-    Path(name): Path<String>,
-) -> Result<Json<Vec<SecretView>>, ApiError> {
-    Ok(Json(app.control.list_secrets(&name).await?))
+async fn list_secrets(call: Call<routes::ListSecrets>) -> Result<Vec<SecretView>, ApiError> {
+    Ok(call.app.control.list_secrets(&call.path).await?)
 }
 
-async fn change_secrets(
-    State(app): State<App>,
-    _: Administrator,
-    Path(name): Path<String>,
-    Body(request, ..): Body<SecretsRequest>,
-) -> Result<Json<SecretsResponse>, ApiError> {
-    Ok(Json(app.control.change_secrets(&name, request).await?))
+async fn change_secrets(call: Call<routes::ChangeSecrets>) -> Result<SecretsResponse, ApiError> {
+    Ok(call.app.control.change_secrets(&call.path, call.body).await?)
 }
 
-async fn layers(
-    State(app): State<App>,
-    _: Deployer,
-    Path(name): Path<String>,
-    Body(request, ..): Body<LayersRequest>,
-) -> Result<Json<LayersAnswer>, ApiError> {
-    Ok(Json(app.control.layers(&name, &request).await?))
+async fn layers(call: Call<routes::FindLayers>) -> Result<LayersAnswer, ApiError> {
+    let scope = call.caller.token()?.scope();
+    Ok(call.app.control.layers(&call.path, &call.body, scope).await?)
 }
 
-async fn scale(
-    State(app): State<App>,
-    _: Administrator,
-    Path(name): Path<String>,
-    Body(request, ..): Body<ScaleRequest>,
-) -> Result<Json<ScaleResponse>, ApiError> {
-    Ok(Json(app.control.scale(&name, request).await?))
+async fn scale(call: Call<routes::Scale>) -> Result<ScaleResponse, ApiError> {
+    Ok(call.app.control.scale(&call.path, call.body).await?)
 }
 
-/// What narrows a list.
-#[derive(Deserialize)]
-struct Narrow {
-    limit: Option<u32>,
-    thread: Option<String>,
-    status: Option<String>,
+async fn releases(call: Call<routes::ListReleases>) -> Result<Vec<ReleaseView>, ApiError> {
+    Ok(call.app.control.releases(&call.path, call.query.limit.unwrap_or(USUAL)).await?)
 }
 
-impl Narrow {
-    fn limit(&self) -> u32 {
-        self.limit.unwrap_or(USUAL)
-    }
+async fn rollouts(call: Call<routes::ListRollouts>) -> Result<Vec<RolloutSummary>, ApiError> {
+    Ok(call.app.control.rollouts(&call.path, call.query.limit.unwrap_or(USUAL)).await?)
 }
 
-async fn releases(
-    State(app): State<App>,
-    _: Reader,
-    Path(name): Path<String>,
-    Query(narrow): Query<Narrow>,
-) -> Result<Json<Vec<ReleaseView>>, ApiError> {
-    Ok(Json(app.control.releases(&name, narrow.limit()).await?))
+async fn runs(call: Call<routes::ListRuns>) -> Result<Vec<RunView>, ApiError> {
+    let query = &call.query;
+    let (thread, status) = (query.thread.as_deref(), query.status.as_deref());
+    Ok(call.app.control.runs(&call.path, thread, status, query.limit.unwrap_or(USUAL)).await?)
 }
 
-async fn rollouts(
-    State(app): State<App>,
-    _: Reader,
-    Path(name): Path<String>,
-    Query(narrow): Query<Narrow>,
-) -> Result<Json<Vec<RolloutSummary>>, ApiError> {
-    Ok(Json(app.control.rollouts(&name, narrow.limit()).await?))
+async fn run(call: Call<routes::GetRun>) -> Result<RunDetail, ApiError> {
+    Ok(call.app.control.run(call.path).await?)
 }
 
-async fn runs(
-    State(app): State<App>,
-    _: Reader,
-    Path(name): Path<String>,
-    Query(narrow): Query<Narrow>,
-) -> Result<Json<Vec<RunView>>, ApiError> {
-    let (thread, status) = (narrow.thread.as_deref(), narrow.status.as_deref());
-    Ok(Json(app.control.runs(&name, thread, status, narrow.limit()).await?))
+async fn threads(call: Call<routes::ListThreads>) -> Result<Vec<ThreadView>, ApiError> {
+    Ok(call.app.control.threads(&call.path, call.query.limit.unwrap_or(USUAL)).await?)
 }
 
-async fn run(State(app): State<App>, _: Reader, Path(id): Path<Uuid>) -> Result<Json<RunDetail>, ApiError> {
-    Ok(Json(app.control.run(id).await?))
+async fn thread(call: Call<routes::GetThread>) -> Result<ThreadDetail, ApiError> {
+    let (name, thread) = &call.path;
+    Ok(call.app.control.thread(name, thread).await?)
 }
 
-async fn threads(
-    State(app): State<App>,
-    _: Reader,
-    Path(name): Path<String>,
-    Query(narrow): Query<Narrow>,
-) -> Result<Json<Vec<ThreadView>>, ApiError> {
-    Ok(Json(app.control.threads(&name, narrow.limit()).await?))
-}
-
-async fn thread(
-    State(app): State<App>,
-    _: Reader,
-    Path((name, thread)): Path<(String, String)>,
-) -> Result<Json<ThreadDetail>, ApiError> {
-    Ok(Json(app.control.thread(&name, &thread).await?))
-}
-
-async fn logs(
-    State(app): State<App>,
-    _: Reader,
-    Path(name): Path<String>,
-    Query(query): Query<LogQuery>,
-) -> Result<Response, ApiError> {
-    let lines = app.control.logs(&name, query).await?;
-    let body = stream::unfold((lines, app.closing), async |(mut lines, closing)| {
+async fn logs(call: Call<routes::GetLogs>) -> Result<Body, ApiError> {
+    let lines = call.app.control.logs(&call.path, call.query).await?;
+    let body = stream::unfold((lines, call.app.closing), async |(mut lines, closing)| {
         let next = tokio::select! {
             next = next_lines(&mut lines) => next?,
             // A server that stops waits for its answers to end.
@@ -150,8 +86,7 @@ async fn logs(
         };
         Some((Ok::<_, std::convert::Infallible>(next), (lines, closing)))
     });
-    let body = axum::body::Body::from_stream(body);
-    Ok(([(header::CONTENT_TYPE, "application/x-ndjson"), (header::CACHE_CONTROL, "no-store")], body).into_response())
+    Ok(Body::from_stream(body))
 }
 
 /// The next lines, as many as are there; an empty one when there is none for long. Nothing: it was the last.

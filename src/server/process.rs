@@ -354,6 +354,7 @@ async fn serve(
         registry: RegistryApp {
             registry,
             store: store.clone(),
+            tokens: control.tokens().clone(),
             key,
             url: file.url.clone(),
             public: settings.public_url.clone(),

@@ -1,47 +1,11 @@
-//! Tokens of the control API and keys of agents: stored as hashes.
+//! Keys of agents: stored as hashes.
 
 use super::{Store, StoreError};
 use crate::api::control::KeyView;
 use crate::base::ids;
 use uuid::Uuid;
 
-/// Who presented a token.
-#[derive(Debug, Clone, sqlx::FromRow)]
-pub struct TokenOwner {
-    /// The token's name.
-    pub name: String,
-    /// `admin`.
-    pub role: String,
-}
-
 impl Store {
-    /// Makes `hash` the administrator's token; whatever was it before is revoked.
-    pub async fn set_admin_token(&self, hash: &[u8; 32]) -> Result<(), StoreError> {
-        let mut transaction = self.pool().begin().await?;
-        sqlx::query("UPDATE tokens SET revoked_at = now() WHERE name = 'admin' AND revoked_at IS NULL AND hash <> $1")
-            .bind(hash.as_slice())
-            .execute(&mut *transaction)
-            .await?;
-        sqlx::query(
-            "INSERT INTO tokens (id, name, role, hash) VALUES ($1, 'admin', 'admin', $2)
-             ON CONFLICT (hash) DO UPDATE SET revoked_at = NULL",
-        )
-        .bind(ids::new_id())
-        .bind(hash.as_slice())
-        .execute(&mut *transaction)
-        .await?;
-        transaction.commit().await?;
-        Ok(())
-    }
-
-    /// Who owns the token of that hash, unless it is revoked.
-    pub async fn find_token(&self, hash: &[u8; 32]) -> Result<Option<TokenOwner>, StoreError> {
-        Ok(sqlx::query_as("SELECT name, role FROM tokens WHERE hash = $1 AND revoked_at IS NULL")
-            .bind(hash.as_slice())
-            .fetch_optional(self.pool())
-            .await?)
-    }
-
     /// Adds a key to an agent.
     pub async fn add_key(&self, agent: Uuid, name: &str, prefix: &str, hash: &[u8; 32]) -> Result<Uuid, StoreError> {
         let id = ids::new_id();

@@ -20,6 +20,7 @@ pub mod test_database;
 mod testing;
 #[cfg(test)]
 mod tests;
+pub mod tokens;
 
 use crate::runner::protocol::{Read, Tuple};
 use checkpoints::{Page, Schema};

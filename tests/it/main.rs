@@ -16,7 +16,8 @@
 //! | replicas that hang, die or fill up, and their logs | `supervision` |
 //! | parts that are killed, disks that fill, clocks that jump, backups | `recovery` |
 //! | agents' own databases | `databases` |
-//! | listeners, tokens, the log, `server start`, `restart` and `stop` | `server` |
+//! | who may do what: routes, roles, tokens, keys, repositories | `permissions` |
+//! | listeners, the log, `server start`, `restart` and `stop` | `server` |
 //! | parsers of what others send | `fuzz` |
 //! | what may import what | `architecture` |
 
@@ -34,6 +35,7 @@ mod fuzz;
 mod gateway;
 mod isolation;
 mod manifest;
+mod permissions;
 mod recovery;
 mod registry;
 mod rollout;

@@ -1,11 +1,14 @@
 //! What operators type from day to day.
 
 use super::ManifestArg;
+use crate::api::access::Role;
 use crate::base::env;
 use crate::manifest::units::parse_duration;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use std::path::PathBuf;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// How a command that starts a rollout waits for it.
@@ -221,6 +224,54 @@ pub enum ThreadsCommand {
         /// The thread, as the client named it or by its id
         thread: String,
     },
+}
+
+/// `tokens`.
+#[derive(Debug, Args)]
+pub struct TokensArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: TokensCommand,
+}
+
+/// What can be done with tokens of the control API.
+#[derive(Debug, Subcommand)]
+pub enum TokensCommand {
+    /// Create a token; it is shown this once
+    ///
+    /// admin may do everything; deployer may view, deploy, roll back, push images and call agents; viewer may view
+    /// agents, their runs and logs, and pull images; invoke may call agents. Nobody creates a token with more rights
+    /// than their own.
+    Create {
+        /// What it is called
+        name: String,
+        /// What it may do
+        #[arg(long, value_name = "ROLE", value_parser = role())]
+        role: Role,
+        /// Limit it to this agent, which need not be deployed yet; may be repeated
+        #[arg(long = "agent", value_name = "NAME")]
+        agents: Vec<String>,
+        /// How long it works (12h, 90d); else until it is revoked
+        #[arg(long, value_name = "DURATION", value_parser = parse_expiry)]
+        expires: Option<Duration>,
+    },
+    /// List tokens, those that work no more as well; values are never shown
+    List,
+    /// Revoke a token: it opens nothing from now on
+    Revoke {
+        /// Its name or id
+        #[arg(value_name = "NAME|ID")]
+        token: String,
+    },
+}
+
+fn role() -> impl TypedValueParser<Value = Role> {
+    PossibleValuesParser::new(Role::ALL.map(Role::as_str)).try_map(|text| text.parse::<Role>())
+}
+
+fn parse_expiry(text: &str) -> Result<Duration, String> {
+    let given = parse_duration(text).filter(|given| given.as_secs() > 0);
+    given.ok_or_else(|| "is not a duration of a second or more (12h, 90d)".to_owned())
 }
 
 /// `doctor`.

@@ -152,13 +152,15 @@ pub async fn whoami(global: &Global, printer: &Printer) -> Result<Exit, Failure>
     let who = client.whoami().await?;
     if printer.format() == Format::Json {
         printer.json(&json!({
-            "name": who.name, "role": who.role, "context": context, "url": client.server(),
-            "token_from": token_from.as_str(), "server": who.server,
+            "name": who.name, "role": who.role, "scope": who.scope, "expires_at": who.expires_at, "context": context,
+            "url": client.server(), "token_from": token_from.as_str(), "server": who.server,
         }));
     } else {
         let context = context.map_or_else(String::new, |name| format!(", context {name}"));
+        let scope = who.scope.as_ref().map_or_else(String::new, |scope| format!(", only {}", scope.agents.join(",")));
+        let until = who.expires_at.as_ref().map_or_else(String::new, |at| format!(", until {at}"));
         printer.line(format!(
-            "{} ({}) on {}, rapidclaw {}{context}, token from the {}",
+            "{} ({}{scope}{until}) on {}, rapidclaw {}{context}, token from the {}",
             who.name,
             who.role,
             client.server(),

@@ -22,10 +22,11 @@ mod server;
 mod status;
 mod there;
 mod threads;
+mod tokens;
 pub mod validate;
 mod watch;
 
-use super::args::{Command, ContextCommand, Global, KeysCommand, SecretsCommand, ServerCommand};
+use super::args::{Command, ContextCommand, Global, KeysCommand, SecretsCommand, ServerCommand, TokensCommand};
 use super::exit::{Exit, Failure};
 use super::ui::Printer;
 
@@ -65,6 +66,11 @@ pub fn label(command: &Command) -> (&'static str, bool) {
             KeysCommand::List { .. } => ("keys", false),
             KeysCommand::Revoke { .. } => ("key-revoke", false),
         },
+        Command::Tokens(args) => match args.command {
+            TokensCommand::Create { .. } => ("token", false),
+            TokensCommand::List => ("tokens", false),
+            TokensCommand::Revoke { .. } => ("token-revoke", false),
+        },
         Command::Destroy(_) => ("destroy", false),
         Command::Server(args) => match args.command {
             ServerCommand::Run(_) => ("server-run", false),
@@ -101,6 +107,7 @@ pub async fn run(command: Command, global: &Global, printer: &Printer) -> Result
         Command::Scale(args) => scale::run(&args, global, printer).await,
         Command::Doctor(args) => doctor::run(&args, global, printer).await,
         Command::Keys(args) => keys::run(args.command, global, printer).await,
+        Command::Tokens(args) => tokens::run(args.command, global, printer).await,
         Command::Destroy(args) => destroy::run(&args, global, printer).await,
         Command::Server(args) => Box::pin(server::run(args.command, printer)).await,
     }

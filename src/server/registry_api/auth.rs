@@ -3,12 +3,15 @@
 
 use super::error::Fault;
 use super::{RegistryApp, parameters};
-use crate::base::secret::token_hash;
-use crate::control::rights::{Right, allows};
+use crate::api::access::Permission;
+use crate::api::tokens::TokenState;
+use crate::registry::RegistryError;
+use crate::registry::names::Repository;
 use crate::registry::path::Target;
-use crate::registry::token::{self, Access, Claims, LIFETIME, Owner};
+use crate::registry::token::{self, Access, Claims, LIFETIME};
 use crate::server::connections::{self, ConnectionGuard};
 use crate::server::extract::bearer;
+use crate::store::tokens::TokenOwner;
 use axum::Json;
 use axum::extract::State;
 use axum::http::request::Parts;
@@ -23,30 +26,49 @@ use std::time::SystemTime;
 /// Where passwords are changed for tokens.
 pub const TOKEN_PATH: &str = "/v2/token";
 const SERVICE: &str = "rapidclaw";
+const LOG_IN: &str = "log in with any user name and a token of the control API as the password";
+/// The kind of scopes that are about a repository.
+const REPOSITORY: &str = "repository";
 /// Of how much a token speaks at most.
 const SCOPES: usize = 32;
 
 /// Who asks, and what the login opens.
 pub struct Visitor {
-    owner: Owner,
+    owner: TokenOwner,
     /// Of a token that was made for some scopes; a password opens what its role does.
     access: Option<Vec<Access>>,
 }
 
 impl Visitor {
     /// Whether its owner's role allows it, and its token as well.
-    pub fn may(&self, kind: &str, name: &str, action: &str) -> bool {
-        allows(&self.owner.role, right(action))
+    fn may(&self, kind: &str, name: &str, action: &str) -> bool {
+        self.owner.allows(permission(action))
             && self.access.as_ref().is_none_or(|access| access.iter().any(|one| one.allows(kind, name, action)))
+    }
+
+    /// Whether it may take what is in a repository.
+    pub fn may_pull(&self, name: &Repository) -> bool {
+        self.reaches(name) && self.may(REPOSITORY, name.as_str(), "pull")
+    }
+
+    /// Whether its owner's scope has the repository: that of one of its agents.
+    pub fn reaches(&self, name: &Repository) -> bool {
+        reaches(&self.owner, name)
     }
 }
 
+fn reaches(owner: &TokenOwner, name: &Repository) -> bool {
+    let Some(grant) = &owner.grant else { return false };
+    let Some(scope) = &grant.scope else { return true };
+    scope.agents.iter().any(|agent| Repository::of_agent(agent).as_ref() == Some(name))
+}
+
 /// What a role has to allow for an action of a scope.
-fn right(action: &str) -> Right {
+fn permission(action: &str) -> Permission {
     match action {
-        "pull" => Right::Read,
-        "push" => Right::Deploy,
-        _ => Right::Administer,
+        "pull" => Permission::View,
+        "push" => Permission::Deploy,
+        _ => Permission::Admin,
     }
 }
 
@@ -54,19 +76,23 @@ fn right(action: &str) -> Right {
 pub async fn check(app: &RegistryApp, head: &Parts, target: Option<&Target>) -> Result<Visitor, Fault> {
     let known = match bearer(&head.headers) {
         Some(given) => match token::read(&app.key, given, SystemTime::now()) {
-            Some(Claims { owner, access, .. }) => Some(Visitor { owner, access: Some(access) }),
+            Some(Claims { owner, access, .. }) => {
+                app.tokens.find_by_id(owner).await?.map(|owner| Visitor { owner, access: Some(access) })
+            }
             None => by_password(app, given).await?,
         },
         None => by_basic(app, &head.headers).await?,
     };
     let wanted = target.map(|target| wanted(target, &head.method));
     let challenge = || {
-        let scope =
-            wanted.map_or_else(String::new, |(kind, name, actions)| format!(",scope=\"{kind}:{name}:{actions}\""));
+        let scope = wanted.map_or_else(String::new, |Wanted { kind, name, actions, .. }| {
+            format!(",scope=\"{kind}:{name}:{actions}\"")
+        });
         let realm = realm(app, &head.headers);
         format!("Bearer realm=\"{realm}\",service=\"{SERVICE}\"{scope}")
     };
-    let Some(visitor) = known else { return Err(unauthorized(challenge())) };
+    let Some(visitor) = known else { return Err(unauthorized(LOG_IN, challenge())) };
+    works(&visitor.owner).map_err(|why| unauthorized(why, challenge()))?;
     if let Some(connection) = head.extensions.get::<Arc<ConnectionGuard>>() {
         let own = connection.belongs_to(&connections::Owner::Token(visitor.owner.name.clone()));
         own.map_err(|_| {
@@ -74,60 +100,86 @@ pub async fn check(app: &RegistryApp, head: &Parts, target: Option<&Target>) -> 
             Fault::new(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", why).header(header::RETRY_AFTER, "5")
         })?;
     }
-    let Some((kind, name, actions)) = wanted else { return Ok(visitor) };
+    let Some(Wanted { kind, name, actions, repository }) = wanted else { return Ok(visitor) };
     // Of `*` one is enough.
     let actions = if actions == "*" { "pull" } else { actions };
     let refused = actions.split(',').find(|action| !visitor.may(kind, name, action));
+    if let Some(action) = refused.filter(|action| !visitor.owner.allows(permission(action))) {
+        let needs = permission(action).as_str();
+        let why = format!("the token {:?} has the role {:?}, without {needs}", visitor.owner.name, visitor.owner.role);
+        return Err(Fault::new(StatusCode::FORBIDDEN, "DENIED", why));
+    }
+    if let Some(repository) = repository.filter(|name| !visitor.reaches(name)) {
+        // Of what its owner does not reach it learns no more than that it is not there.
+        return Err(RegistryError::NameUnknown(repository.to_string()).into());
+    }
     match refused {
         None => Ok(visitor),
-        Some(action) if !allows(&visitor.owner.role, right(action)) => {
-            let why = format!("the token {:?} has the role {:?}", visitor.owner.name, visitor.owner.role);
-            Err(Fault::new(StatusCode::FORBIDDEN, "DENIED", why))
-        }
         // Another token would do.
-        Some(_) => Err(unauthorized(format!("{},error=\"insufficient_scope\"", challenge()))),
+        Some(_) => Err(unauthorized(LOG_IN, format!("{},error=\"insufficient_scope\"", challenge()))),
     }
 }
 
 /// What a request wants of what, as scopes say it.
-fn wanted<'a>(target: &'a Target, method: &Method) -> (&'static str, &'a str, &'static str) {
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    kind: &'static str,
+    name: &'a str,
+    actions: &'static str,
+    repository: Option<&'a Repository>,
+}
+
+fn wanted<'a>(target: &'a Target, method: &Method) -> Wanted<'a> {
     match target {
-        Target::Catalog => ("registry", "catalog", "*"),
+        Target::Catalog => Wanted { kind: "registry", name: "catalog", actions: "*", repository: None },
         Target::Tags(name)
         | Target::Manifest(name, _)
         | Target::Blob(name, _)
         | Target::Uploads(name)
         | Target::Upload(name, _)
-        | Target::Referrers(name, _) => ("repository", name.as_str(), actions(method)),
+        | Target::Referrers(name, _) => {
+            Wanted { kind: REPOSITORY, name: name.as_str(), actions: actions(method), repository: Some(name) }
+        }
     }
 }
 
-/// `GET /v2/token` with Basic: a token for the password, and for what was asked of what its role allows.
+/// `GET /v2/token` with Basic: a token for the password, and for what was asked of what its role and scope allow.
 pub async fn token(State(app): State<RegistryApp>, head: Parts) -> Result<Response, Fault> {
     if head.method != Method::GET {
         return Err(Fault::method("GET"));
     }
+    let challenge = || format!("Basic realm=\"{SERVICE}\"");
     let Some(Visitor { owner, .. }) = by_basic(&app, &head.headers).await? else {
-        return Err(unauthorized(format!("Basic realm=\"{SERVICE}\"")));
+        return Err(unauthorized(LOG_IN, challenge()));
     };
+    works(&owner).map_err(|why| unauthorized(why, challenge()))?;
     let now = SystemTime::now();
     let mut access: Vec<Access> = parameters(&head, "scope").iter().flat_map(|scopes| Access::parse(scopes)).collect();
     for one in &mut access {
         let every = one.actions.iter().any(|action| action == "*");
         let asked = if every { ["pull", "push", "delete"].map(str::to_owned).to_vec() } else { one.actions.clone() };
-        one.actions = asked.into_iter().filter(|action| allows(&owner.role, right(action))).collect();
+        let reached = one.kind != REPOSITORY || Repository::parse(&one.name).is_some_and(|name| reaches(&owner, &name));
+        one.actions = asked.into_iter().filter(|action| reached && owner.allows(permission(action))).collect();
     }
     access.truncate(SCOPES);
-    let token = token::issue(&app.key, owner, access, now);
+    let token = token::issue(&app.key, owner.id, access, now);
     let issued_at = jiff::Timestamp::try_from(now).unwrap_or_default().to_string();
     let answer =
         json!({"token": token, "access_token": token, "expires_in": LIFETIME.as_secs(), "issued_at": issued_at});
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(answer)).into_response())
 }
 
-fn unauthorized(challenge: String) -> Fault {
-    let how = "log in with any user name and a token of the control API as the password";
-    Fault::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", how).header(header::WWW_AUTHENTICATE, challenge)
+fn unauthorized(why: &str, challenge: String) -> Fault {
+    Fault::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", why).header(header::WWW_AUTHENTICATE, challenge)
+}
+
+/// Whether the owner's token works; else why not.
+fn works(owner: &TokenOwner) -> Result<(), &'static str> {
+    match owner.state {
+        TokenState::Active => Ok(()),
+        TokenState::Expired => Err("the token has expired"),
+        TokenState::Revoked => Err("the token was revoked"),
+    }
 }
 
 async fn by_basic(app: &RegistryApp, headers: &HeaderMap) -> Result<Option<Visitor>, Fault> {
@@ -138,8 +190,8 @@ async fn by_basic(app: &RegistryApp, headers: &HeaderMap) -> Result<Option<Visit
 }
 
 async fn by_password(app: &RegistryApp, password: &str) -> Result<Option<Visitor>, Fault> {
-    let owner = app.store.find_token(&token_hash(password)).await?;
-    Ok(owner.map(|owner| Visitor { owner: Owner { name: owner.name, role: owner.role }, access: None }))
+    let owner = app.tokens.find(password).await?;
+    Ok(owner.map(|owner| Visitor { owner, access: None }))
 }
 
 /// The password of a Basic login.

@@ -1,5 +1,6 @@
 //! `NAME/manifests/REFERENCE`, `NAME/tags/list`, `NAME/referrers/DIGEST`, `_catalog`
 
+use super::auth::Visitor;
 use super::error::Fault;
 use super::{CONTENT_DIGEST, RegistryApp, empty, parameter, put_headers};
 use crate::registry::RegistryError;
@@ -102,9 +103,11 @@ pub async fn tags(app: &RegistryApp, name: Repository, head: &Parts) -> Result<R
     Ok(list(json!({"name": name.as_str(), "tags": page.names}), more))
 }
 
-pub async fn catalog(app: &RegistryApp, head: &Parts) -> Result<Response, Fault> {
+/// Only what the visitor may pull from.
+pub async fn catalog(app: &RegistryApp, visitor: Visitor, head: &Parts) -> Result<Response, Fault> {
     let (count, last) = page(head)?;
-    let page = app.registry.on_disk(move |disk| disk.catalog(count, last.as_deref())).await?;
+    let shows = move |name: &Repository| visitor.reaches(name);
+    let page = app.registry.on_disk(move |disk| disk.catalog(count, last.as_deref(), shows)).await?;
     let more = page.more.then(|| next("/v2/_catalog", &page.names));
     Ok(list(json!({"repositories": page.names}), more))
 }

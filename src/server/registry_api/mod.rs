@@ -8,6 +8,7 @@ mod manifests;
 mod uploads;
 
 use crate::base::secret::MasterKey;
+use crate::control::access::Tokens;
 use crate::registry::Registry;
 use crate::registry::path::Target;
 use crate::server::PublicUrl;
@@ -31,8 +32,10 @@ const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-diges
 pub struct RegistryApp {
     /// The content.
     pub registry: Registry,
-    /// Tokens, and what releases name.
+    /// What releases name.
     pub store: Store,
+    /// Whose tokens there are.
+    pub tokens: Tokens,
     /// Seals the tokens of logins.
     pub key: MasterKey,
     /// How the server is called from elsewhere.
@@ -68,7 +71,7 @@ async fn target(State(app): State<RegistryApp>, Path(path): Path<String>, reques
     let (head, body) = request.into_parts();
     let visitor = auth::check(&app, &head, target.as_ref().ok()).await?;
     match (target?, head.method.clone()) {
-        (Target::Catalog, Method::GET) => manifests::catalog(&app, &head).await,
+        (Target::Catalog, Method::GET) => manifests::catalog(&app, visitor, &head).await,
         (Target::Tags(name), Method::GET) => manifests::tags(&app, name, &head).await,
         (Target::Manifest(name, reference), Method::GET | Method::HEAD) => {
             manifests::get(&app, name, reference, &head.method).await

@@ -32,7 +32,7 @@ pub async fn begin(
         // Without `from` a registry may look by itself (end-11); ours need not.
         let from = parameter(head, "from").and_then(|from| Repository::parse(&from));
         // One that the login does not open is none.
-        if let Some(from) = from.filter(|from| visitor.may("repository", from.as_str(), "pull")) {
+        if let Some(from) = from.filter(|from| visitor.may_pull(from)) {
             let (to, wanted) = (name.clone(), digest.clone());
             if app.registry.on_disk(move |disk| disk.mount(&to, &from, &wanted)).await? {
                 return Ok(created(&name, &digest));

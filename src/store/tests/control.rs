@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::api::control::{PhaseTime, RolloutFailure};
+use crate::api::tokens::TokenState;
 use crate::release::state::{Phase, RolloutState};
 use crate::store::StoreError;
 use crate::store::checkpoints::{Schema, ensure_schema};
@@ -124,10 +125,10 @@ async fn a_new_administrators_token_revokes_the_old_one_and_an_old_one_can_come_
     store.set_admin_token(&[1; 32]).await.unwrap();
     assert_eq!(store.find_token(&[1; 32]).await.unwrap().unwrap().role, "admin");
     store.set_admin_token(&[2; 32]).await.unwrap();
-    assert!(store.find_token(&[1; 32]).await.unwrap().is_none());
+    let state = async |hash| store.find_token(&[hash; 32]).await.unwrap().unwrap().state;
+    assert_eq!((state(1).await, state(2).await), (TokenState::Revoked, TokenState::Active));
     store.set_admin_token(&[1; 32]).await.unwrap();
-    assert!(store.find_token(&[1; 32]).await.unwrap().is_some());
-    assert!(store.find_token(&[2; 32]).await.unwrap().is_none());
+    assert_eq!((state(1).await, state(2).await), (TokenState::Active, TokenState::Revoked));
 }
 
 #[tokio::test]

@@ -81,9 +81,11 @@ fn the_json_of_each_command() {
     .ok();
     let made = value(&["keys", "create", "e2e-json"]);
     let id = made["id"].as_str().unwrap().to_owned();
+    let token = value(&["tokens", "create", "ci", "--role", "deployer", "--agent", "e2e-json", "--expires", "1d"]);
 
     // Then each command's document has its schema, and the same fields as yesterday.
-    let mut shown = vec![("deploy", deploy.json()), ("secrets set", set.json()), ("keys create", made)];
+    let mut shown =
+        vec![("deploy", deploy.json()), ("secrets set", set.json()), ("keys create", made), ("tokens create", token)];
     let asked: &[(&str, &[&str])] = &[
         ("validate", &["validate"]),
         ("build", &["build"]),
@@ -103,6 +105,8 @@ fn the_json_of_each_command() {
         ("secrets list", &["secrets", "list", "e2e-json"]),
         ("keys list", &["keys", "list", "e2e-json"]),
         ("keys revoke", &["keys", "revoke", "e2e-json", &id]),
+        ("tokens list", &["tokens", "list"]),
+        ("tokens revoke", &["tokens", "revoke", "ci"]),
         ("scale", &["scale", "e2e-json", "1"]),
         ("doctor", &["doctor"]),
         ("server status", &["server", "status"]),

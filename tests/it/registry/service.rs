@@ -2,6 +2,8 @@
 
 use axum::serve::ListenerExt as _;
 use rapidclaw::base::secret::{MasterKey, token_hash};
+use rapidclaw::base::shutdown::Shutdown;
+use rapidclaw::control::access::Tokens;
 use rapidclaw::registry::manifest::OCI_MANIFEST;
 use rapidclaw::registry::names::Digest;
 use rapidclaw::registry::{Registry, RegistrySettings};
@@ -179,8 +181,15 @@ async fn serve(settings: &RegistrySettings, store: &Store) -> (String, Registry,
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let public: Option<rapidclaw::server::PublicUrl> = Some("https://registry.example".parse().unwrap());
-    let app =
-        RegistryApp { registry: registry.clone(), store: store.clone(), key, url: url.clone(), public, tls: false };
+    let app = RegistryApp {
+        registry: registry.clone(),
+        store: store.clone(),
+        tokens: Tokens::new(store.clone(), Shutdown::default()),
+        key,
+        url: url.clone(),
+        public,
+        tls: false,
+    };
     let listener = listener.tap_io(|stream| stream.set_nodelay(true).unwrap());
     let serving = tokio::spawn(async move { axum::serve(listener, router(app)).await.unwrap() });
     (url, registry, serving)
