@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src" / "runner" / 
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
 from langgraph.graph import START, MessagesState, StateGraph
-from rapidclaw_runner.usage import Usage, UsageCallback
+from rapidclaw_runner.frameworks.langgraph.usage import Usage, UsageCallback
 
 args = argparse.ArgumentParser()
 args.add_argument("--repeat", type=int, default=9)

@@ -32,7 +32,7 @@ from langgraph.checkpoint.conformance import checkpointer_test, validate
 
 from rapidclaw_runner import current_run
 from rapidclaw_runner.runs import Run, Runs
-from rapidclaw_runner.saver import RemoteSaver
+from rapidclaw_runner.frameworks.langgraph.saver import RemoteSaver
 from rapidclaw_runner.server import Server
 
 CAPABILITIES = 8

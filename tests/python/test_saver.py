@@ -21,7 +21,7 @@ from langgraph.types import Send
 from rapidclaw_runner import current_run, jsonable, wire
 from rapidclaw_runner.session import Rows
 from rapidclaw_runner.runs import Run, RunEnded, Runs
-from rapidclaw_runner.saver import ForeignThread, NoRun, RemoteSaver
+from rapidclaw_runner.frameworks.langgraph.saver import ForeignThread, NoRun, RemoteSaver
 
 
 class Local:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 current_run: contextvars.ContextVar[Run | None] = contextvars.ContextVar("rapidclaw_run", default=None)
-"""The run that this code works for. asyncio tasks and LangGraph's threads inherit it."""
+"""The run that this code works for. asyncio tasks, and the threads that frameworks start for it, inherit it."""
 
 
 def step_key(config: dict[str, Any] | None = None) -> str:
@@ -26,15 +26,12 @@ def step_key(config: dict[str, Any] | None = None) -> str:
     LangGraph node or tool, under rapidclaw or not; `config` is only needed where LangGraph's
     context does not reach.
     """
-    if config is None:
-        from langgraph.config import get_config
+    run = current_run.get()
+    if config is None and run is not None and run.step_key is not None:
+        return run.step_key
+    from .frameworks.langgraph.keys import step_key as of_config
 
-        config = get_config()
-    configurable, metadata = config.get("configurable") or {}, config.get("metadata") or {}
-    key = f"{configurable.get('thread_id', '')}:{metadata.get('langgraph_step', 0)}"
-    # In a subgraph the last part of the namespace is the task's own; what is before it is the call's.
-    namespace, _, _ = str(metadata.get("langgraph_checkpoint_ns") or "").rpartition("|")
-    return f"{key}:{namespace}" if namespace else key
+    return of_config(config)
 
 
 def traceparent() -> str | None:

@@ -104,18 +104,19 @@ def main() -> NoReturn:
 
 def _run_graphs(settings: Any, runs: Any, server: Any) -> NoReturn:
     from rapidclaw_runner import failures
+    from rapidclaw_runner.frameworks import Frameworks
+    from rapidclaw_runner.frameworks.interface import Target
+    from rapidclaw_runner.targets import LoadError, load_target
 
     current = ", ".join(settings.graphs)
+    notes: list[str] = []
+    targets: dict[str, Target] = {}
+    frameworks = Frameworks(settings)
     try:
-        from rapidclaw_runner.loader import Entry, LoadError, load_target, serializer
-
-        notes: list[str] = []
-        entries: dict[str, Entry] = {}
-        serde = serializer(settings.serde)
         # Modules are imported before there is a running loop: some call asyncio.run themselves.
         for current, spec in settings.graphs.items():
-            target = load_target(spec, settings.paths, current)
-            entries[current] = Entry(current, target, notes, own_checkpointer=settings.own_checkpointer, serde=serde)
+            value = load_target(spec, settings.paths, current)
+            targets[current] = frameworks.adapt(current, value, notes)
     except BaseException as error:  # noqa: BLE001 - sys.exit in a project's module as well
         failures.report_load(current, error, settings.paths)
         leave(EXIT_LOAD)
@@ -125,26 +126,23 @@ def _run_graphs(settings: Any, runs: Any, server: Any) -> NoReturn:
         loop.set_default_executor(
             ThreadPoolExecutor(max(32, settings.concurrency * 4), thread_name_prefix="node")
         )
-        graphs: dict[str, Any] = {}
-        for name, entry in entries.items():
+        loaded: dict[str, Any] = {}
+        for name, target in targets.items():
             try:
-                graphs[name] = await entry.load()
+                loaded[name] = await target.load()
             except BaseException as error:
                 raise LoadError(name, error) from error
-        if not settings.own_checkpointer:
-            checkpointer = sub_agents.Checkpointer()
-            sub_agents.find(graphs, settings.paths, checkpointer, notes)
-            checkpointer.install()
-        described = describe(graphs, notes)
+        frameworks.loaded(targets, loaded, notes)
+        described = describe(targets, loaded, frameworks.used(), notes)
         for note in described["notes"]:
             logging.getLogger("rapidclaw").info("%s", note)
-        execute = executor(entries, runs)
-        server.watch.attach(loop, settings.paths)
+        execute = executor(targets, runs)
+        server.watch.attach(loop, settings.paths, frameworks.used())
         server.loaded(json.dumps(described, default=str).encode(), lambda run: run.begin(loop, execute))
 
     import asyncio
 
-    from rapidclaw_runner import graph_loop, sub_agents
+    from rapidclaw_runner import graph_loop
     from rapidclaw_runner.describe import describe
     from rapidclaw_runner.execute import executor
 

@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -23,11 +23,10 @@ PUBLIC_TYPES = frozenset(
 
 DATABASE_HINT = 'rapidclaw: DATABASE_URL is not set; "database": true in the rapidclaw section of langgraph.json gives the agent one'
 
-STORE_HINT = "rapidclaw gives graphs no long-term store yet; a graph that is compiled with one keeps it"
-STORE_METHODS = frozenset(
-    ("put", "aput", "aget", "search", "asearch", "adelete", "abatch", "list_namespaces", "alist_namespaces")
-)
-"""What is asked of a store, and of nothing else that is often None."""
+public_modules: set[str] = set()
+"""Modules of frameworks whose exceptions' messages may leave the server as well."""
+remarks: list[Callable[[BaseException], str | None]] = []
+"""What frameworks add to the message of an exception that they know the cause of."""
 
 BLOT = "***"
 SHORTEST_SECRET = 8
@@ -87,8 +86,9 @@ def message(error: BaseException) -> str:
     if isinstance(error, BaseExceptionGroup):
         leaves = [f"{foreign.type_name(leaf)}: {foreign.text(leaf, 1000)}" for leaf in _leaves(error)]
         said = "; ".join((said, *leaves))
-    if isinstance(error, AttributeError) and error.obj is None and error.name in STORE_METHODS:
-        said = f"{said} ({STORE_HINT})"
+    for remark in remarks:
+        if added := remark(error):
+            said = f"{said} ({added})"
     return blotted(said)
 
 
@@ -98,7 +98,7 @@ def _is_public(error: BaseException) -> bool:
         return True
     if kind is SystemExit:
         return error.code is None or type(error.code) is int
-    return kind.__module__ == "langgraph.errors"
+    return kind.__module__ in public_modules
 
 
 def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:

@@ -1,4 +1,4 @@
-"""LangGraph's values as JSON text: messages, dataclasses, models, whatever a state may hold.
+"""Values as JSON text: messages, dataclasses, models, whatever a state may hold.
 
 `dumps` never fails: what has no JSON form is written as its `repr`, and what is nested too deep, goes
 round in circles or has no end is cut there.
@@ -22,6 +22,8 @@ DEEPEST = 100
 MOST_ITEMS = 1_000_000
 LONGEST_INT_BITS = 4096
 """Python refuses to write much longer ones in decimals."""
+slotted_modules: set[str] = set()
+"""Beginnings of modules' names whose objects with slots are written as objects: frameworks name theirs."""
 _LONG_NUMBER = re.compile(rb"(?:^|[:,\[\s])-?\d{19,}(?:$|[,\]}\s])")
 
 
@@ -127,6 +129,6 @@ def _form(value: Any) -> Any:
             except Exception:  # noqa: BLE001 - foreign code
                 continue
     slots = getattr(value, "__slots__", None)
-    if slots and type(value).__module__.startswith("langgraph"):
+    if slots and type(value).__module__.startswith(tuple(slotted_modules)):
         return {name: getattr(value, name, None) for name in slots}
     return foreign.representation(value)

@@ -14,13 +14,14 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from time import monotonic
 from types import FrameType
 from typing import Any
 
 from . import current_run, foreign
+from .frameworks.interface import Framework
 
 log = logging.getLogger("rapidclaw")
 
@@ -43,13 +44,17 @@ class LoopWatch:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
         self._roots: tuple[str, ...] = ()
+        self._frameworks: Sequence[Framework] = ()
         self._beats = 0
         self._seen_beats = 0
         self._seen_at = monotonic()
         self._stalled_for = 0.0
         self._logged = 0
 
-    def attach(self, loop: asyncio.AbstractEventLoop, paths: Sequence[str]) -> None:
+    def attach(
+        self, loop: asyncio.AbstractEventLoop, paths: Sequence[str], frameworks: Sequence[Framework] = ()
+    ) -> None:
+        self._frameworks = frameworks
         self._roots = tuple(os.path.join(os.path.realpath(path), "") for path in paths)
         self._thread = threading.get_ident()
         self._loop = loop
@@ -98,8 +103,8 @@ class LoopWatch:
             if run is None and frame.f_code.co_filename.startswith(_HERE):
                 found = frame.f_locals.get("run")
                 run = found if hasattr(found, "label") else None
-            if node is None and _LANGGRAPH in frame.f_code.co_filename:
-                node = _node(frame.f_locals.get("config"))
+            if node is None:
+                node = self._node(lambda framework, frame=frame: framework.node_of_frame(frame))
         return {
             "run": getattr(run, "id", None),
             "thread": None if run is None or run.stateless else run.thread_id,
@@ -107,14 +112,14 @@ class LoopWatch:
             "where": self._where(frames),
         }
 
+    def _node(self, ask: Callable[[Framework], Any]) -> Any:
+        return next((node for framework in self._frameworks if (node := ask(framework)) is not None), None)
+
     def _from_context(self) -> tuple[Any, str | None]:
-        """From Python 3.12 on a task tells its context, which knows the run and LangGraph's config."""
+        """From Python 3.12 on a task tells its context, which knows the run and what its framework executes."""
         try:
             context = asyncio.current_task(self._loop).get_context()  # type: ignore[union-attr]
-            from langchain_core.runnables.config import var_child_runnable_config
-
-            config = context.get(var_child_runnable_config) or {}
-            return context.get(current_run), (config.get("metadata") or {}).get("langgraph_node")
+            return context.get(current_run), self._node(lambda framework: framework.node_of_context(context))
         except Exception:  # noqa: BLE001 - no task, an older Python
             return None, None
 
@@ -145,7 +150,6 @@ class LoopWatch:
         return _place(frames[0]) if frames else None
 
 
-_LANGGRAPH = f"{os.sep}langgraph{os.sep}"
 _HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
 
 
@@ -154,12 +158,6 @@ def _frames(frame: FrameType | None) -> Iterator[FrameType]:
     while frame is not None and left > 0:
         yield frame
         frame, left = frame.f_back, left - 1
-
-
-def _node(config: Any) -> Any:
-    """The node that a config of LangGraph's was made for."""
-    metadata = config.get("metadata") if isinstance(config, dict) else None
-    return metadata.get("langgraph_node") if isinstance(metadata, dict) else None
 
 
 def _place(frame: FrameType) -> str:

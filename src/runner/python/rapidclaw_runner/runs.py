@@ -50,6 +50,8 @@ class Run:
         self.timeout_seconds = timeout_ms / 1000 if timeout_ms else None
         self.deadline = now + self.timeout_seconds if self.timeout_seconds else None
         self.first_state: dict[str, Any] | None = fields.get("state")
+        self.step_key: str | None = None
+        """What `step_key()` answers, where the whole run is one step."""
         self.memory: Any = None
         self.served: Any = None
         """The project's graph that a copy of is executed, and the saver of that copy."""
@@ -180,14 +182,14 @@ class Run:
             self._task.cancel()
 
     def drain(self, reason: str) -> None:
-        """Asks the run to stop before its next super-step, where LangGraph knows how (>= 1.2)."""
+        """Asks the run to stop at its next step, where its framework knows how."""
         self._drain_reason = reason
         if self.control is not None:
             self.control.request_drain(reason)
 
     @property
     def shall_drain(self) -> bool:
-        """Whether it was asked to stop before its next super-step."""
+        """Whether it was asked to stop at its next step."""
         return self._drain_reason is not None
 
     def attach_control(self, control: Any) -> None:

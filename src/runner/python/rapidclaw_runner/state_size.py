@@ -35,6 +35,11 @@ class StateSize:
         for channel, _, data in row.get("blobs") or ():
             self._channels[row["ns"], channel, str(versions.get(channel))] = len(data or b"")
 
+    def check_document(self, document: bytes) -> None:
+        """Raises `StateTooLarge` for a document that passes the limit."""
+        if self._limit is not None and len(document) > self._limit:
+            raise StateTooLarge("", len(document), self._limit)
+
     def check(self, kind: str, frame: dict[str, Any], channel_versions: dict[str, Any] | None = None) -> None:
         """Raises `StateTooLarge` for a `checkpoint` or `writes` frame that passes the limit."""
         if self._limit is None:

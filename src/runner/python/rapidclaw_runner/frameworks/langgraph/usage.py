@@ -12,7 +12,7 @@ from typing import Any
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage
 
-from . import foreign
+from ... import foreign
 
 MOST_TOKENS = 1 << 40
 """More is no count: what a message says of itself must not overflow anybody's integers."""

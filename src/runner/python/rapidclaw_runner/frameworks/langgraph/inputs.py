@@ -13,9 +13,9 @@ from langgraph.pregel import Pregel
 from langgraph.types import Command, Send
 from pydantic import BaseModel, ValidationError
 
-from . import foreign, jsonable
-from .failures import PublicError
-from .runs import Run
+from ... import foreign, jsonable
+from ...failures import PublicError
+from ...runs import Run
 
 OURS = frozenset(("thread_id", "checkpoint_id", "checkpoint_ns", "checkpoint_map"))
 """Keys of `configurable` that say where state lies: never the caller's to set."""

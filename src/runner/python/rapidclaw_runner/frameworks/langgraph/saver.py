@@ -37,8 +37,9 @@ try:
 except ImportError:
     from langgraph.checkpoint.base import get_checkpoint_metadata as get_serializable_checkpoint_metadata
 
-from . import answers, current_run, jsonable, layout
-from .runs import Run
+from ... import current_run, jsonable
+from ...runs import Run
+from . import answers, layout
 
 PAGE = 64
 """Tuples asked for at once: the history of a long thread does not fit one message."""

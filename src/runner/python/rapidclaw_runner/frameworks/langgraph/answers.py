@@ -18,9 +18,9 @@ from typing import Any
 from langgraph.checkpoint.base import WRITES_IDX_MAP
 from langgraph.pregel import Pregel
 
-from . import jsonable
-from .failures import TurnRefused
-from .runs import Run
+from ... import jsonable
+from ...failures import TurnRefused
+from ...runs import Run
 
 INTERRUPT, RESUME, ERROR = "__interrupt__", "__resume__", "__error__"
 NOTE = "__rapidclaw_answers__"

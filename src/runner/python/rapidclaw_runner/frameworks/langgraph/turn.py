@@ -11,7 +11,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, ToolMessage
 
-from . import jsonable
+from ... import jsonable
 
 STRUCTURED = "structured_response"
 """Where LangChain's agents put an answer that has a schema."""

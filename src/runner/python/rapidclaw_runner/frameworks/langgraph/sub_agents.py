@@ -23,8 +23,8 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.pregel import Pregel
 
-from . import current_run
-from .runs import Run
+from ... import current_run
+from ...runs import Run
 from .saver import BELOW, ForeignThread, RemoteSaver, Rows
 
 

@@ -33,7 +33,7 @@ try:
 except ImportError:
     TASKS = "__pregel_tasks"
 
-from . import jsonable
+from ... import jsonable
 
 PENDING_SENDS_VERSION = 4
 """Checkpoints older than this keep the sends of a step as writes of their parent."""
