@@ -529,6 +529,7 @@ fn graphs(describe: &serde_json::Value, loaded: &Loaded) -> Vec<ServedGraph> {
             id: id.clone(),
             input: chat.as_ref().err().map(ChatInputError::keys).unwrap_or_default().to_vec(),
             chat: chat.map_err(|error| error.to_string()),
+            is_document: said["stored_as"] == "document",
             recursion_limit: ceiling(settings.limits.recursion_limit, own),
         }
     });

@@ -169,22 +169,34 @@ impl Execution {
         }
     }
 
+    /// The thread's state: its newest checkpoint, or the document of a target that keeps one.
+    async fn state(&self, gateway: &Gateway, route: &Route, thread: &str, is_document: bool) -> Result<State, Outcome> {
+        if self.new_thread {
+            return Ok(State { tuple: None, document: is_document.then_some(None) });
+        }
+        let (store, schema) = (gateway.store(), &route.schema);
+        let found = if is_document {
+            let found = patiently(|| store.document(schema, thread, &self.graph)).await;
+            found.map(|text| State { tuple: None, document: Some(text.map(|text| ByteBuf::from(text.into_bytes()))) })
+        } else {
+            patiently(|| store.newest_checkpoint(schema, thread)).await.map(|tuple| State { tuple, document: None })
+        };
+        found.map_err(|error| {
+            tracing::error!(run_id = %self.run, error = %chain(&error), "the thread's state could not be read");
+            Outcome::fault("StateUnreadable", "the thread's state could not be read")
+        })
+    }
+
     async fn start_frame(&self, gateway: &Gateway, route: &Route) -> Result<Start, Outcome> {
         let thread = self.thread.to_string();
-        let tuple = if self.new_thread {
-            None
-        } else {
-            patiently(|| gateway.store().newest_checkpoint(&route.schema, &thread)).await.map_err(|error| {
-                tracing::error!(run_id = %self.run, error = %chain(&error), "the thread's state could not be read");
-                Outcome::fault("StateUnreadable", "the thread's state could not be read")
-            })?
-        };
         let graph = self.serving.graph(&self.graph);
+        let state = self.state(gateway, route, &thread, graph.is_some_and(|graph| graph.is_document)).await?;
+        let tuple = state.tuple.as_ref();
         let RunRequest::Chat { message, full, more } = &self.request;
         let nothing = ChatMore::default();
         let more = more.as_deref().unwrap_or(&nothing);
         let no_state = tuple.is_none();
-        let has_begun = tuple.as_ref().is_some_and(|tuple| self.has_begun(tuple));
+        let has_begun = tuple.is_some_and(|tuple| self.has_begun(tuple));
         let chat = graph.map(|graph| graph.chat.as_ref());
         let said = (!message.is_empty()).then_some(message.as_str());
         let given = match (&more.input, said) {
@@ -241,7 +253,7 @@ impl Execution {
             thread_id: Some(thread),
             input: input.map(|value| bytes(&value)),
             command: command.map(|value| bytes(&value)),
-            state: Some(State { tuple }),
+            state: Some(state),
             recursion_limit: ceiling(graph.and_then(|graph| graph.recursion_limit), config.recursion_limit),
             configurable: (!config.configurable.is_empty()).then(|| bytes(&Value::Object(config.configurable))),
             context: more.context.clone().map(|context| bytes(&Value::Object(context))),

@@ -6,6 +6,7 @@
 
 pub mod committer;
 pub mod dispatch;
+mod document;
 pub mod execution;
 mod follow;
 pub mod lease;

@@ -140,7 +140,7 @@ pub fn judge(run: Uuid, attempt: i32, replica: Uuid, end: End, redactor: &Redact
             (answer.stored(), Outcome::Answer(Box::new(answer)))
         }
     };
-    (Ending { run, attempt, status, answer, fault, used, whole: true }, outcome)
+    (Ending { answer, fault, used, ..Ending::new(run, attempt, status) }, outcome)
 }
 
 /// Why a run failed: the caller gets the message where it may, the operator in any case; neither gets a secret.
@@ -206,6 +206,7 @@ mod tests {
             usage: vec![],
             unmetered: false,
             steps: 1,
+            document: None,
         }
     }
 

@@ -3,6 +3,7 @@
 mod conversation;
 
 use super::committer::{Committer, Ended, Item};
+use super::document::{self, Owner};
 pub use super::liveness::Hung;
 use super::liveness::Liveness;
 use super::outcome::{self, Outcome};
@@ -11,7 +12,7 @@ use crate::base::redact::Redactor;
 use crate::run::cost::Bill;
 use crate::run::loss::{Death, Loss};
 use crate::runner::connection::{Connection, Endpoint};
-use crate::runner::protocol::{Cancel, Checkpoint, Drain, EndStatus, FromReplica, Reply, Start, ToReplica, Usage};
+use crate::runner::protocol::{Cancel, Checkpoint, Drain, End, EndStatus, FromReplica, Reply, Start, ToReplica, Usage};
 use crate::runner::session::{FrameSender, Held, SendError, Session};
 use crate::store::checkpoints::{Change, Schema};
 use crate::store::runs::{Ending, Requeued};
@@ -95,6 +96,8 @@ struct Active {
     /// Which of all runs it was to begin.
     begun: u64,
     grant: Grant,
+    /// The target that it runs.
+    graph: String,
     /// Of its thread's state.
     state: StateSize,
     /// What it has told of what it has used.
@@ -295,8 +298,9 @@ impl Replica {
         let attempt = i32::try_from(start.attempt).unwrap_or(i32::MAX);
         let stored = start.state.as_ref().and_then(|state| state.tuple.as_ref());
         let state = StateSize::new(stored, start.state_bytes);
-        self.active()
-            .insert(run, Active { attempt, begun, grant, state, used: Bill::default(), handed_over: false, finish });
+        let (graph, used) = (start.graph.clone(), Bill::default());
+        let active = Active { attempt, begun, grant, graph, state, used, handed_over: false, finish };
+        self.active().insert(run, active);
         // A retired one still takes what was reserved on it before.
         let sent = if self.alive.load(Ordering::Acquire) {
             self.sender.send_when_there_is_room(ToReplica::Start(Box::new(start))).await
@@ -521,10 +525,27 @@ impl Replica {
                     active.used = outcome::bill_of(&end);
                     self.requeue(run, active, Loss::NONE).await;
                 } else {
-                    let (ending, outcome) = outcome::judge(run, active.attempt, self.id, *end, &self.redactor);
+                    let (ending, outcome) = self.judge(run, &active, *end).await;
                     self.end(active, ending, Some(held), outcome).await;
                 }
             }
+        }
+    }
+
+    /// What an `end` means, with the document that comes with it: one that cannot be kept ends the run.
+    async fn judge(&self, run: Uuid, active: &Active, mut end: End) -> (Ending, Outcome) {
+        let (document, used) = (end.document.take(), outcome::bill_of(&end));
+        let (mut ending, outcome) = outcome::judge(run, active.attempt, self.id, end, &self.redactor);
+        let (Some(document), Outcome::Answer(_), Grant::Thread(thread)) = (document, &outcome, &active.grant) else {
+            return (ending, outcome);
+        };
+        let owner = Owner { run, thread_id: thread.clone(), target: active.graph.clone() };
+        match document::kept(document, owner, &active.state).await {
+            Ok(document) => {
+                ending.document = Some(Box::new(document));
+                (ending, outcome)
+            }
+            Err(fault) => (outcome::ending(run, active.attempt, &fault, Some(used)), fault),
         }
     }
 

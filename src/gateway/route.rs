@@ -53,6 +53,8 @@ pub struct ServedGraph {
     pub chat: Result<ChatShape, String>,
     /// What its input holds, where that is no messages.
     pub input: Vec<String>,
+    /// Whether it keeps its state as one document, and writes no checkpoints.
+    pub is_document: bool,
     /// Super-steps of its runs: the manifest's ceiling, else its own.
     pub recursion_limit: Option<u32>,
 }

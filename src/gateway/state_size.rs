@@ -33,6 +33,14 @@ impl StateSize {
         Self { limit, channels: channels.collect() }
     }
 
+    /// Whether a document may be the state.
+    pub fn admits(&self, document: &[u8]) -> Result<(), TooLarge> {
+        match self.limit {
+            Some(limit) if document.len() > limit => Err(TooLarge { bytes: document.len(), limit }),
+            _ => Ok(()),
+        }
+    }
+
     /// What it is with this checkpoint. Small values stand in the checkpoint itself; an emptied channel has an empty
     /// blob. Those of subgraphs do not count.
     pub fn take(&mut self, checkpoint: &Checkpoint) -> Result<(), TooLarge> {

@@ -188,11 +188,14 @@ pub struct Turn<'a> {
     pub not_chat: Option<&'a str>,
 }
 
-/// What the gateway knows of the thread's newest root checkpoint.
+/// What the gateway knows of the thread's state.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct State {
     /// The checkpoint, or that there is none.
     pub tuple: Option<Tuple>,
+    /// Given for a target that keeps a document: its JSON, or that there is none yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub document: Option<Option<Json>>,
 }
 
 /// What `end` shall carry.
@@ -393,6 +396,9 @@ pub struct End {
     pub unmetered: bool,
     #[serde(default)]
     pub steps: u32,
+    /// The thread's state, of a target that keeps one document; nothing where it is as it was.
+    #[serde(default)]
+    pub document: Option<Json>,
 }
 
 /// How a run ended in its replica.
@@ -460,7 +466,12 @@ impl ToReplica {
                 let tuple = start.state.as_ref().and_then(|state| state.tuple.as_ref());
                 let parts = [&start.input, &start.command, &start.configurable, &start.context, &start.metadata];
                 let json = parts.into_iter().map(|part| part.as_ref().map_or(0, |json| json.len()));
-                tuple.map_or(0, Tuple::bytes) + json.sum::<usize>()
+                let document = start
+                    .state
+                    .as_ref()
+                    .and_then(|state| state.document.as_ref()?.as_ref())
+                    .map_or(0, |json| json.len());
+                tuple.map_or(0, Tuple::bytes) + document + json.sum::<usize>()
             }
             Self::Reply(reply) => reply.tuples.iter().map(Tuple::bytes).sum(),
             Self::Cancel(_) | Self::Drain(_) | Self::Ping(_) => 0,

@@ -48,10 +48,13 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Adds an attempt's end.
+    /// Adds an attempt's end, and the state that comes with it.
     pub fn end(&mut self, ending: &'a Ending) {
         let attempt = self.number((ending.run, ending.attempt));
         self.endings.push(ending);
+        if let Some(document) = ending.document.as_deref() {
+            self.saves.push((attempt, document));
+        }
         // Its end tells all that it has used, and one statement changes a row once.
         self.used.remove(&attempt);
     }

@@ -167,6 +167,14 @@ impl Store {
         self.reads.ask(ask).await
     }
 
+    /// The document that a target keeps of a thread, as text.
+    pub async fn document(&self, schema: &Schema, thread: &str, target: &str) -> Result<Option<String>, StoreError> {
+        let ask = async |connection: &mut HotConnection| {
+            Ok(checkpoints::document(&mut **connection, schema, thread, target).await?)
+        };
+        self.reads.ask(ask).await
+    }
+
     /// Answers what a replica asks of its threads.
     pub async fn read_checkpoints(&self, schema: &Schema, read: &Read) -> Result<Page, StoreError> {
         self.reads.ask(async |connection| Ok(checkpoints::read(connection, schema, read).await?)).await

@@ -3,6 +3,7 @@
 
 mod request;
 
+use super::checkpoints::Op;
 use super::{Store, StoreError, violates};
 use crate::api::problem::RunFault;
 use crate::run::cost::Bill;
@@ -193,6 +194,8 @@ pub struct Ending {
     /// Whether that is all that the attempt has used; else what its row says comes to it. What the run's other
     /// attempts have used comes to it in any case.
     pub whole: bool,
+    /// The thread's state, where it is a document that is committed with the run's end.
+    pub document: Option<Box<Op>>,
 }
 
 /// The statement of [`Store::accept_run`].
@@ -243,12 +246,12 @@ impl Ending {
     /// One without an answer, of an attempt whose use of models is not known.
     pub fn new(run: Uuid, attempt: i32, status: RunStatus) -> Self {
         let used = Bill { cost: None, ..Bill::default() };
-        Self { run, attempt, status, answer: None, fault: None, used, whole: true }
+        Self { run, attempt, status, answer: None, fault: None, used, whole: true, document: None }
     }
 
     /// Roughly the bytes that it holds.
     pub fn bytes(&self) -> usize {
-        self.answer.as_ref().map_or(0, String::len) + 512
+        self.answer.as_ref().map_or(0, String::len) + self.document.as_ref().map_or(0, |op| op.bytes()) + 512
     }
 }
 

@@ -240,6 +240,7 @@ impl Replica {
                 attempt,
                 begun: 0,
                 grant: super::Grant::AnyThread,
+                graph: String::new(),
                 state: super::StateSize::default(),
                 used: crate::run::cost::Bill::default(),
                 handed_over: false,

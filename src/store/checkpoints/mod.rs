@@ -5,6 +5,7 @@
 //! is the caller's affair: everything that writes takes his connection, to run in his transaction.
 
 mod batch;
+mod document;
 mod frames;
 mod manage;
 mod read;
@@ -16,6 +17,7 @@ pub use batch::Op;
 #[cfg(test)]
 pub use batch::apply;
 pub(in crate::store) use batch::{PARAMETERS, Rows, changes};
+pub use document::{Document, document};
 pub use frames::{Change, Page, change, read};
 pub use manage::{Strategy, copy_thread, delete_for_runs, delete_thread, prune};
 pub use read::{Filter, Head, get, head, list};

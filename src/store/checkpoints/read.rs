@@ -188,9 +188,12 @@ const HEAD: &str = "
 SELECT checkpoint_id, parent_checkpoint_id AS parent_id, checkpoint ->> 'ts' AS created_at, metadata,
     ARRAY(SELECT jsonb_object_keys(checkpoint -> 'channel_versions') ORDER BY 1) AS channels,
     (SELECT count(*) FROM {s}.checkpoints WHERE thread_id = $1 AND checkpoint_ns = '') AS checkpoints
-FROM {s}.checkpoints WHERE thread_id = $1 AND checkpoint_ns = '' ORDER BY checkpoint_id DESC LIMIT 1";
+FROM (
+    (SELECT * FROM {s}.checkpoints WHERE thread_id = $1 AND checkpoint_ns = '' ORDER BY checkpoint_id DESC LIMIT 1)
+    UNION ALL SELECT * FROM {s}.checkpoints WHERE thread_id = $1 AND starts_with(checkpoint_ns, '::')
+) AS newest ORDER BY checkpoint ->> 'ts' DESC NULLS LAST LIMIT 1";
 
-/// The newest checkpoint of a thread's root graph.
+/// The newest checkpoint of a thread's root graph, or its newest document (`document.rs`).
 pub async fn head(
     executor: impl PgExecutor<'_>,
     schema: &Schema,

@@ -28,6 +28,7 @@ pub(in crate::store) struct Statements {
     pub commit: SqlStr,
     pub get: SqlStr,
     pub get_newest: SqlStr,
+    pub document: SqlStr,
 }
 
 impl Schema {
@@ -43,6 +44,7 @@ impl Schema {
             commit: sql(&crate::store::batches::commit_sql()),
             get: sql(&super::read::get_sql(true)),
             get_newest: sql(&super::read::get_sql(false)),
+            document: sql(&super::document::document_sql()),
         };
         Ok(Self(Arc::new(Inner { name: name.to_owned(), quoted, statements })))
     }

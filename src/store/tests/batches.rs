@@ -153,3 +153,54 @@ async fn a_run_has_used_what_all_its_attempts_have_each_once() {
     assert_eq!(world.of_run::<i64>(other, "input_tokens").await, 7);
     assert_eq!(world.of_run::<Option<f64>>(other, "cost").await, None);
 }
+
+#[tokio::test]
+async fn a_document_is_committed_with_its_runs_end_or_not_at_all_and_goes_with_its_thread() {
+    use crate::store::checkpoints::{self, Change, Document, change};
+    // Given a run that ends, and one that another attempt has taken over, each with a document,
+    let world = World::new().await;
+    let schema = schema(&world, "one").await;
+    let (ends, _) = world.accept("a").await;
+    let (moved, _) = world.accept("b").await;
+    world.store.requeue_run(moved, 1, Loss::NONE, None).await.unwrap();
+    assert_eq!(world.claim().await, Some((moved, 2)));
+    let ending = |run, attempt, thread: &str, text: &str| {
+        let (thread_id, target, text) = (thread.to_owned(), "echo".to_owned(), text.to_owned());
+        let document = Some(Box::new(Op::from(Document { thread_id, target, run, text })));
+        Ending { document, ..Ending::new(run, attempt, RunStatus::Success) }
+    };
+
+    // when both end in one batch,
+    let text = r#"{"b": 1e400, "a": ["\u0000", "ü"], "b": -0.0}"#;
+    let endings = [ending(ends, 1, "a", text), ending(moved, 1, "b", "{}")];
+    let mut batch = Batch::new(&schema);
+    for ending in &endings {
+        batch.end(ending);
+    }
+    let committed = world.store.commit(&[batch]).await.unwrap();
+
+    // then the first one's is there, as it was written, and the other's is not,
+    assert_eq!(committed.ended, HashSet::from([ends]));
+    let document = async |thread, target| world.store.document(&schema, thread, target).await.unwrap();
+    assert_eq!(document("a", "echo").await.as_deref(), Some(text));
+    assert_eq!(document("b", "echo").await, None);
+    let newest = checkpoints::head(world.store.pool(), &schema, "a").await.unwrap().unwrap();
+    assert_eq!((newest.checkpoint_id.as_str(), newest.checkpoints), ("document", 0));
+    // for its own target alone, whose thread has no checkpoint of a graph.
+    assert_eq!(document("a", "other").await, None);
+    assert!(world.store.newest_checkpoint(&schema, "a").await.unwrap().is_none());
+
+    // The next run's end replaces it, also where old checkpoints are cut away,
+    let mut batch = Batch::new(&schema);
+    let next = ending(moved, 2, "a", "[2]");
+    batch.end(&next);
+    assert_eq!(world.store.commit(&[batch]).await.unwrap().ended, HashSet::from([moved]));
+    let mut connection = world.store.pool().acquire().await.unwrap();
+    let cut = Change::Prune { thread_ids: vec!["a".into()], strategy: "keep_latest".into() };
+    change(&mut connection, &schema, &cut, None).await.unwrap();
+    assert_eq!(document("a", "echo").await.as_deref(), Some("[2]"));
+    assert_eq!(stored(&world, "one").await, [("a".to_owned(), "document".to_owned())]);
+    // and it goes with its thread.
+    change(&mut connection, &schema, &Change::DeleteThread { thread_id: "a".into() }, None).await.unwrap();
+    assert_eq!(document("a", "echo").await, None);
+}

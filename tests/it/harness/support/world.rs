@@ -161,6 +161,7 @@ impl World {
                     input: Vec::new(),
                     id: name.clone(),
                     chat: shape(&graph["input"]),
+                    is_document: graph["stored_as"] == "document",
                     recursion_limit: limits.recursion_limit,
                 })
                 .collect(),
