@@ -13,9 +13,9 @@ use crate::image::requirements::{self, BUILD_DIR, Backend, Requirements, Require
 use crate::image::steps;
 use crate::image::steps_left::LABEL_STEP;
 use crate::manifest::ignore::normalize;
-use crate::manifest::lower_bound;
 use crate::manifest::requires;
 use crate::manifest::{EnvSource, Graph, GraphTarget};
+use crate::manifest::{lower_bound, turns};
 use crate::runner::embed;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -326,7 +326,11 @@ impl Found<'_> {
     fn requirements_in(&self) -> String {
         let mut lines = self.asked();
         // A project without LangGraph among its dependencies gets the newest, as LangGraph's own base images bring it.
-        lines.push(lower_bound::requirement());
+        // One whose targets are plain turns has no use for it.
+        let Project { manifest, folder, .. } = self.project;
+        if !manifest.graphs.iter().all(|graph| turns::is_turn(manifest, folder, graph)) {
+            lines.push(lower_bound::requirement());
+        }
         lines.join("\n") + "\n"
     }
 

@@ -30,6 +30,7 @@ mod store;
 mod syntax;
 mod tokens;
 mod tracked;
+pub mod turns;
 pub mod units;
 mod versions;
 pub mod workspace;

@@ -24,7 +24,7 @@ pub struct Bindings {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Token<'t> {
+pub(super) enum Token<'t> {
     Word(&'t str),
     /// Operators and delimiters; only those that matter have more than one character.
     Sign(&'t str),
@@ -42,37 +42,50 @@ const DYNAMIC: [&str; 6] = ["globals", "vars", "locals", "setattr", "exec", "__d
 
 /// Reads the names that a module binds.
 pub fn bindings(text: &str) -> Bindings {
+    let mut found = Bindings::default();
+    found.broken = each_statement(text, |tokens, indent, is_inside| {
+        found.open |= is_dynamic(tokens);
+        if is_inside {
+            found.take_globals(tokens);
+        } else {
+            found.take(tokens, indent > 0);
+        }
+    });
+    found.open |= found.names.contains("__getattr__");
+    found
+}
+
+/// What one statement of the module's own scope binds.
+pub(super) fn bound_by(tokens: &[Token<'_>]) -> Bindings {
+    let mut found = Bindings { open: is_dynamic(tokens), ..Bindings::default() };
+    found.take(tokens, false);
+    found
+}
+
+/// Hands each statement to `take`, with how far it is set in and whether it stands within a function or a class.
+/// The line where the text breaks off, if it does.
+pub(super) fn each_statement(text: &str, mut take: impl FnMut(&[Token<'_>], usize, bool)) -> Option<usize> {
     let text = text.trim_start_matches('\u{feff}');
     let mut lexer = Lexer { text, at: 0 };
-    let mut found = Bindings::default();
     // Bodies of functions and classes are deeper than the statement that they belong to.
     let mut inside: Option<usize> = None;
     loop {
         match lexer.statement() {
-            Ok(Some(statement)) => {
-                if inside.is_some_and(|indent| statement.indent <= indent) {
-                    inside = None;
-                }
-                found.open |=
-                    statement.tokens.iter().any(|token| matches!(token, Token::Word(word) if DYNAMIC.contains(word)));
-                if inside.is_some() {
-                    found.take_globals(&statement.tokens);
-                } else {
-                    found.take(&statement.tokens, statement.indent > 0);
-                    if opens_scope(&statement.tokens) {
-                        inside = Some(statement.indent);
-                    }
+            Ok(Some(Statement { indent, tokens })) => {
+                inside = inside.filter(|above| indent > *above);
+                take(&tokens, indent, inside.is_some());
+                if inside.is_none() && opens_scope(&tokens) {
+                    inside = Some(indent);
                 }
             }
-            Ok(None) => break,
-            Err(at) => {
-                found.broken = Some(text[..at.min(text.len())].matches('\n').count() + 1);
-                break;
-            }
+            Ok(None) => return None,
+            Err(at) => return Some(text[..at.min(text.len())].matches('\n').count() + 1),
         }
     }
-    found.open |= found.names.contains("__getattr__");
-    found
+}
+
+fn is_dynamic(tokens: &[Token<'_>]) -> bool {
+    tokens.iter().any(|token| matches!(token, Token::Word(word) if DYNAMIC.contains(word)))
 }
 
 fn opens_scope(tokens: &[Token<'_>]) -> bool {
@@ -219,7 +232,7 @@ impl Bindings {
 }
 
 /// Parts between signs that stand outside of brackets.
-fn split<'a, 't>(tokens: &'a [Token<'t>], sign: &str) -> Vec<&'a [Token<'t>]> {
+pub(super) fn split<'a, 't>(tokens: &'a [Token<'t>], sign: &str) -> Vec<&'a [Token<'t>]> {
     let mut parts = Vec::new();
     let (mut depth, mut from) = (0_usize, 0);
     for (at, token) in tokens.iter().enumerate() {
@@ -237,7 +250,7 @@ fn split<'a, 't>(tokens: &'a [Token<'t>], sign: &str) -> Vec<&'a [Token<'t>]> {
     parts
 }
 
-fn has_sign(tokens: &[Token<'_>], sign: &str) -> bool {
+pub(super) fn has_sign(tokens: &[Token<'_>], sign: &str) -> bool {
     split(tokens, sign).len() > 1
 }
 

@@ -61,14 +61,14 @@ def test_the_core_is_imported_where_langgraph_is_not_installed():
     assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr
 
 
-async def without_langgraph(folder: Path, graphs: dict[str, str]) -> Replica:
+def without_langgraph(folder: Path, graphs: dict[str, str]) -> Replica:
     """A replica in whose environment LangGraph cannot be imported: the project's module sees to that first."""
     (folder / "blocking.py").write_text(BLOCKED.format(blocked=LANGGRAPH) + "async def turn(thread, message, emit): ...\n")
     return Replica(folder, {"first": f"{folder}/blocking.py:turn"} | graphs)
 
 
 async def test_a_project_of_plain_turns_needs_no_langgraph(folder):
-    replica = await without_langgraph(folder, {"telling": f"{PROJECTS}/turns.py:telling"})
+    replica = without_langgraph(folder, {"telling": f"{PROJECTS}/turns.py:telling"})
     async with replica, Gateway().connected(replica.path) as gateway:
         assert (await gateway.run({}, graph="telling", answer="chat", state=NONE))["result"] == "one two"
         told = gateway.describe
@@ -76,17 +76,19 @@ async def test_a_project_of_plain_turns_needs_no_langgraph(folder):
 
 
 async def test_a_graph_without_langgraph_says_what_is_missing(folder):
-    replica = await without_langgraph(folder, {"agent": "json:dumps"})
-    async with replica:
-        assert await replica.exit_code() == 3
+    replica = without_langgraph(folder, {"agent": "json:dumps"})
+    await replica.launch()
+    assert await replica.exit_code() == 3
     last = replica.text().strip().splitlines()[-1]
     assert last.startswith("rapidclaw: graph agent: NoTarget: this function is no turn") and "add langgraph" in last
 
 
 @pytest.mark.parametrize("name", ["not_async", "yielding"])
 async def test_a_function_that_is_nearly_a_turn_says_what_to_write(folder, name):
-    async with Replica(folder, {"agent": f"{PROJECTS}/turns.py:{name}"}) as replica:
-        assert await replica.exit_code() == 3
+    replica = Replica(folder, {"agent": f"{PROJECTS}/turns.py:{name}"})
+    # It ends before anybody could connect.
+    await replica.launch()
+    assert await replica.exit_code() == 3
     assert "write it as `async def`, with `return` instead of `yield`" in replica.text()
 
 

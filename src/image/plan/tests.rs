@@ -40,6 +40,18 @@ fn code_comes_last_and_dependencies_before_it() {
 }
 
 #[test]
+fn langgraph_comes_with_graphs_and_stays_away_where_all_targets_are_plain_turns() {
+    let turn = ("echo.py", "async def turn(thread, message, emit):\n    return message.text\n");
+    let asked = |graphs: &str| {
+        let manifest =
+            format!("{{\"dependencies\": [\".\", \"httpx\"], \"graphs\": {{\"echo\": \"./echo.py:turn\"{graphs}}}}}");
+        text(&plan(&manifest, &[turn, ("agent.py", "graph = 1")]), ".rapidclaw/deps/requirements.in")
+    };
+    assert_eq!(asked(""), "httpx\n");
+    assert_eq!(asked(", \"agent\": \"./agent.py:graph\""), "httpx\nlanggraph>=0.6\n");
+}
+
+#[test]
 fn the_runner_is_told_where_everything_is() {
     let plan = plan(
         r#"{"dependencies": ["./flat", "./lib", "."], "graphs": {"a": "./agent.py:graph", "m": "lib.x:g"}, "env": {"KEY": "sk-1"}}"#,
