@@ -112,6 +112,9 @@ _rapidclaw() {
             rapidclaw__subcmd__secrets,list)
                 cmd="rapidclaw__subcmd__secrets__subcmd__list"
                 ;;
+            rapidclaw__subcmd__secrets,rotate)
+                cmd="rapidclaw__subcmd__secrets__subcmd__rotate"
+                ;;
             rapidclaw__subcmd__secrets,set)
                 cmd="rapidclaw__subcmd__secrets__subcmd__set"
                 ;;
@@ -734,7 +737,7 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__rollback)
-            opts="-q -v -y -h --agent --detach --timeout --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
+            opts="-q -v -y -h --agent --keep-secrets --detach --timeout --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -918,7 +921,7 @@ _rapidclaw() {
             return 0
             ;;
         rapidclaw__subcmd__secrets)
-            opts="-q -v -y -h --json --quiet --verbose --no-input --yes --server --context --ca-file --help set list unset import"
+            opts="-q -v -y -h --json --quiet --verbose --no-input --yes --server --context --ca-file --help set list unset rotate import"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -980,6 +983,36 @@ _rapidclaw() {
                 return 0
             fi
             case "${prev}" in
+                --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rapidclaw__subcmd__secrets__subcmd__rotate)
+            opts="-q -v -y -h --detach --timeout --json --quiet --verbose --no-input --yes --server --context --ca-file --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --server)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

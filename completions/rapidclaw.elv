@@ -261,6 +261,7 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
             cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
             cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
             cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'
+            cand --keep-secrets 'Keep today''s secrets instead of going back to those of the old release'
             cand --detach 'Do not wait for the switch'
             cand --json 'Print JSON on stdout'
             cand -q 'Print no progress and no hints'
@@ -430,6 +431,7 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
             cand set 'Set a secret; its value comes from stdin or a hidden prompt'
             cand list 'List names and when they changed; values are never shown'
             cand unset 'Forget secrets'
+            cand rotate 'Replace a secret''s value wherever it is kept, so that no rollback brings the old one back'
             cand import 'Set all secrets of a dotenv file; what it does not name stays'
         }
         &'rapidclaw;secrets;set'= {
@@ -465,6 +467,23 @@ set edit:completion:arg-completer[rapidclaw] = {|@words|
             cand --help 'Print help'
         }
         &'rapidclaw;secrets;unset'= {
+            cand --timeout 'Wait this long, in seconds'
+            cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
+            cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'
+            cand --ca-file 'Trust these authorities beside the system''s (PEM); else `RAPIDCLAW_CA_FILE`'
+            cand --detach 'Do not wait until it is done'
+            cand --json 'Print JSON on stdout'
+            cand -q 'Print no progress and no hints'
+            cand --quiet 'Print no progress and no hints'
+            cand -v 'Say more; twice: everything'
+            cand --verbose 'Say more; twice: everything'
+            cand --no-input 'Never ask'
+            cand -y 'Answer yes to every question'
+            cand --yes 'Answer yes to every question'
+            cand -h 'Print help'
+            cand --help 'Print help'
+        }
+        &'rapidclaw;secrets;rotate'= {
             cand --timeout 'Wait this long, in seconds'
             cand --server 'The server to talk to; else `RAPIDCLAW_SERVER`'
             cand --context 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one'

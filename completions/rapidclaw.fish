@@ -196,6 +196,7 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollback" -l timeout
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollback" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollback" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollback" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollback" -l keep-secrets -d 'Keep today\'s secrets instead of going back to those of the old release'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollback" -l detach -d 'Do not wait for the switch'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollback" -l json -d 'Print JSON on stdout'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand rollback" -s q -l quiet -d 'Print no progress and no hints'
@@ -296,19 +297,20 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand threads; and __fish_
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand threads; and __fish_seen_subcommand_from show" -l no-input -d 'Never ask'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand threads; and __fish_seen_subcommand_from show" -s y -l yes -d 'Answer yes to every question'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand threads; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset import" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset import" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset import" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset import" -l json -d 'Print JSON on stdout'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset import" -s q -l quiet -d 'Print no progress and no hints'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset import" -s v -l verbose -d 'Say more; twice: everything'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset import" -l no-input -d 'Never ask'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset import" -s y -l yes -d 'Answer yes to every question'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset import" -s h -l help -d 'Print help'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset import" -f -a "set" -d 'Set a secret; its value comes from stdin or a hidden prompt'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset import" -f -a "list" -d 'List names and when they changed; values are never shown'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset import" -f -a "unset" -d 'Forget secrets'
-complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset import" -f -a "import" -d 'Set all secrets of a dotenv file; what it does not name stays'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset rotate import" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset rotate import" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset rotate import" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset rotate import" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset rotate import" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset rotate import" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset rotate import" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset rotate import" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset rotate import" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset rotate import" -f -a "set" -d 'Set a secret; its value comes from stdin or a hidden prompt'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset rotate import" -f -a "list" -d 'List names and when they changed; values are never shown'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset rotate import" -f -a "unset" -d 'Forget secrets'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset rotate import" -f -a "rotate" -d 'Replace a secret\'s value wherever it is kept, so that no rollback brings the old one back'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and not __fish_seen_subcommand_from set list unset rotate import" -f -a "import" -d 'Set all secrets of a dotenv file; what it does not name stays'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from set" -l timeout -d 'Wait this long, in seconds' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from set" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from set" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
@@ -340,6 +342,17 @@ complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from unset" -l no-input -d 'Never ask'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from unset" -s y -l yes -d 'Answer yes to every question'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from unset" -s h -l help -d 'Print help'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from rotate" -l timeout -d 'Wait this long, in seconds' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from rotate" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from rotate" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from rotate" -l ca-file -d 'Trust these authorities beside the system\'s (PEM); else `RAPIDCLAW_CA_FILE`' -r -F
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from rotate" -l detach -d 'Do not wait until it is done'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from rotate" -l json -d 'Print JSON on stdout'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from rotate" -s q -l quiet -d 'Print no progress and no hints'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from rotate" -s v -l verbose -d 'Say more; twice: everything'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from rotate" -l no-input -d 'Never ask'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from rotate" -s y -l yes -d 'Answer yes to every question'
+complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from rotate" -s h -l help -d 'Print help'
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from import" -l timeout -d 'Wait this long, in seconds' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from import" -l server -d 'The server to talk to; else `RAPIDCLAW_SERVER`' -r
 complete -c rapidclaw -n "__fish_rapidclaw_using_subcommand secrets; and __fish_seen_subcommand_from import" -l context -d 'The login to use; else `RAPIDCLAW_CONTEXT`, else the current one' -r

@@ -177,7 +177,7 @@ pub struct PhaseTime {
 pub enum DeployOutcome {
     /// A new release is being rolled out.
     Rollout,
-    /// Only secrets changed: the same release's replicas are replaced.
+    /// Only secrets changed: a new release of the same image replaces the replicas one after the other.
     Secrets,
     /// Nothing changed.
     Unchanged,
@@ -223,6 +223,9 @@ pub struct RollbackRequest {
     /// The id that the rollout shall have, as in [`DeployRequest`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Uuid>,
+    /// Whether today's secrets stay, instead of those of the old release.
+    #[serde(default)]
+    pub keep_secrets: bool,
 }
 
 /// What a rollback led to.
@@ -238,8 +241,11 @@ pub struct RollbackResponse {
     pub rollout: Uuid,
     /// Where the agent answers.
     pub url: String,
-    /// Secrets that changed since the old release was made: they stay as they are.
+    /// Names whose values differ between today's secrets and those of the old release.
     pub secrets_changed: Vec<String>,
+    /// Whether today's stay; else those of the old release are back.
+    #[serde(default)]
+    pub secrets_kept: bool,
 }
 
 /// `GET /v1/rollouts/ID`, `?after=SEQ&wait=SECONDS`.
@@ -264,6 +270,9 @@ pub struct RolloutView {
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<RolloutFailure>,
+    /// The rollout that took its place: newer secrets came before it had ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub superseded_by: Option<Uuid>,
     /// The graphs of the release, in the manifest's order, once it serves.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub graphs: Vec<GraphView>,
@@ -418,6 +427,9 @@ pub struct SecretsRequest {
     /// Names to forget.
     #[serde(default)]
     pub unset: Vec<String>,
+    /// Whether the values of `set` replace those of the same names in all kept secret sets, too.
+    #[serde(default)]
+    pub rotate: bool,
 }
 
 /// Answer to [`SecretsRequest`].
@@ -425,10 +437,13 @@ pub struct SecretsRequest {
 pub struct SecretsResponse {
     /// Names whose values are not what they were.
     pub changed: Vec<String>,
-    /// The release that serves.
+    /// The release that brings them, else the one that serves.
     pub version: Option<i32>,
-    /// The rollout that replaces its replicas; none when nothing changed or nothing runs.
+    /// Its rollout; none when nothing changed or nothing serves.
     pub rollout: Option<Uuid>,
+    /// In how many kept sets a rotated value was another.
+    #[serde(default)]
+    pub rotated: u64,
     /// Lines for the user.
     pub notes: Vec<String>,
 }

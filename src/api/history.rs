@@ -51,6 +51,9 @@ pub struct ReleaseView {
     pub created_at: String,
     /// The commit that was built.
     pub source_revision: Option<String>,
+    /// The number of the secret set that it runs with.
+    #[serde(default)]
+    pub secret_set: Option<i32>,
     /// The release that a rollback made it from.
     #[serde(default)]
     pub copy_of: Option<i32>,

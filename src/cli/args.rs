@@ -270,6 +270,9 @@ pub struct RollbackArgs {
     /// The agent; else the one of the manifest here, else the only one
     #[arg(long, value_name = "NAME")]
     pub agent: Option<String>,
+    /// Keep today's secrets instead of going back to those of the old release
+    #[arg(long)]
+    pub keep_secrets: bool,
     /// Do not wait for the switch
     #[arg(long)]
     pub detach: bool,

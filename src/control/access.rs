@@ -7,6 +7,7 @@ use crate::base::ids;
 use crate::base::secret::{SecretError, token_hash};
 use crate::base::shutdown::Shutdown;
 use crate::gateway::committer::chain;
+use crate::store::keys::NewKey;
 use crate::store::tokens::TokenOwner;
 use crate::store::{Store, StoreError};
 use std::collections::HashMap;
@@ -75,6 +76,26 @@ impl Tokens {
     }
 }
 
+/// A new key of an agent.
+pub(super) struct Key {
+    /// Shown once.
+    pub(super) value: String,
+    hash: [u8; 32],
+}
+
+impl Key {
+    /// A key that opens nothing before it is stored.
+    pub(super) fn new() -> Result<Self, SecretError> {
+        let value = ids::random_token(KEY_PREFIX).map_err(|_| SecretError::Random)?;
+        Ok(Self { hash: token_hash(&value), value })
+    }
+
+    /// As the agent's first one is stored.
+    pub(super) fn stored(&self) -> NewKey<'_> {
+        NewKey { name: "first deploy", prefix: &self.value[..SHOWN], hash: &self.hash }
+    }
+}
+
 impl Control {
     /// Whose tokens there are.
     pub fn tokens(&self) -> &Tokens {
@@ -94,8 +115,8 @@ impl Control {
     /// Makes a key for an agent; its value is shown this once.
     pub async fn create_key(&self, agent: &str, name: &str) -> Result<KeyCreated, ControlError> {
         let agent = self.find(agent).await?;
-        let key = ids::random_token(KEY_PREFIX).map_err(|_| SecretError::Random)?;
-        let id = self.store().add_key(agent.id, name, &key[..SHOWN], &token_hash(&key)).await?;
+        let Key { value: key, hash } = Key::new()?;
+        let id = self.store().add_key(agent.id, name, &key[..SHOWN], &hash).await?;
         self.gateway().reload_keys().await?;
         Ok(KeyCreated { id, name: name.to_owned(), key })
     }

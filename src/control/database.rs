@@ -3,6 +3,7 @@
 use super::settings::Database;
 use super::{Control, ControlError};
 use crate::base::disk;
+use crate::base::redact::Redactor;
 use crate::base::secret::{ExposeSecret as _, SecretString};
 use crate::base::telemetry::chain;
 use crate::manifest::database::VARIABLES;
@@ -82,14 +83,15 @@ impl Control {
         self.store().ensure_database(agent, &self.database_password(agent)).await.map_err(ControlError::Database)
     }
 
-    /// The agent's secrets as its replicas get them: with the URL of its database, where its release asks for one.
-    /// Says whether it does.
+    /// The secrets of a set as the agent's replicas get them: with the URL of its database, where its release asks for
+    /// one. Says whether it does.
     pub(super) async fn variables(
         &self,
         agent: &Agent,
+        set: i32,
         database: Database,
     ) -> Result<(BTreeMap<String, SecretString>, bool), ControlError> {
-        let mut variables = self.secrets(agent.id).await?;
+        let mut variables = self.secrets(agent.id, set).await?;
         let is_own = database.is_own(&variables);
         if is_own {
             let [usual, langgraphs] = VARIABLES;
@@ -113,13 +115,18 @@ impl Control {
         Ok(note(database, secrets))
     }
 
-    /// All that no log of the agent's may show.
-    pub(super) async fn blotted(&self, agent: &Agent) -> Result<BTreeMap<String, SecretString>, ControlError> {
-        let mut secrets = self.secrets(agent.id).await?;
-        // No secret has such names: environment variables have no blanks.
-        secrets.insert("the database".to_owned(), self.database_url(agent));
-        secrets.insert("its password".to_owned(), self.database_password(agent));
-        Ok(secrets)
+    /// Hides all that no log of the agent's may show: the secrets of all its sets, whichever a replica has read, and
+    /// its database.
+    pub(super) async fn redactor_of(&self, agent: &Agent) -> Result<Redactor, ControlError> {
+        let mut redactor = Redactor::default();
+        for one in self.store().list_all_secrets(agent.id).await? {
+            redactor.learn(&self.open_secrets(agent.id, &[one])?);
+        }
+        redactor.learn(&BTreeMap::from([
+            ("the database".to_owned(), self.database_url(agent)),
+            ("its password".to_owned(), self.database_password(agent)),
+        ]));
+        Ok(redactor)
     }
 
     fn database_password(&self, agent: &Agent) -> SecretString {

@@ -3,9 +3,7 @@
 use super::Control;
 use crate::api::control::RolloutFailure;
 use crate::base::redact::Redactor;
-use crate::base::secret::SecretString;
 use crate::runtime::ReplicaExit;
-use std::collections::BTreeMap;
 use uuid::Uuid;
 
 /// How many lines are kept.
@@ -57,13 +55,7 @@ fn to_load(error: &str) -> &'static str {
 }
 
 impl Control {
-    pub(super) async fn failure(
-        &self,
-        replica: Uuid,
-        fault: &Fault,
-        secrets: &BTreeMap<String, SecretString>,
-    ) -> RolloutFailure {
-        let redactor = Redactor::new(secrets);
+    pub(super) async fn failure(&self, replica: Uuid, fault: &Fault, redactor: &Redactor) -> RolloutFailure {
         let log = self.runtime().last_lines(replica, LINES).await.unwrap_or_default();
         let log: Vec<String> = log.into_iter().map(|line| redactor.redact(line)).collect();
         let (code, message, hint) = match fault {

@@ -77,6 +77,8 @@ pub struct Member {
     pub release: Uuid,
     /// The rollout that made it.
     pub generation: Uuid,
+    /// The release that it was made to serve beside, where that rollout replaces replicas one by one.
+    pub beside: Option<Uuid>,
     /// How it is.
     pub state: watch::Receiver<MemberState>,
     /// Ends its supervisor.

@@ -78,7 +78,7 @@ impl Control {
 
     /// Blots out all that no log of the agent's may show: its secrets, and those that its replicas were started with.
     pub(super) async fn redactor(&self, agent: &Agent) -> Result<Redactor, ControlError> {
-        let mut redactor = Redactor::new(&self.blotted(agent).await?);
+        let mut redactor = self.redactor_of(agent).await?;
         for (_, worn) in self.worn().iter().filter(|(_, worn)| worn.0 == agent.id) {
             redactor.join(&worn.1);
         }
@@ -88,9 +88,9 @@ impl Control {
     /// How long logs of an agent's replicas are kept: as the release that serves says, else the replica's own.
     async fn log_retention(&self, agent: &Agent, release: Uuid) -> Result<Duration, ControlError> {
         let release = self.store().find_release(agent.serving_release.unwrap_or(release)).await?;
-        let settings = release.map(|release| AgentSettings::of(&release.manifest.0, &agent.name));
+        let settings = release.map(|release| AgentSettings::of_release(&release, &agent.name));
         // A manifest that this version does not take any more is no reason to lose a log.
-        Ok(settings.and_then(Result::ok).map_or(LOG_RETENTION, |(_, settings)| settings.log_retention))
+        Ok(settings.and_then(Result::ok).map_or(LOG_RETENTION, |settings| settings.log_retention))
     }
 
     /// Removes what is too old, for as long as the server lives.

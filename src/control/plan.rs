@@ -1,10 +1,10 @@
 //! `POST /v1/agents/NAME/deploys/plan`: what a deploy would do. It changes nothing.
 
 use super::database;
-use super::deploy::notes_of;
-use super::settings::AgentSettings;
+use super::deploy::{notes_of, wanted_secrets};
+use super::settings::{AgentSettings, resolve};
 use super::{Control, ControlError};
-use crate::api::control::{DeployOutcome, DeployPlan, DeployRequest, SecretMap};
+use crate::api::control::{DeployOutcome, DeployPlan, DeployRequest};
 use crate::base::secret::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,25 +12,17 @@ use std::collections::{BTreeMap, BTreeSet};
 impl Control {
     /// Compares what would be deployed with what serves. The image need not be there yet.
     pub async fn plan_deploy(&self, name: &str, request: &DeployRequest) -> Result<DeployPlan, ControlError> {
-        let (manifest, settings) = AgentSettings::of(&request.manifest, name)?;
+        let (manifest, spec) = resolve(&request.manifest, name)?;
+        let settings = AgentSettings::of(&spec);
         let agent = self.store().find_agent(name).await?;
-        let (kept, by_hand) = match &agent {
-            Some(agent) => {
-                let by_hand = self.store().list_secrets(agent.id).await?.into_iter().filter(|one| one.by_hand);
-                (self.secrets(agent.id).await?, by_hand.map(|one| one.name).collect())
-            }
-            None => (BTreeMap::new(), BTreeSet::new()),
-        };
-        let wanted = wanted_secrets(&kept, &by_hand, request.secrets.as_ref());
+        let (_, current) = self.current_secrets(agent.as_ref()).await?;
+        let wanted = wanted_secrets(&current, request.secrets.as_ref());
         let mut notes = self.check_models(&settings, &wanted)?;
         notes.extend(database::note(settings.database, &wanted));
         notes.extend(notes_of(&manifest));
-        let serving = match agent.as_ref().and_then(|agent| agent.serving_release) {
-            Some(release) => self.store().find_release(release).await?,
-            None => None,
-        };
+        let serving = self.serving(agent.as_ref()).await?;
+        let kept = current.into_iter().map(|(name, (value, _))| (name, value)).collect();
         let secrets = secrets_changed(&kept, &wanted);
-        let is_stale = agent.as_ref().is_some_and(|agent| agent.serving_is_stale);
         let Some(serving) = serving else {
             let first = if agent.is_none() { "the agent is new" } else { "nothing of the agent serves" };
             let changes = [vec![first.to_owned()], secrets].concat();
@@ -42,28 +34,14 @@ impl Control {
         }
         let outcome = if !changes.is_empty() {
             DeployOutcome::Rollout
-        } else if !secrets.is_empty() || is_stale {
+        } else if !secrets.is_empty() {
             DeployOutcome::Secrets
         } else {
             DeployOutcome::Unchanged
         };
         changes.extend(secrets);
-        if is_stale {
-            changes.push("secrets: an earlier change has not reached the replicas".to_owned());
-        }
         Ok(DeployPlan { outcome, serving: Some(serving.version), changes, notes })
     }
-}
-
-/// Those of the deploy, and beside them what was set by hand; without any all stay.
-fn wanted_secrets(
-    kept: &BTreeMap<String, SecretString>,
-    by_hand: &BTreeSet<String>,
-    deployed: Option<&SecretMap>,
-) -> BTreeMap<String, SecretString> {
-    let Some(SecretMap(deployed)) = deployed else { return kept.clone() };
-    let stay = kept.iter().filter(|(name, _)| by_hand.contains(*name));
-    stay.chain(deployed).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// One line a secret that would be another. Never a value.

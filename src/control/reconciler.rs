@@ -69,8 +69,8 @@ struct Reconciler {
     last_crash: Option<Crashes>,
     /// What the route was told last.
     told: Option<Told>,
-    /// The generation that the replicas of the release that serves are to be of.
-    target: Option<Uuid>,
+    /// The generation and the release that the replicas that serve are to be of.
+    target: Option<(Uuid, Uuid)>,
     /// Whether the next of them waits for memory.
     waits_for_memory: bool,
     /// Replicas that are out and end what they run.
@@ -90,6 +90,7 @@ type Told = ((Uuid, Uuid), Vec<Arc<Replica>>);
 struct Loaded {
     release: Release,
     settings: Arc<AgentSettings>,
+    secret_set: i32,
 }
 
 /// Reconciles one agent until it is destroyed; `known` are its containers that run already.
@@ -192,7 +193,7 @@ impl Reconciler {
     async fn desired(&mut self, rollout: Option<&Rollout>) -> Result<Vec<(Desired, Uuid)>, ControlError> {
         let mut desired = Vec::new();
         let replaces = self.aim(rollout);
-        if let Some((target, release)) = self.target.zip(self.agent.serving_release) {
+        if let Some((target, release)) = self.target {
             let settings = Arc::clone(&self.load(release).await?.settings);
             let turnover = self.turnover(&settings, target).await;
             self.waits_for_memory = turnover.waits_for_memory();
@@ -222,8 +223,17 @@ impl Reconciler {
         }
         let row = self.control.store().find_release(release).await?;
         let release_row = row.ok_or_else(|| ControlError::NoSuchAgent(self.agent.name.clone()))?;
-        let (_, settings) = AgentSettings::of(&release_row.manifest.0, &self.agent.name)?;
-        let loaded = Arc::new(Loaded { release: release_row, settings: Arc::new(settings) });
+        let settings = Arc::new(AgentSettings::of_release(&release_row, &self.agent.name)?);
+        let secret_set = match release_row.secret_set {
+            Some(set) => set,
+            // A server of before has made it while this one took over.
+            None => {
+                self.control.store().adopt_secrets().await?;
+                let again = self.control.store().find_release(release).await?;
+                again.and_then(|release| release.secret_set).unwrap_or_default()
+            }
+        };
+        let loaded = Arc::new(Loaded { release: release_row, settings, secret_set });
         self.releases.insert(release, Arc::clone(&loaded));
         Ok(loaded)
     }
@@ -233,12 +243,11 @@ impl Reconciler {
     async fn adopt(&mut self, known: &mut Vec<KnownReplica>, desired: &[(Desired, Uuid)]) -> Result<(), ControlError> {
         while let Some(one) = known.last() {
             let wish = desired.iter().find(|(wish, _)| wish.rollout == one.rollout).map(|(_, release)| *release);
-            // One that is being replaced serves until its successor does.
-            let old = || {
-                let is_serving = self.agent.serving_generation == Some(one.rollout);
-                self.agent.serving_release.filter(|serving| is_serving || *serving == one.release)
+            let wish = match wish {
+                Some(release) => Some(release),
+                None => self.being_replaced(one).await?,
             };
-            match wish.or_else(old).filter(|_| one.stage == Stage::Running) {
+            match wish.filter(|_| one.stage == Stage::Running) {
                 Some(release) => {
                     tracing::info!(agent = self.agent.name, replica = %one.id, "a replica is adopted");
                     self.supervise(one.id, one.rollout, release, true).await?;
@@ -249,6 +258,16 @@ impl Reconciler {
             known.pop();
         }
         Ok(())
+    }
+
+    /// The release of a replica that is being replaced: it serves until its successor does.
+    async fn being_replaced(&self, one: &KnownReplica) -> Result<Option<Uuid>, ControlError> {
+        let Some(serving) = self.agent.serving_release else { return Ok(None) };
+        if self.agent.serving_generation == Some(one.rollout) || serving == one.release {
+            return Ok(Some(serving));
+        }
+        let beside = self.control.store().find_rolling_from(one.rollout).await?;
+        Ok(beside.filter(|beside| *beside == serving).map(|_| one.release))
     }
 
     /// Removes a replica that the server before had taken out, once its runs have ended or its drain's time is over.
@@ -273,7 +292,9 @@ impl Reconciler {
 
     async fn supervise(&mut self, id: Uuid, generation: Uuid, release: Uuid, adopt: bool) -> Result<(), ControlError> {
         let loaded = self.load(release).await?;
-        let (secrets, has_database) = self.control.variables(&self.agent, loaded.settings.database).await?;
+        let (secrets, has_database) =
+            self.control.variables(&self.agent, loaded.secret_set, loaded.settings.database).await?;
+        let beside = self.control.store().find_rolling_from(generation).await?;
         self.control.take_charge(id);
         self.control.worn().insert(id, (self.agent.id, Redactor::new(&secrets)));
         let charge = Charge {
@@ -307,7 +328,17 @@ impl Reconciler {
             }
         });
         let since = Instant::now();
-        self.members.push(Member { id, release, generation, state, end, since, draining: false, was_ready: false });
+        self.members.push(Member {
+            id,
+            release,
+            generation,
+            beside,
+            state,
+            end,
+            since,
+            draining: false,
+            was_ready: false,
+        });
         Ok(())
     }
 

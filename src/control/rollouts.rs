@@ -6,8 +6,10 @@ use crate::gateway::route::ServedGraph;
 use crate::release::state::RolloutState;
 use crate::run::chat::choose_graph;
 use crate::store::agents::Agent;
-use crate::store::releases::NewRelease;
+use crate::store::deploys::NewDeploy;
+use crate::store::releases::{NewRelease, Release};
 use crate::store::rollouts::NewRollout;
+use crate::store::secrets::{SecretChange, differing};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -15,26 +17,34 @@ use uuid::Uuid;
 const SWITCH: Duration = Duration::from_millis(500);
 
 impl Control {
-    /// Goes back to the release of a number, or to the one that served before, as a new release. Replicas
-    /// of it that are on standby serve again at once; nothing is built.
+    /// Goes back to the release of a number, or to the one that served before, as a new release with the secrets of the
+    /// old one, unless today's are kept. Replicas of it that are on standby serve again at once; nothing is built. It
+    /// goes on when its caller goes away.
     pub async fn roll_back(&self, name: &str, request: RollbackRequest) -> Result<RollbackResponse, ControlError> {
-        let RollbackRequest { version, rollout: id } = request;
+        let (control, name) = (self.clone(), name.to_owned());
+        self.see_through(async move { control.accept_rollback(&name, request).await }).await
+    }
+
+    async fn accept_rollback(&self, name: &str, request: RollbackRequest) -> Result<RollbackResponse, ControlError> {
+        let RollbackRequest { version, rollout: id, keep_secrets } = request;
         let agent = self.find(name).await?;
         if let Some(begun) = self.begun_before(&agent, id).await? {
             return self.rollback_begun_before(&agent, &begun).await;
         }
-        let serving = match agent.serving_release {
-            Some(release) => self.store().find_release(release).await?,
-            None => None,
-        };
+        let serving = self.serving(Some(&agent)).await?;
         let target = match (version, &serving) {
             (Some(version), _) => self.store().find_version(agent.id, version).await?,
             (None, Some(serving)) => self.store().find_previous(agent.id, serving).await?,
             (None, None) => None,
         };
         let mut target = target.ok_or_else(|| ControlError::NoSuchRelease { agent: name.to_owned(), version })?;
+        let to_version = target.version;
+        let serves = |serving: Option<&Release>| ControlError::Serves {
+            agent: name.to_owned(),
+            version: serving.map_or(to_version, |serving| serving.version),
+        };
         if serving.as_ref().is_some_and(|serving| serving.id == target.id) {
-            return Err(ControlError::Serves { agent: name.to_owned(), version: target.version });
+            return Err(serves(serving.as_ref()));
         }
         if let Some(pushed) = &target.pushed
             && self.runtime().image_architecture(&target.image).await?.is_none()
@@ -46,29 +56,45 @@ impl Control {
             return Err(ControlError::ImageGone { version: target.version, image: target.image });
         }
         let _named = self.keep_image(name, &target.image).await?;
-        let standby = agent.standby_generation.filter(|_| agent.standby_release == Some(target.id));
-        let new = NewRelease {
-            image: target.image,
-            inputs_digest: target.inputs_digest,
-            manifest: target.manifest.0,
-            folder: target.folder,
-            secret_names: self.store().list_secrets(agent.id).await?.into_iter().map(|one| one.name).collect(),
-            source_revision: target.source_revision,
-            copy_of: Some(target.id),
-            pushed: target.pushed,
+        let current = self.store().current_secret_set(agent.id).await?;
+        let kept = keep_secrets || target.secret_set.is_none();
+        let secrets = match target.secret_set {
+            Some(set) if !keep_secrets => SecretChange::Restore(set),
+            _ => SecretChange::Keep,
         };
-        let begin = NewRollout { id, standby, ..NewRollout::default() };
-        let (release, rollout) = self.store().begin_rollout(agent.id, &new, begin).await?;
-        let secrets_changed = self.store().secrets_changed_since(agent.id, target.id).await?;
+        // Those on standby have read the secrets of their release.
+        let standby = agent
+            .standby_generation
+            .filter(|_| agent.standby_release == Some(target.id) && (!kept || target.secret_set == Some(current)));
+        let new = NewRelease { copy_of: Some(target.id), ..NewRelease::again(&target) };
+        let deploy = NewDeploy {
+            release: Some(&new),
+            secrets,
+            current_set: current,
+            rotate: None,
+            key: None,
+            rollout: NewRollout { id, standby, ..NewRollout::default() },
+        };
+        let deployed = self.store().deploy(agent.id, deploy).await?;
+        let (release, rollout) = deployed.begun.ok_or_else(|| serves(serving.as_ref()))?;
         self.ensure_reconciler(&agent, Vec::new()).kick.notify_one();
         Ok(RollbackResponse {
             version: release.version,
-            to_version: target.version,
+            to_version,
             from_version: serving.map(|serving| serving.version),
             rollout: rollout.id,
             url: self.agent_url(name),
-            secrets_changed,
+            secrets_changed: self.secrets_between(agent.id, current, target.secret_set).await?,
+            secrets_kept: kept,
         })
+    }
+
+    /// Names whose values differ between two of an agent's secret sets.
+    async fn secrets_between(&self, agent: Uuid, one: i32, other: Option<i32>) -> Result<Vec<String>, ControlError> {
+        let Some(other) = other else { return Ok(Vec::new()) };
+        let (one, other) =
+            (self.store().list_secrets(agent, one).await?, self.store().list_secrets(agent, other).await?);
+        Ok(differing(&one, &other))
     }
 
     /// The rollout that a request has begun whose answer was lost, so that it comes again.
@@ -88,13 +114,20 @@ impl Control {
     ) -> Result<RollbackResponse, ControlError> {
         let gone = || ControlError::NoSuchRelease { agent: agent.name.clone(), version: Some(begun.version) };
         let target = self.store().find_original(agent.id, begun.version).await?.ok_or_else(gone)?;
+        let release = self.store().find_version(agent.id, begun.version).await?.ok_or_else(gone)?;
+        let before = match begun.from_version {
+            Some(version) => self.store().find_version(agent.id, version).await?,
+            None => None,
+        };
+        let before = before.and_then(|before| before.secret_set).unwrap_or_default();
         Ok(RollbackResponse {
             version: begun.version,
             to_version: target.version,
             from_version: begun.from_version,
             rollout: begun.id,
             url: self.agent_url(&agent.name),
-            secrets_changed: self.store().secrets_changed_since(agent.id, target.id).await?,
+            secrets_changed: self.secrets_between(agent.id, before, target.secret_set).await?,
+            secrets_kept: release.secret_set != target.secret_set,
         })
     }
 

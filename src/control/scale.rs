@@ -13,7 +13,7 @@ impl Control {
             None => None,
         };
         let release = release.ok_or_else(|| ControlError::NothingServes(name.to_owned()))?;
-        let (_, settings) = AgentSettings::of(&release.manifest.0, name)?;
+        let settings = AgentSettings::of_release(&release, name)?;
         if let Some(asked) = request.replicas.filter(|asked| *asked > settings.max_replicas) {
             return Err(ControlError::ScaleTooLarge { agent: name.to_owned(), asked, most: settings.max_replicas });
         }

@@ -1,10 +1,15 @@
 //! Secrets of an agent: changed one by one, and brought to its replicas.
 
+use super::deploy::TRIES;
 use super::settings::AgentSettings;
 use super::{Control, ControlError, secret_context};
 use crate::api::control::{SecretView, SecretsRequest, SecretsResponse};
 use crate::base::secret::{ExposeSecret as _, SecretString};
+use crate::store::StoreError;
+use crate::store::deploys::NewDeploy;
+use crate::store::rollouts::NewRollout;
 use crate::store::secrets::{SealedSecret, SecretChange};
+use std::collections::BTreeMap;
 use uuid::Uuid;
 
 /// The longest name.
@@ -16,40 +21,62 @@ impl Control {
         Ok(self.store().view_secrets(self.find(agent).await?.id).await?)
     }
 
-    /// Changes the secrets that are named. Replicas that serve are replaced under the same release, one
-    /// after the other.
+    /// Changes the secrets that are named, as a new release of what serves, whose replicas replace the others one after
+    /// the other. Where nothing serves, the next deploy brings them. It goes on when its caller goes away.
     pub async fn change_secrets(&self, name: &str, request: SecretsRequest) -> Result<SecretsResponse, ControlError> {
+        let (control, name) = (self.clone(), name.to_owned());
+        self.see_through(async move { control.accept_secrets(&name, request).await }).await
+    }
+
+    async fn accept_secrets(&self, name: &str, request: SecretsRequest) -> Result<SecretsResponse, ControlError> {
         for (name, value) in &request.set.0 {
             check(name, value)?;
         }
         let agent = self.find(name).await?;
-        let mut after = self.secrets(agent.id).await?;
-        after.retain(|name, _| !request.unset.contains(name));
-        after.extend(request.set.0.iter().map(|(name, value)| (name.clone(), value.clone())));
-        let serving = match agent.serving_release {
-            Some(release) => self.store().find_release(release).await?,
-            None => None,
-        };
-        let mut notes = Vec::new();
-        if let Some(serving) = &serving {
-            let (_, settings) = AgentSettings::of(&serving.manifest.0, name)?;
-            notes = self.check_models(&settings, &after)?;
-        }
+        let serving = self.serving(Some(&agent)).await?;
         let set = request.set.0.iter().map(|(name, value)| self.seal(agent.id, name, value));
         let set = set.collect::<Result<Vec<_>, _>>()?;
-        // Scaled to nothing there is nobody to bring them to.
-        let replace = serving.as_ref().filter(|_| agent.scale != Some(0)).map(|serving| serving.id);
-        let change = SecretChange { set: &set, unset: &request.unset, replace, stale: agent.serving_is_stale };
-        let (changed, rollout) = self.store().change_secrets(agent.id, change).await?;
-        if rollout.is_some() {
+        let rotate = set.first().filter(|_| request.rotate);
+        if let Some(rotated) = rotate
+            && !self.store().has_secret(agent.id, &rotated.name).await?
+        {
+            return Err(ControlError::NoSuchSecret { agent: name.to_owned(), name: rotated.name.clone() });
+        }
+        let mut tries = 0;
+        let (deployed, notes) = loop {
+            let (current, before) = self.current_secrets(Some(&agent)).await?;
+            // What only older sets hold is replaced there alone.
+            let set = if rotate.is_some_and(|rotated| !before.contains_key(&rotated.name)) { &[][..] } else { &set };
+            let mut wanted: BTreeMap<String, SecretString> =
+                before.into_iter().map(|(name, (value, _))| (name, value)).collect();
+            wanted.retain(|name, _| !request.unset.contains(name));
+            let named = request.set.0.iter().filter(|(name, _)| set.iter().any(|one| one.name == **name));
+            wanted.extend(named.map(|(name, value)| (name.clone(), value.clone())));
+            let notes = match &serving {
+                Some(serving) => self.check_models(&AgentSettings::of_release(serving, name)?, &wanted)?,
+                None => Vec::new(),
+            };
+            let deploy = NewDeploy {
+                release: None,
+                secrets: SecretChange::Edit { set, unset: &request.unset },
+                current_set: current,
+                rotate,
+                key: None,
+                rollout: NewRollout::default(),
+            };
+            match self.store().deploy(agent.id, deploy).await {
+                Err(StoreError::SecretsChanged) if tries < TRIES => tries += 1,
+                deployed => break (deployed?, notes),
+            }
+        };
+        if deployed.begun.is_some() {
             self.ensure_reconciler(&agent, Vec::new()).kick.notify_one();
         }
-        Ok(SecretsResponse {
-            changed,
-            version: serving.map(|serving| serving.version),
-            rollout: rollout.map(|rollout| rollout.id),
-            notes,
-        })
+        let (version, rollout) = match &deployed.begun {
+            Some((release, rollout)) => (Some(release.version), Some(rollout.id)),
+            None => (serving.map(|serving| serving.version), None),
+        };
+        Ok(SecretsResponse { changed: deployed.secrets.changed, version, rollout, rotated: deployed.rotated, notes })
     }
 
     /// A secret as it is stored.

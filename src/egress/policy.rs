@@ -158,6 +158,11 @@ impl Policy {
         Ok(Self { mode: Mode::Allowlist, rules })
     }
 
+    /// The same of hosts that were accepted once: a rule that this version does not read allows nothing.
+    pub fn allowlist_of_known<'a>(allowed_hosts: impl IntoIterator<Item = &'a str>) -> Self {
+        Self { mode: Mode::Allowlist, rules: allowed_hosts.into_iter().filter_map(|rule| rule.parse().ok()).collect() }
+    }
+
     /// Whether a connection to `host` at `port` is allowed. The address it resolves to is judged apart
     /// ([`address::judge`]), in every mode.
     pub fn allows(&self, host: &Host, port: u16) -> bool {

@@ -123,6 +123,11 @@ impl From<ControlError> for ApiError {
                     .detail(text)
                     .hint("raise rapidclaw.max_replicas in the manifest and deploy it, then scale again")
             }
+            ControlError::NoSuchSecret { agent, .. } => Problem::new(404, "no-such-secret", "there is no such secret")
+                .detail(text)
+                .hint(format!("`rapidclaw secrets list {agent}` lists them; `secrets set` adds one")),
+            ControlError::Stopped => Problem::new(503, "server-stopped", "the server stopped before it was done")
+                .hint("try again when the server is back"),
             ControlError::SecretName(_) | ControlError::SecretValue(_) => {
                 Problem::new(422, "secret-invalid", "an environment variable cannot hold the secret").detail(text)
             }
@@ -154,6 +159,10 @@ impl From<ControlError> for ApiError {
             ControlError::Store(StoreError::RolloutUnderWay) => {
                 Problem::new(409, "rollout-under-way", "a rollout of this agent is under way")
                     .hint("wait until it has ended, then deploy again")
+            }
+            ControlError::Store(StoreError::SecretsChanged) => {
+                Problem::new(409, "secrets-changed", "the agent's secrets are being changed by others at the same time")
+                    .hint("try again")
             }
             ControlError::Store(StoreError::BeingDestroyed) => {
                 Problem::new(409, "being-destroyed", "an agent of this name is being destroyed")

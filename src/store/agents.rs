@@ -18,8 +18,6 @@ pub struct Agent {
     pub serving_release: Option<Uuid>,
     /// The generation of the replicas that serve: the rollout that made them.
     pub serving_generation: Option<Uuid>,
-    /// Whether the replicas that serve have read older secrets than today's.
-    pub serving_is_stale: bool,
     /// The generation that is kept for a rollback, while its time is not over.
     pub standby_generation: Option<Uuid>,
     /// Its release.
@@ -34,7 +32,6 @@ pub struct Agent {
 
 // No standby lasts an hour: one that seems to is of before the clock was set back.
 const COLUMNS: &str = "id, name, schema_name, serving_release, serving_generation,
-  coalesce(serving_secrets_at < secrets_changed_at, false) AS serving_is_stale,
   CASE WHEN standby_until > now() AND standby_until < now() + interval '1 hour' THEN standby_generation END AS standby_generation, standby_release,
   extract(epoch FROM standby_until - now())::float8 AS standby_seconds, scale,
   destroyed_at IS NOT NULL AS destroyed";

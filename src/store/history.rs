@@ -93,11 +93,12 @@ impl Store {
             "WITH previous AS (
                SELECT r.id FROM agents a JOIN releases s ON s.id = a.serving_release
                JOIN rollouts o ON o.agent_id = a.id AND o.state = 'succeeded' JOIN releases r ON r.id = o.release_id
-               WHERE a.id = $1 AND r.version < s.version AND (r.image, r.inputs_digest) <> (s.image, s.inputs_digest)
+               WHERE a.id = $1 AND r.version < s.version
+                 AND (r.image, r.inputs_digest, r.secret_set) IS DISTINCT FROM (s.image, s.inputs_digest, s.secret_set)
                ORDER BY r.version DESC LIMIT 1
              )
              SELECT row_to_json(x) FROM (
-               SELECT r.version, r.image, {}, r.source_revision, c.version AS copy_of,
+               SELECT r.version, r.image, {}, r.source_revision, r.secret_set, c.version AS copy_of,
                  coalesce(r.id = a.serving_release, false) AS serving, r.id IN (SELECT id FROM previous) AS previous,
                  o.state AS rollout, o.failure ->> 'message' AS failure
                FROM releases r JOIN agents a ON a.id = r.agent_id LEFT JOIN releases c ON c.id = r.copy_of

@@ -5,6 +5,17 @@ use crate::api::control::KeyView;
 use crate::base::ids;
 use uuid::Uuid;
 
+/// A key that is to be stored.
+#[derive(Debug, Clone, Copy)]
+pub struct NewKey<'a> {
+    /// What it is made for.
+    pub name: &'a str,
+    /// Its first characters.
+    pub prefix: &'a str,
+    /// Its hash.
+    pub hash: &'a [u8; 32],
+}
+
 impl Store {
     /// Adds a key to an agent.
     pub async fn add_key(&self, agent: Uuid, name: &str, prefix: &str, hash: &[u8; 32]) -> Result<Uuid, StoreError> {
@@ -58,4 +69,24 @@ impl Store {
         .await?;
         Ok(rows.into_iter().filter_map(|(hash, agent)| Some((hash.try_into().ok()?, agent))).collect())
     }
+}
+
+/// Adds an agent's first key inside a transaction that holds the agent's row. Says whether it had none.
+pub(super) async fn insert_first(
+    connection: &mut sqlx::PgConnection,
+    agent: Uuid,
+    key: NewKey<'_>,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "INSERT INTO agent_keys (id, agent_id, name, prefix, hash) SELECT $1, $2, $3, $4, $5
+         WHERE NOT EXISTS (SELECT FROM agent_keys WHERE agent_id = $2)",
+    )
+    .bind(ids::new_id())
+    .bind(agent)
+    .bind(key.name)
+    .bind(key.prefix)
+    .bind(key.hash.as_slice())
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() > 0)
 }

@@ -6,6 +6,7 @@ pub mod agents;
 pub mod batches;
 pub mod checkpoints;
 pub mod databases;
+pub mod deploys;
 pub mod history;
 pub mod keys;
 pub mod postgres;
@@ -79,6 +80,9 @@ pub enum StoreError {
     /// A rollout of the same agent is under way.
     #[error("a rollout of this agent is under way")]
     RolloutUnderWay,
+    /// Another set of secrets is current than the one that a change was judged by.
+    #[error("the agent's secrets were changed at the same time")]
+    SecretsChanged,
     /// As many of the agent's runs wait as may.
     #[error("{0} runs of the agent wait already")]
     QueueFull(u32),

@@ -22,12 +22,21 @@ pub struct Release {
     pub manifest: Json<serde_json::Value>,
     /// Name of the folder it was in.
     pub folder: String,
-    /// Names of the secrets at that time, never values.
-    pub secret_names: Vec<String>,
+    /// The number of its secret set; none only while a server of before hands over.
+    pub secret_set: Option<i32>,
+    /// What the manifest resolved to when the release was made; none: of a version before 0023.
+    pub spec: Option<Json<serde_json::Value>>,
     /// The commit that was built.
     pub source_revision: Option<String>,
     /// Digest of its manifest in the server's registry, where it came through that.
     pub pushed: Option<String>,
+}
+
+impl Release {
+    /// Whether it is the same but for its secrets.
+    pub fn has_content_of(&self, new: &NewRelease) -> bool {
+        self.image == new.image && self.inputs_digest == new.inputs_digest && self.manifest.0 == new.manifest
+    }
 }
 
 /// What a new release is made from.
@@ -41,8 +50,8 @@ pub struct NewRelease {
     pub manifest: serde_json::Value,
     /// Name of the folder it was in.
     pub folder: String,
-    /// Names of the agent's secrets.
-    pub secret_names: Vec<String>,
+    /// What it resolves to.
+    pub spec: serde_json::Value,
     /// The commit that was built.
     pub source_revision: Option<String>,
     /// The release that a rollback makes it from.
@@ -51,8 +60,24 @@ pub struct NewRelease {
     pub pushed: Option<String>,
 }
 
+impl NewRelease {
+    /// The same content once more.
+    pub fn again(release: &Release) -> Self {
+        Self {
+            image: release.image.clone(),
+            inputs_digest: release.inputs_digest.clone(),
+            manifest: release.manifest.0.clone(),
+            folder: release.folder.clone(),
+            spec: release.spec.as_ref().map(|spec| spec.0.clone()).unwrap_or_default(),
+            source_revision: release.source_revision.clone(),
+            copy_of: None,
+            pushed: release.pushed.clone(),
+        }
+    }
+}
+
 const COLUMNS: &str =
-    "id, agent_id, version, image, inputs_digest, manifest, folder, secret_names, source_revision, pushed";
+    "id, agent_id, version, image, inputs_digest, manifest, folder, secret_set, spec, source_revision, pushed";
 
 /// Agents and the images that are kept for them; `$1`: how many of those that served.
 const KEPT: &str = "
@@ -69,8 +94,7 @@ const KEPT: &str = "
 impl Store {
     /// The release of that id.
     pub async fn find_release(&self, id: Uuid) -> Result<Option<Release>, StoreError> {
-        let sql = format!("SELECT {COLUMNS} FROM releases WHERE id = $1");
-        Ok(sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(id).fetch_optional(self.pool()).await?)
+        find(&mut *self.pool().acquire().await?, id).await
     }
 
     /// The agent's release of that number.
@@ -93,7 +117,7 @@ impl Store {
             "SELECT {COLUMNS} FROM releases WHERE id = (
                SELECT r.id FROM rollouts o JOIN releases r ON r.id = o.release_id
                WHERE o.agent_id = $1 AND o.state = 'succeeded' AND r.version < $2
-                 AND (r.image, r.inputs_digest) <> ($3, $4)
+                 AND (r.image, r.inputs_digest, r.secret_set) IS DISTINCT FROM ($3, $4, $5)
                ORDER BY r.version DESC LIMIT 1)"
         );
         Ok(sqlx::query_as(sqlx::AssertSqlSafe(sql))
@@ -101,6 +125,7 @@ impl Store {
             .bind(serving.version)
             .bind(&serving.image)
             .bind(&serving.inputs_digest)
+            .bind(serving.secret_set)
             .fetch_optional(self.pool())
             .await?)
     }
@@ -138,12 +163,19 @@ impl Store {
     }
 }
 
-/// Adds the agent's next release inside a transaction. The agent's row is locked by it.
+pub(super) async fn find(connection: &mut sqlx::PgConnection, id: Uuid) -> Result<Option<Release>, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM releases WHERE id = $1");
+    Ok(sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(id).fetch_optional(connection).await?)
+}
+
+/// Adds the agent's next release inside a transaction, with the number of its secret set and the names in it. The
+/// agent's row is locked by it.
 pub(super) async fn insert(
     connection: &mut sqlx::PgConnection,
     id: Uuid,
     agent: Uuid,
     new: &NewRelease,
+    (secret_set, secret_names): (i32, &[String]),
 ) -> Result<Release, StoreError> {
     let version: i32 =
         sqlx::query_scalar("UPDATE agents SET last_version = last_version + 1 WHERE id = $1 RETURNING last_version")
@@ -151,8 +183,8 @@ pub(super) async fn insert(
             .fetch_one(&mut *connection)
             .await?;
     let sql = format!(
-        "INSERT INTO releases (id, agent_id, version, image, inputs_digest, manifest, folder, secret_names, source_revision, copy_of, pushed)
-         VALUES ($1, $2, $3, $4, $5, $6::json, $7, $8, $9, $10, $11) RETURNING {COLUMNS}"
+        "INSERT INTO releases (id, agent_id, version, image, inputs_digest, manifest, folder, secret_names, source_revision, copy_of, pushed, secret_set, spec)
+         VALUES ($1, $2, $3, $4, $5, $6::json, $7, $8, $9, $10, $11, $12, $13::json) RETURNING {COLUMNS}"
     );
     Ok(sqlx::query_as(sqlx::AssertSqlSafe(sql))
         .bind(id)
@@ -163,10 +195,12 @@ pub(super) async fn insert(
         // As text: on its way as jsonb it would lose its order.
         .bind(new.manifest.to_string())
         .bind(&new.folder)
-        .bind(&new.secret_names)
+        .bind(secret_names)
         .bind(&new.source_revision)
         .bind(new.copy_of)
         .bind(&new.pushed)
+        .bind(secret_set)
+        .bind(new.spec.to_string())
         .fetch_one(connection)
         .await?)
 }

@@ -1,6 +1,5 @@
 //! Rollouts: persisted in each step, one at a time per agent.
 
-use super::releases::{self, NewRelease, Release};
 use super::{Store, StoreError, violates};
 use crate::api::control::{PhaseTime, RolloutEvent, RolloutFailure, RolloutView};
 use crate::base::ids;
@@ -18,6 +17,8 @@ pub struct NewRollout<'a> {
     pub phases: &'a [PhaseTime],
     /// Replicas that are there already.
     pub standby: Option<Uuid>,
+    /// Whether its replicas replace those that serve one by one.
+    pub rolling: bool,
 }
 
 /// A rollout that is under way.
@@ -33,6 +34,8 @@ pub struct Rollout {
     pub from_release_id: Option<Uuid>,
     /// The replicas that it brings to serve.
     pub generation: Uuid,
+    /// Whether these replace those that serve one by one: the image is the same.
+    pub rolling: bool,
     /// Where it stands.
     #[sqlx(try_from = "String")]
     pub phase: Phase,
@@ -48,38 +51,19 @@ struct Row {
     phase: String,
     phases: Json<Vec<PhaseTime>>,
     failure: Option<Json<RolloutFailure>>,
+    superseded_by: Option<Uuid>,
 }
 
 impl Store {
-    /// Makes the agent's next release and its rollout, in one transaction.
-    pub async fn begin_rollout(
-        &self,
-        agent: Uuid,
-        new: &NewRelease,
-        begin: NewRollout<'_>,
-    ) -> Result<(Release, Rollout), StoreError> {
-        let mut transaction = self.pool().begin().await?;
-        let release = releases::insert(&mut transaction, ids::new_id(), agent, new).await?;
-        let rollout = insert(&mut transaction, agent, release.id, begin).await?;
-        transaction.commit().await?;
-        Ok((release, rollout))
-    }
-
-    /// Makes a rollout of a release that is there (its replicas are replaced).
-    pub async fn begin_replacement(
-        &self,
-        agent: Uuid,
-        release: Uuid,
-        begin: NewRollout<'_>,
-    ) -> Result<Rollout, StoreError> {
-        insert(&mut *self.pool().acquire().await?, agent, release, begin).await
-    }
-
     /// The agent's rollout that is under way.
     pub async fn running_rollout(&self, agent: Uuid) -> Result<Option<Rollout>, StoreError> {
-        let sql = "SELECT id, agent_id, release_id, from_release_id, generation, phase FROM rollouts
-                   WHERE agent_id = $1 AND state = 'running'";
-        Ok(sqlx::query_as(sql).bind(agent).fetch_optional(self.pool()).await?)
+        running(&mut *self.pool().acquire().await?, agent).await
+    }
+
+    /// The release that served when a rolling rollout made replicas of that generation, to serve beside its own.
+    pub async fn find_rolling_from(&self, generation: Uuid) -> Result<Option<Uuid>, StoreError> {
+        let sql = "SELECT from_release_id FROM rollouts WHERE id = $1 AND rolling";
+        Ok(sqlx::query_scalar(sql).bind(generation).fetch_optional(self.pool()).await?.flatten())
     }
 
     /// Enters a phase; `ended` is the one that ends with it.
@@ -108,8 +92,7 @@ impl Store {
     }
 
     /// Ends a rollout well: the release serves and the rollout has succeeded, in one step. Says whether it
-    /// was still under way with this generation: one that was cancelled, or that newer secrets have made
-    /// begin anew, changes nothing.
+    /// was still under way: one that was cancelled changes nothing.
     pub async fn finish_rollout(
         &self,
         rollout: &Rollout,
@@ -119,31 +102,29 @@ impl Store {
         let mut transaction = self.pool().begin().await?;
         let done = sqlx::query(
             "UPDATE rollouts SET state = 'succeeded', ended_at = now(), phases = phases || $2
-             WHERE id = $1 AND state = 'running' AND generation = $3",
+             WHERE id = $1 AND state = 'running'",
         )
         .bind(rollout.id)
         .bind(Json([ended]))
-        .bind(rollout.generation)
         .execute(&mut *transaction)
         .await?;
         if done.rows_affected() == 0 {
             return Ok(false);
         }
-        // What served before stays on standby for a while, unless it is the same release anew or has read
-        // other secrets than today's.
+        // What served before stays on standby for a while; a rolling rollout has replaced it, and leaves the standby
+        // of before alone.
         sqlx::query(
             "UPDATE agents SET serving_release = $2, serving_generation = $3,
-               serving_secrets_at = (SELECT secrets_at FROM rollouts WHERE id = $5),
-               standby_generation = CASE WHEN serving_release <> $2 AND secrets_changed_at <= serving_secrets_at
-                 THEN serving_generation END,
-               standby_release = serving_release, standby_until = now() + make_interval(secs => $4)
+               standby_generation = CASE WHEN $5 THEN standby_generation ELSE serving_generation END,
+               standby_release = CASE WHEN $5 THEN standby_release ELSE serving_release END,
+               standby_until = CASE WHEN $5 THEN standby_until ELSE now() + make_interval(secs => $4) END
              WHERE id = $1",
         )
         .bind(rollout.agent_id)
         .bind(rollout.release_id)
         .bind(rollout.generation)
         .bind(standby_seconds)
-        .bind(rollout.id)
+        .bind(rollout.rolling)
         .execute(&mut *transaction)
         .await?;
         transaction.commit().await?;
@@ -176,7 +157,8 @@ impl Store {
     /// The rollout and its events after `after`.
     pub async fn view_rollout(&self, id: Uuid, after: i32) -> Result<Option<RolloutView>, StoreError> {
         let row: Option<Row> = sqlx::query_as(
-            "SELECT o.id, a.name AS agent, r.version, f.version AS from_version, o.state, o.phase, o.phases, o.failure
+            "SELECT o.id, a.name AS agent, r.version, f.version AS from_version, o.state, o.phase, o.phases, o.failure,
+               o.superseded_by
              FROM rollouts o JOIN agents a ON a.id = o.agent_id JOIN releases r ON r.id = o.release_id
              LEFT JOIN releases f ON f.id = o.from_release_id WHERE o.id = $1",
         )
@@ -208,26 +190,36 @@ impl Store {
                 })
                 .collect(),
             failure: row.failure.map(|failure| failure.0),
+            superseded_by: row.superseded_by,
             graphs: Vec::new(),
         }))
     }
 }
 
-/// Makes the rollout under way that replaces replicas of what serves begin anew, as generation `anew`:
-/// those that it has made so far have read yesterday's secrets. Without `anew` it is left alone. Nothing
-/// when there is none.
-pub(super) async fn begin_replacement_anew(
-    connection: &mut PgConnection,
-    agent: Uuid,
-    release: Uuid,
-    anew: Option<Uuid>,
-) -> Result<Option<Rollout>, StoreError> {
-    let sql = "UPDATE rollouts SET generation = coalesce($3, generation),
-                 secrets_at = CASE WHEN $3 IS NULL THEN secrets_at ELSE greatest(now(), (SELECT secrets_changed_at FROM agents WHERE id = $1)) END
-               WHERE agent_id = $1 AND release_id = $2 AND state = 'running'
-                 AND $2 = (SELECT serving_release FROM agents WHERE id = $1)
-               RETURNING id, agent_id, release_id, from_release_id, generation, phase";
-    Ok(sqlx::query_as(sql).bind(agent).bind(release).bind(anew).fetch_optional(connection).await?)
+const COLUMNS: &str = "id, agent_id, release_id, from_release_id, generation, rolling, phase";
+
+pub(super) async fn running(connection: &mut PgConnection, agent: Uuid) -> Result<Option<Rollout>, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM rollouts WHERE agent_id = $1 AND state = 'running'");
+    Ok(sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(agent).fetch_optional(connection).await?)
+}
+
+/// Ends a rollout whose place another takes.
+pub(super) async fn supersede(connection: &mut PgConnection, rollout: Uuid, by: Uuid) -> Result<(), StoreError> {
+    sqlx::query("UPDATE rollouts SET state = 'cancelled', ended_at = now(), superseded_by = $2 WHERE id = $1")
+        .bind(rollout)
+        .bind(by)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Keeps no replicas for a rollback any more: they have read a value that may not come back.
+pub(super) async fn forget_standby(connection: &mut PgConnection, agent: Uuid) -> Result<(), StoreError> {
+    sqlx::query("UPDATE agents SET standby_generation = NULL, standby_until = NULL WHERE id = $1")
+        .bind(agent)
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 pub(super) async fn insert(
@@ -236,21 +228,23 @@ pub(super) async fn insert(
     release: Uuid,
     begin: NewRollout<'_>,
 ) -> Result<Rollout, StoreError> {
-    sqlx::query_as(
-        // It reads the newest secrets, though the clock may have been set back since they changed.
-        "INSERT INTO rollouts (id, agent_id, release_id, from_release_id, generation, state, phase, phases, secrets_at)
-         SELECT $1, $2, $3, serving_release, coalesce($5, $1), 'running', 'start', $4, greatest(now(), secrets_changed_at)
-         FROM agents WHERE id = $2
-         RETURNING id, agent_id, release_id, from_release_id, generation, phase",
-    )
-    .bind(begin.id.unwrap_or_else(ids::new_id))
-    .bind(agent)
-    .bind(release)
-    .bind(Json(begin.phases))
-    .bind(begin.standby)
-    .fetch_one(connection)
-    .await
-    .map_err(
-        |error| if violates(&error, "rollouts_one_at_a_time") { StoreError::RolloutUnderWay } else { error.into() },
-    )
+    let sql = format!(
+        "INSERT INTO rollouts (id, agent_id, release_id, from_release_id, generation, state, phase, phases, rolling)
+         SELECT $1, $2, $3, serving_release, coalesce($5, $1), 'running', 'start', $4, $6 FROM agents WHERE id = $2
+         RETURNING {COLUMNS}"
+    );
+    sqlx::query_as(sqlx::AssertSqlSafe(sql))
+        .bind(begin.id.unwrap_or_else(ids::new_id))
+        .bind(agent)
+        .bind(release)
+        .bind(Json(begin.phases))
+        .bind(begin.standby)
+        .bind(begin.rolling)
+        .fetch_one(connection)
+        .await
+        .map_err(
+            |error| {
+                if violates(&error, "rollouts_one_at_a_time") { StoreError::RolloutUnderWay } else { error.into() }
+            },
+        )
 }

@@ -15,19 +15,23 @@ pub async fn agent(store: &Store, name: &str) -> Agent {
     store.ensure_agent(name).await.unwrap()
 }
 
-/// A new release, whose rollout is under way.
-pub async fn release(store: &Store, agent: Uuid) -> Release {
-    let new = NewRelease {
+/// What a release is made from, unlike any other.
+pub fn new_release() -> NewRelease {
+    NewRelease {
         image: format!("sha256:{}", ids::new_id().simple()),
         inputs_digest: format!("sha256:{}", ids::new_id().simple()),
         manifest: json!({}),
         folder: "project".into(),
-        secret_names: Vec::new(),
+        spec: json!({}),
         source_revision: Some("0123456789abcdef".into()),
         copy_of: None,
         pushed: None,
-    };
-    store.begin_rollout(agent, &new, NewRollout::default()).await.unwrap().0
+    }
+}
+
+/// A new release, whose rollout is under way.
+pub async fn release(store: &Store, agent: Uuid) -> Release {
+    store.begin_rollout(agent, &new_release(), NewRollout::default()).await.unwrap().0
 }
 
 /// Ends the rollout under way: its release serves.

@@ -127,74 +127,53 @@ fn what_did_not_change_is_not_deployed_again_and_what_did_is() {
     server.deploy(&project).ok().prints("e2e-changes v1: nothing changed").hides("key: ");
     assert_eq!(server.containers_of("e2e-changes"), first);
 
-    // Another value in .env alone: other replicas, the same release.
+    // Another value in .env alone: a release of the same image, whose replicas replace the others.
     let project = project.env("GREETING=bonjour\n");
-    server.deploy(&project).ok().prints("e2e-changes v1 live with its new secrets in ").hides("bonjour");
+    server.deploy(&project).ok().prints("e2e-changes v2 live with its new secrets in ").hides("bonjour");
     assert_eq!(server.turn("e2e-changes", &key, "t", "two"), "bonjour 2: one");
     assert_eq!(server.until_containers("e2e-changes", 2).intersection(&first).count(), 0);
-    server.until_status("e2e-changes", "e2e-changes v1 running 2 replicas");
+    server.until_status("e2e-changes", "e2e-changes v2 running 2 replicas");
 
-    // No .env, as in CI: the values last deployed stay, and a line says so.
+    // No .env, as in CI: the secrets of what serves stay, and a line says so.
     project.remove(".env");
-    server.deploy(&project).ok().prints("e2e-changes v1: nothing changed").says("the values last deployed stay");
+    server.deploy(&project).ok().prints("e2e-changes v2: nothing changed").says("no .env here: the secrets of v2 stay");
 
     // Another graph: another release takes the first one's place, and threads go on in it.
     let project = project.graph(&ECHO.replace("AIMessage(f\"", "AIMessage(f\"v2 "));
     let deployed = server.deploy_with(&project, &["--json"]).ok().json();
     assert_eq!(
         (&deployed["version"], &deployed["outcome"], &deployed["key"]),
-        (&json!(2), &json!("rollout"), &Value::Null)
+        (&json!(3), &json!("rollout"), &Value::Null)
     );
     let phases: Vec<&str> =
         deployed["phases"].as_array().unwrap().iter().map(|one| one["phase"].as_str().unwrap()).collect();
     assert_eq!(phases, ["build", "push", "start", "ready", "switch"]);
     assert_eq!(server.turn("e2e-changes", &key, "t", "three"), "v2 bonjour 3: one");
-    server.until_status("e2e-changes", "e2e-changes v2 running 2 replicas");
+    server.until_status("e2e-changes", "e2e-changes v3 running 2 replicas");
 
     // The first one's replicas are kept for a while, so that going back is one switch.
     let kept = server.until_containers("e2e-changes", 4);
-    server.rapidclaw(&["rollback", "--agent", "e2e-changes"]).ok().prints("v3");
+    server.rapidclaw(&["rollback", "--agent", "e2e-changes"]).ok().prints("v4");
     assert_eq!(server.turn("e2e-changes", &key, "t", "four"), "bonjour 4: one");
     assert_eq!(server.containers_of("e2e-changes"), kept);
-    server.until_status("e2e-changes", "e2e-changes v3 running 2 replicas");
+    server.until_status("e2e-changes", "e2e-changes v4 running 2 replicas");
 
-    // Those that have read older secrets are not kept: who goes back gets today's.
+    // A release has the secrets that it was made with: who goes back to it gets them back, and those that are kept
+    // for it have read them.
     let project = project.graph(ECHO).env("GREETING=ciao\n");
-    server.deploy(&project).ok().prints("e2e-changes v3 live with its new secrets in ");
-    server.until_containers("e2e-changes", 2);
-    let back = server.rapidclaw(&["rollback", "v2", "--agent", "e2e-changes"]).ok().prints("v4");
-    // What a rollback leaves as it is, and how to undo it.
-    back.says("not taken back: secrets changed since v2: GREETING")
-        .says("not taken back: what v3 wrote into threads")
-        .says("to undo this: rapidclaw rollback v3 --agent e2e-changes");
-    assert_eq!(server.turn("e2e-changes", &key, "t", "five"), "v2 ciao 5: one");
+    server.deploy(&project).ok().prints("e2e-changes v5 live with its new secrets in ");
+    let kept = server.until_containers("e2e-changes", 4);
+    let back = server.rapidclaw(&["rollback", "v3", "--agent", "e2e-changes"]).ok().prints("v6");
+    // What a rollback changes and leaves as it is, and how to undo it.
+    back.says("secrets as they were at v3 again: GREETING (--keep-secrets keeps today's)")
+        .says("not taken back: what v5 wrote into threads")
+        .says("to undo this: rapidclaw rollback v5 --agent e2e-changes");
+    assert_eq!(server.turn("e2e-changes", &key, "t", "five"), "v2 bonjour 5: one");
+    assert_eq!(server.containers_of("e2e-changes"), kept);
+    let back = server.rapidclaw(&["rollback", "v5", "--keep-secrets", "--agent", "e2e-changes"]).ok().prints("v7");
+    back.says("secrets kept as they are, unlike those of v5: GREETING");
+    assert_eq!(server.turn("e2e-changes", &key, "t", "six"), "bonjour 6: one");
     server.rapidclaw(&["rollback", "v9", "--agent", "e2e-changes"]).fails(1).says("v9");
-}
-
-#[test]
-fn replicas_with_yesterdays_secrets_do_not_serve_on() {
-    let server = Server::start();
-    let name = "e2e-today";
-    let project = Project::new(name);
-    let key = server.deploy(&project).ok().key();
-    assert_eq!(server.turn(name, &key, "t", "one"), "hello 1: one");
-
-    // A deploy that brings new secrets fails: what serves has the old ones still. The next deploy that
-    // works brings them, though it brings nothing else.
-    let project = project.graph("graph = None\nraise RuntimeError('no')\n").env("GREETING=bonjour\n");
-    server.deploy(&project).exits(6).says("v1 still serves");
-    let project = project.graph(ECHO);
-    server.deploy(&project).ok().prints(&format!("{name} v1 live with its new secrets in "));
-    assert_eq!(server.turn(name, &key, "t", "two"), "bonjour 2: one");
-    server.deploy(&project).ok().prints("nothing changed");
-
-    // A release that comes with new secrets: who goes back from it does not get the old ones.
-    let project = project.graph(&ECHO.replace("AIMessage(f\"", "AIMessage(f\"next ")).env("GREETING=ciao\n");
-    server.deploy(&project).ok();
-    assert_eq!(server.turn(name, &key, "t", "three"), "next ciao 3: one");
-    server.until_containers(name, 1);
-    server.rapidclaw(&["rollback", "--agent", name]).ok();
-    assert_eq!(server.turn(name, &key, "t", "four"), "ciao 4: one");
 }
 
 #[test]

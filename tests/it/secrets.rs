@@ -1,6 +1,6 @@
 //! Secrets of an agent that serves: set, listed, forgotten, deployed, and brought to its replicas one by one.
 
-use crate::machine::{self, ECHO, Project, Said, Server, Terminal, said, said_with_stdin, until};
+use crate::machine::{ECHO, Project, Said, Server, Terminal, docker_said, said, said_with_stdin, until};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -78,10 +78,10 @@ fn a_change_reaches_replicas_one_after_the_other_and_nobody_is_turned_away() {
         // When a secret is changed,
         let changed = set(&server, name, "GREETING", "bonjour", &[]);
         stop.store(true, Ordering::Relaxed);
-        // then they are replaced one by one under the same release,
+        // then they are replaced one by one by those of a release of the same image,
         changed
             .ok()
-            .prints(&format!("{name}: GREETING changed; v1 live with it in "))
+            .prints(&format!("{name}: GREETING changed; v2 live in "))
             .says("replacing 3 replicas, one after the other")
             .says("1 of 3 have them")
             .says("2 of 3 have them");
@@ -104,7 +104,7 @@ fn a_change_reaches_replicas_one_after_the_other_and_nobody_is_turned_away() {
     assert!(server.containers_of(name).len() >= 3);
     server.start_again();
     // then the next one goes on where it was, and who waits for it is told.
-    changing.join().unwrap().ok().prints(&format!("{name}: GREETING changed; v1 live with it in "));
+    changing.join().unwrap().ok().prints(&format!("{name}: GREETING changed; v3 live in "));
     assert_eq!(greetings(&server, name, &key, 3), BTreeSet::from(["ciao".to_owned()]));
     assert_eq!(server.until_containers(name, 3).intersection(&after).count(), 0);
 
@@ -115,14 +115,15 @@ fn a_change_reaches_replicas_one_after_the_other_and_nobody_is_turned_away() {
         std::thread::spawn(move || said_with_stdin(&mut command, "hola"))
     };
     until_half_way(&server);
-    set(&server, name, "GREETING", "salut", &[]).ok().says("the secrets have changed once more");
-    // then one rollout brings the newest to all, and both who wait are told so.
-    changing.join().unwrap().ok();
+    set(&server, name, "GREETING", "salut", &[]).ok().prints(&format!("{name}: GREETING changed; v5 live in "));
+    // then a rollout of the newest takes its place, and both who wait are told so.
+    let first = changing.join().unwrap().ok();
+    first.says("v4: newer secrets take its place").prints(&format!("{name}: GREETING changed; v5 live in "));
     assert_eq!(greetings(&server, name, &key, 3), BTreeSet::from(["salut".to_owned()]));
-    assert_eq!(server.query("SELECT count(*) FROM rollouts WHERE state <> 'succeeded'"), 0);
-    assert_eq!(server.query("SELECT count(*) FROM rollouts"), 4, "the deploy and three changes");
+    assert_eq!(server.query("SELECT count(*) FROM rollouts WHERE state = 'succeeded'"), 4, "the deploy, three changes");
+    assert_eq!(server.query("SELECT count(*) FROM rollouts"), 5);
     server.until_containers(name, 3);
-    server.until_status(name, &format!("{name} v1 running 3 replicas "));
+    server.until_status(name, &format!("{name} v5 running 3 replicas "));
 }
 
 #[test]
@@ -136,9 +137,13 @@ fn a_secret_that_breaks_the_agent_breaks_no_replica_that_serves() {
     let before = server.until_containers(name, 2);
     let said =
         set(&server, name, "GREETING", "tok-breaks-it", &[]).exits(6).says("AssertionError: a wrong greeting: ***");
-    said.says("v1 still serves").says("GREETING is stored all the same");
+    said.says("v1 still serves");
     assert_eq!(greetings(&server, name, &key, 2), BTreeSet::from(["hello".to_owned()]));
     assert_eq!(server.until_containers(name, 2), before);
+    // What starts now has the secrets of what serves.
+    docker_said(&["kill", before.first().unwrap()]);
+    server.until_status(name, &format!("{name} v1 running 2 replicas "));
+    assert_eq!(greetings(&server, name, &key, 2), BTreeSet::from(["hello".to_owned()]));
     set(&server, name, "GREETING", "mended", &[]).ok();
     assert_eq!(greetings(&server, name, &key, 2), BTreeSet::from(["mended".to_owned()]));
 }
@@ -151,7 +156,7 @@ fn secrets_from_the_hand_and_from_deploys_live_beside_each_other() {
     let key = server.deploy(&project).ok().key();
 
     // Set from stdin: its last line's end is no part of it.
-    set(&server, name, "BY_HAND", "one\n", &["--detach"]).ok().prints("BY_HAND stored; the replicas of v1 are being");
+    set(&server, name, "BY_HAND", "one\n", &["--detach"]).ok().prints("BY_HAND changed; v2 is being rolled out");
     server.rapidclaw(&["rollouts", name, "--watch"]);
     set(&server, name, "BY_HAND", "one", &[]).ok().prints(&format!("{name}: nothing changed"));
     // Typed at a hidden prompt.
@@ -214,12 +219,65 @@ fn secrets_from_the_hand_and_from_deploys_live_beside_each_other() {
 
     // Scaled to nothing there is nobody to bring it to; what starts then has it.
     server.rapidclaw(&["scale", name, "0"]).ok();
-    set(&server, name, "GREETING", "salut", &[]).ok().prints("GREETING stored; no replica runs that would need it");
+    set(&server, name, "GREETING", "salut", &[]).ok().prints("GREETING changed; v");
     server.rapidclaw(&["scale", name, "auto"]).ok();
     assert_eq!(server.turn(name, &key, "t", "hi"), "salut 4: hi");
     // No value is in the database or in a container in clear.
-    let inspected = server.containers_of(name).into_iter().map(|id| machine::docker_said(&["inspect", &id]));
+    let inspected = server.containers_of(name).into_iter().map(|id| docker_said(&["inspect", &id]));
     assert!(inspected.into_iter().all(|text| !text.contains("salut")));
     let dump = said(server.machine.command().args(["status", "--json"])).ok();
     assert!(!dump.out.contains("salut") && !server.log().contains("salut"));
+}
+
+#[test]
+fn a_release_that_fails_leaves_the_secrets_of_what_serves_alone() {
+    let mut server = Server::start();
+    let name = "e2e-today";
+    let slow = format!("import os, time\ntime.sleep(float(os.environ.get('SLOW', '0')))\n{ECHO}");
+    let project = Project::new(name).graph(&slow);
+    let key = server.deploy(&project).ok().key();
+    assert_eq!(server.turn(name, &key, "t", "one"), "hello 1: one");
+
+    // A deploy that brings new secrets fails: what serves keeps its own, also after a crash, a restart and a scale.
+    let project = project.replicas(3).graph("graph = None\nraise RuntimeError('no')\n").env("GREETING=bonjour\n");
+    server.deploy(&project).exits(6).says("v1 still serves");
+    let before = server.until_containers(name, 1);
+    server.kill();
+    docker_said(&["kill", before.first().unwrap()]);
+    server.start_again();
+    server.until_status(name, &format!("{name} v1 running 1 replica "));
+    assert_eq!(server.turn(name, &key, "t", "two"), "hello 2: one");
+    server.rapidclaw(&["scale", name, "0"]).ok();
+    server.rapidclaw(&["scale", name, "1"]).ok();
+    assert_eq!(server.turn(name, &key, "t", "three"), "hello 3: one");
+    server.rapidclaw(&["scale", name, "auto"]).ok();
+
+    // Of two deploys at once one wins, and the other leaves nothing.
+    let sql = "SELECT count(*) * 1000 + (SELECT count(*) FROM secret_sets) FROM releases";
+    let stored = server.query(sql);
+    let others = ["GREETING=salut\nSLOW=4\n", "GREETING=ciao\nSLOW=4\n"];
+    let others = others.map(|env| Project::new(name).graph(&slow).env(env));
+    let said: Vec<_> = std::thread::scope(|scope| {
+        let deploys: Vec<_> = others.iter().map(|project| scope.spawn(|| server.deploy(project))).collect();
+        deploys.into_iter().map(|deploy| deploy.join().unwrap()).collect()
+    });
+    let lost = said.iter().filter(|said| said.err.contains("a rollout of this agent is under way")).count();
+    assert_eq!((lost, server.query(sql)), (1, stored + 1001));
+    let greeting = server.turn(name, &key, "t", "four");
+    assert!(["salut 4: one", "ciao 4: one"].contains(&greeting.as_str()), "{greeting}");
+
+    // A rollback brings the secrets of its release back; a value that was rotated stays rotated.
+    let mut rotate = server.machine.command();
+    said_with_stdin(rotate.args(["secrets", "rotate", name, "GREETING"]), "fresh")
+        .ok()
+        .prints("GREETING rotated, in 3 older secret sets as well; v4 live in ")
+        .hides("fresh");
+    assert_eq!(server.turn(name, &key, "t", "five"), "fresh 5: one");
+    let mut rotate = server.machine.command();
+    said_with_stdin(rotate.args(["secrets", "rotate", name, "NONE"]), "x").exits(1).says("no secret set of");
+    let project = Project::new(name).graph(&ECHO.replace("AIMessage(f\"", "AIMessage(f\"next "));
+    server.deploy(&project.env("GREETING=new\n")).ok().prints("v5 live in ");
+    assert_eq!(server.turn(name, &key, "t", "six"), "next new 6: one");
+    server.rapidclaw(&["rollback", "v1", "--agent", name]).ok().says("secrets as they were at v1 again: GREETING");
+    assert_eq!(server.turn(name, &key, "t", "seven"), "fresh 7: one");
 }

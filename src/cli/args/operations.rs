@@ -30,7 +30,7 @@ pub struct SecretsArgs {
     pub command: SecretsCommand,
 }
 
-/// What can be done with secrets. Replicas that serve are replaced when one changed.
+/// What can be done with secrets. A change is a release of its own, whose replicas replace the others one by one.
 #[derive(Debug, Subcommand)]
 pub enum SecretsCommand {
     /// Set a secret; its value comes from stdin or a hidden prompt
@@ -58,6 +58,19 @@ pub enum SecretsCommand {
         /// Their names
         #[arg(required = true)]
         names: Vec<String>,
+        /// How to wait.
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
+    /// Replace a secret's value wherever it is kept, so that no rollback brings the old one back
+    Rotate {
+        /// The agent
+        agent: String,
+        /// The secret's name
+        name: String,
+        /// A value that was typed by mistake: taken here, so that nothing repeats it
+        #[arg(hide = true, allow_hyphen_values = true)]
+        value: Vec<String>,
         /// How to wait.
         #[command(flatten)]
         wait: WaitArgs,

@@ -321,7 +321,9 @@ async fn dry_run(
         }
         printer.line(match plan.outcome {
             DeployOutcome::Rollout => format!("{name}: a deploy would roll a new release out"),
-            DeployOutcome::Secrets => format!("{name}: a deploy would replace the replicas, for their secrets"),
+            DeployOutcome::Secrets => {
+                format!("{name}: a deploy would roll out a release of the same image with other secrets")
+            }
             DeployOutcome::Unchanged => format!("{name}: a deploy would change nothing"),
         });
     }

@@ -21,7 +21,8 @@ pub async fn run(args: &RollbackArgs, global: &Global, printer: &Printer) -> Res
         None => which_agent(&client).await?,
     };
     // The request bears the rollout's id: a repeated one finds what the one before has begun.
-    let request = RollbackRequest { version: args.version, rollout: Some(ids::new_id()) };
+    let request =
+        RollbackRequest { version: args.version, rollout: Some(ids::new_id()), keep_secrets: args.keep_secrets };
     let accepted = match client.roll_back(&agent, &request).await {
         Err(error) if error.may_be_done() || matches!(error, ClientError::Refused(_)) && error.is_passing() => {
             watch::patiently(&printer.progress(), async || client.roll_back(&agent, &request).await).await?
@@ -71,18 +72,22 @@ fn report(
     printer.result(json!({
         "agent": agent, "version": accepted.version, "to_version": accepted.to_version,
         "from_version": accepted.from_version, "rollout": accepted.rollout, "url": accepted.url,
-        "secrets_changed": accepted.secrets_changed, "phases": phases, "seconds": watch::phases(phases).1,
+        "secrets_changed": accepted.secrets_changed, "secrets_kept": accepted.secrets_kept, "phases": phases, "seconds": watch::phases(phases).1,
     }));
     if printer.format() == Format::Json {
         return;
     }
     printer.line(format!("{agent} v{} (v{} again) {what}", accepted.version, accepted.to_version));
-    if !accepted.secrets_changed.is_empty() {
-        printer.note(format!(
-            "not taken back: secrets changed since v{}: {}",
-            accepted.to_version,
-            accepted.secrets_changed.join(", ")
-        ));
+    let differ = accepted.secrets_changed.join(", ");
+    match (differ.is_empty(), accepted.secrets_kept) {
+        (true, _) => {}
+        (false, true) => {
+            printer.note(format!("secrets kept as they are, unlike those of v{}: {differ}", accepted.to_version));
+        }
+        (false, false) => printer.note(format!(
+            "secrets as they were at v{} again: {differ} (--keep-secrets keeps today's)",
+            accepted.to_version
+        )),
     }
     if let Some(from) = accepted.from_version {
         printer.note(format!("not taken back: what v{from} wrote into threads"));

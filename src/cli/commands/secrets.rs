@@ -1,4 +1,4 @@
-//! `secrets set|list|unset|import`. No value is ever an argument, and none is ever shown.
+//! `secrets set|rotate|list|unset|import`. No value is ever an argument, and none is ever shown.
 
 use super::watch;
 use crate::api::control::{SecretMap, SecretView, SecretsRequest, SecretsResponse};
@@ -23,28 +23,43 @@ pub async fn run(command: SecretsCommand, global: &Global, printer: &Printer) ->
     match command {
         SecretsCommand::List { agent } => list(&session::client(global)?, &agent, printer).await,
         SecretsCommand::Set { agent, name, value, wait } => {
-            if !value.is_empty() || name.contains('=') {
-                return Err(Failure::said(
-                    Exit::Usage,
-                    "a secret's value is no argument: the shell's history keeps those",
-                )
-                .hint(format!("pipe it: `rapidclaw secrets set {agent} NAME < FILE`, or leave it out and be asked")));
-            }
-            let client = session::client(global)?;
-            let value = read_value(&agent, &name, printer).await?;
-            let set = SecretMap(BTreeMap::from([(name, value)]));
-            change(&client, &agent, SecretsRequest { set, unset: Vec::new() }, &wait, printer).await
+            put(&agent, name, &value, false, &wait, (global, printer)).await
+        }
+        SecretsCommand::Rotate { agent, name, value, wait } => {
+            put(&agent, name, &value, true, &wait, (global, printer)).await
         }
         SecretsCommand::Unset { agent, names, wait } => {
-            let request = SecretsRequest { set: SecretMap::default(), unset: names };
+            let request = SecretsRequest { unset: names, ..SecretsRequest::default() };
             change(&session::client(global)?, &agent, request, &wait, printer).await
         }
         SecretsCommand::Import { agent, file, wait } => {
             let client = session::client(global)?;
             let set = SecretMap(read_file(file.as_deref().filter(|file| *file != Path::new("-"))).await?);
-            change(&client, &agent, SecretsRequest { set, unset: Vec::new() }, &wait, printer).await
+            change(&client, &agent, SecretsRequest { set, ..SecretsRequest::default() }, &wait, printer).await
         }
     }
+}
+
+/// `set` and `rotate`: `typed` is what was given as a value by mistake.
+async fn put(
+    agent: &str,
+    name: String,
+    typed: &[String],
+    rotate: bool,
+    wait: &WaitArgs,
+    (global, printer): (&Global, &Printer),
+) -> Result<Exit, Failure> {
+    let command = if rotate { "rotate" } else { "set" };
+    if !typed.is_empty() || name.contains('=') {
+        return Err(Failure::said(Exit::Usage, "a secret's value is no argument: the shell's history keeps those")
+            .hint(format!(
+                "pipe it: `rapidclaw secrets {command} {agent} NAME < FILE`, or leave it out and be asked"
+            )));
+    }
+    let client = session::client(global)?;
+    let value = read_value(agent, (command, &name), printer).await?;
+    let set = SecretMap(BTreeMap::from([(name, value)]));
+    change(&client, agent, SecretsRequest { set, rotate, ..SecretsRequest::default() }, wait, printer).await
 }
 
 async fn list(client: &Client, agent: &str, printer: &Printer) -> Result<Exit, Failure> {
@@ -71,7 +86,7 @@ fn origin(one: &SecretView) -> &'static str {
 }
 
 /// From a prompt on a terminal, else from stdin, whose last line's end is not part of it.
-async fn read_value(agent: &str, name: &str, printer: &Printer) -> Result<SecretString, Failure> {
+async fn read_value(agent: &str, (command, name): (&str, &str), printer: &Printer) -> Result<SecretString, Failure> {
     if !std::io::stdin().is_terminal() {
         let text = read_stdin(STDIN_BYTES).await?;
         let value = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
@@ -83,7 +98,7 @@ async fn read_value(agent: &str, name: &str, printer: &Printer) -> Result<Secret
     }
     if !printer.is_interactive() {
         return Err(Failure::said(Exit::Usage, format!("nobody can be asked for the value of {name}"))
-            .hint(format!("pipe it: `rapidclaw secrets set {agent} {name} < FILE`")));
+            .hint(format!("pipe it: `rapidclaw secrets {command} {agent} {name} < FILE`")));
     }
     let prompt = format!("Value of {name} (hidden)");
     let value = ask(move || dialoguer::Password::new().with_prompt(prompt).interact()).await?;
@@ -118,27 +133,32 @@ async fn change(
         printer.note(note);
     }
     let names = done.changed.join(", ");
-    // A rollout without a change: an earlier one failed to bring them.
-    let what = if names.is_empty() { "what an earlier rollout did not bring".to_owned() } else { names.clone() };
+    let changed = match done.rotated {
+        0 => format!("{names} changed"),
+        1 => format!("{} rotated, in 1 older secret set as well", rotated(&request)),
+        sets => format!("{} rotated, in {sets} older secret sets as well", rotated(&request)),
+    };
     let (line, phases) = match (done.rollout, done.version) {
-        (None, _) if names.is_empty() => (format!("{agent}: nothing changed"), Vec::new()),
-        (None, _) => (format!("{agent}: {names} stored; no replica runs that would need it"), Vec::new()),
+        (None, _) if names.is_empty() && done.rotated == 0 => (format!("{agent}: nothing changed"), Vec::new()),
+        (None, _) if names.is_empty() => (format!("{agent}: {changed}; what serves does not have it"), Vec::new()),
+        (None, _) => (format!("{agent}: {changed}; nothing serves: the next deploy uses it"), Vec::new()),
         (Some(_), version) if wait.detach => {
-            (format!("{agent}: {what} stored; the replicas of {} are being replaced", release(version)), Vec::new())
+            (format!("{agent}: {changed}; {} is being rolled out", release(version)), Vec::new())
         }
-        (Some(rollout), version) => {
+        (Some(rollout), _) => {
             let deadline = watch::deadline(wait.timeout);
-            let view = watch::rollout(client, rollout, deadline, printer).await.map_err(|failure| {
-                failure.hint(format!("{what} is stored all the same: the next replicas that start have it"))
-            })?;
+            let view = watch::rollout(client, rollout, deadline, printer).await?;
             let (phases, seconds) = watch::phases(&view.phases);
-            let line =
-                format!("{agent}: {what} changed; {} live with it in {seconds:.1}s ({phases})", release(version));
-            (line, view.phases)
+            (format!("{agent}: {changed}; v{} live in {seconds:.1}s ({phases})", view.version), view.phases)
         }
     };
     print(agent, &done, &line, &phases, printer);
     Ok(Exit::Done)
+}
+
+/// The name that is rotated.
+fn rotated(request: &SecretsRequest) -> &str {
+    request.set.0.keys().next().map_or("", String::as_str)
 }
 
 fn release(version: Option<i32>) -> String {
@@ -154,7 +174,7 @@ fn print(
 ) {
     printer.result(json!({
         "agent": agent, "changed": done.changed, "version": done.version, "rollout": done.rollout,
-        "phases": phases, "notes": done.notes,
+        "rotated": done.rotated, "phases": phases, "notes": done.notes,
     }));
     if printer.format() != Format::Json {
         printer.line(line);

@@ -45,11 +45,11 @@ pub fn deadline(seconds: Option<u64>) -> Option<Instant> {
     seconds.and_then(|seconds| Instant::now().checked_add(Duration::from_secs(seconds)))
 }
 
-/// Returns when traffic has moved. Exit 6 when the rollout failed, 7 when the deadline passed, 5 when the
-/// server was lost.
+/// Returns when traffic has moved: by this rollout, or by one that has taken its place. Exit 6 when the rollout failed,
+/// 7 when the deadline passed, 5 when the server was lost.
 pub async fn rollout(
     client: &Client,
-    id: Uuid,
+    mut id: Uuid,
     deadline: Option<Instant>,
     printer: &Printer,
 ) -> Result<RolloutView, Failure> {
@@ -99,6 +99,10 @@ pub async fn rollout(
         match view.state {
             RolloutState::Running => progress.passing(format!("{} v{}: {}", view.agent, view.version, view.phase)),
             RolloutState::Succeeded => return Ok(view),
+            RolloutState::Cancelled if let Some(next) = view.superseded_by => {
+                progress.step(format!("{} v{}: newer secrets take its place", view.agent, view.version));
+                (id, after) = (next, 0);
+            }
             RolloutState::Failed | RolloutState::Cancelled => return Err(failed(&view)),
         }
     }

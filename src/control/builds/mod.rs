@@ -212,8 +212,8 @@ impl Builds {
 }
 
 fn settings_of(request: &BuildRequest, agent: &str) -> Result<(Manifest, Policy), BuildsError> {
-    let (manifest, settings) = AgentSettings::of(&request.manifest, agent)?;
-    Ok((manifest, settings.policy))
+    let (manifest, spec) = crate::control::resolve(&request.manifest, agent)?;
+    Ok((manifest, AgentSettings::of(&spec).policy))
 }
 
 impl Control {

@@ -3,20 +3,17 @@
 use super::{LOOK_EVERY, Reconciler, STANDBY};
 use crate::api::control::PhaseTime;
 use crate::base::machine;
-use crate::base::secret::SecretString;
 use crate::control::evidence::Fault;
 use crate::control::fleet::{Member, MemberState};
 use crate::control::{AgentSettings, ControlError};
 use crate::release::state::{Phase, replicas};
 use crate::store::rollouts::Rollout;
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 /// Where the rollout under way stands.
 pub(super) struct Progress {
     pub(super) rollout: Uuid,
-    pub(super) generation: Uuid,
     /// How many of its replicas were said to be ready.
     pub(super) ready: usize,
     /// Whether it was said that memory is waited for.
@@ -31,7 +28,7 @@ impl Reconciler {
     pub(super) async fn drive(&mut self, rollout: &Rollout) -> Result<bool, ControlError> {
         let loaded = self.load(rollout.release_id).await?;
         let version = loaded.release.version;
-        let replaces = self.agent.serving_release == Some(rollout.release_id);
+        let replaces = rollout.rolling;
         self.begin(rollout, &loaded.settings, replaces).await?;
         let wanted = self.tried(&loaded.settings, replaces) as usize;
         self.members.iter_mut().for_each(|one| one.was_ready |= one.ready().is_some());
@@ -101,27 +98,21 @@ impl Reconciler {
         Ok(true)
     }
 
-    /// Begins to drive a rollout, or once more when newer secrets have given it another generation.
+    /// Begins to drive a rollout.
     async fn begin(&mut self, rollout: &Rollout, settings: &AgentSettings, replaces: bool) -> Result<(), ControlError> {
         let wanted = self.tried(settings, replaces);
-        let known = self.progress.as_ref().filter(|progress| progress.rollout == rollout.id);
-        if known.is_some_and(|progress| progress.generation == rollout.generation) {
+        if self.progress.as_ref().is_some_and(|progress| progress.rollout == rollout.id) {
             return Ok(());
         }
         let there = self.members.iter().filter(|one| one.generation == rollout.generation && one.is_alive()).count();
-        let message = match (known.is_some(), replaces) {
-            (true, _) => "the secrets have changed once more: beginning anew".to_owned(),
-            (false, true) => replacing(wanted, count(there)),
-            (false, false) => begins(rollout, wanted, count(there)),
-        };
+        let message = if replaces { replacing(wanted, count(there)) } else { begins(rollout, wanted, count(there)) };
         let now = Instant::now();
         let progress = Progress {
             rollout: rollout.id,
-            generation: rollout.generation,
             ready: 0,
             said_memory: false,
-            phase: known.map_or(rollout.phase, |progress| progress.phase),
-            since: known.map_or(now, |progress| progress.since),
+            phase: rollout.phase,
+            since: now,
             started: now,
         };
         self.event(rollout.id, rollout.phase, &message).await?;
@@ -157,8 +148,8 @@ impl Reconciler {
     }
 
     async fn fail(&mut self, rollout: &Rollout, replica: Uuid, fault: &Fault) -> Result<(), ControlError> {
-        let secrets: BTreeMap<String, SecretString> = self.control.blotted(&self.agent).await?;
-        let failure = self.control.failure(replica, fault, &secrets).await;
+        let redactor = self.control.redactor_of(&self.agent).await?;
+        let failure = self.control.failure(replica, fault, &redactor).await;
         tracing::warn!(agent = self.agent.name, code = failure.code, message = failure.message, "a rollout failed");
         self.progress = None;
         self.control.store().fail_rollout(rollout.id, &failure).await?;
@@ -173,7 +164,7 @@ impl Reconciler {
         let limit = self.load(rollout.release_id).await?.settings.ready_timeout;
         let green = || self.members.iter().filter(|one| one.generation == rollout.generation);
         let awaited = green().filter_map(|one| self.unready_for(one)).max();
-        let none = self.target != Some(rollout.generation) && green().next().is_none();
+        let none = !rollout.rolling && green().next().is_none();
         let awaited =
             awaited.or_else(|| self.progress.as_ref().filter(|_| none).map(|progress| progress.started.elapsed()));
         Ok(awaited.map_or(LOOK_EVERY, |time| limit.saturating_sub(time) + Duration::from_millis(1)))
@@ -257,6 +248,7 @@ mod tests {
             id: Uuid::from_u128(id),
             release: Uuid::nil(),
             generation: Uuid::nil(),
+            beside: None,
             state: watch::channel(MemberState::Loading).1,
             end: CancellationToken::new(),
             since,

@@ -1,7 +1,8 @@
-//! Replicas that are replaced under the same release: their secrets are yesterday's.
+//! A rolling rollout: replicas are replaced one by one by those of a release of the same image with other secrets.
 //!
-//! They serve beside those that replace them, and go one by one as these become ready. Which they are
-//! follows from the database and the containers' labels, so that a server that starts again goes on.
+//! Both serve beside each other, and an old one goes as a new one becomes ready. Which they are follows from the
+//! database and the containers' labels, so that a server that starts again goes on. When such a rollout fails, the
+//! replicas that it has made are replaced in the same way.
 
 use super::Reconciler;
 use crate::base::machine;
@@ -36,24 +37,28 @@ impl Drop for Leaving {
 }
 
 impl Reconciler {
-    /// Sets the generation that the replicas of the release that serves are to be of. Says whether the
-    /// rollout replaces them.
+    /// Sets the generation and the release that the replicas that serve are to be of. Says whether the rollout
+    /// replaces them one by one.
     pub(super) fn aim(&mut self, rollout: Option<&Rollout>) -> bool {
-        let serving = self.agent.serving_release;
-        let replacement = rollout.filter(|rollout| serving == Some(rollout.release_id));
-        self.target = replacement.map(|rollout| rollout.generation).or(self.agent.serving_generation);
-        replacement.is_some()
+        let rolling = rollout.filter(|rollout| rollout.rolling);
+        self.target = match rolling {
+            Some(rollout) => Some((rollout.generation, rollout.release_id)),
+            None => self.agent.serving_generation.zip(self.agent.serving_release),
+        };
+        rolling.is_some()
     }
 
-    /// Whether a replica is of the release that serves, whatever secrets it has read. One that a rollback
+    /// Whether a replica serves: it is of the release that serves, or was made to serve beside it. One that a rollback
     /// took over from standby was made for an earlier release of the same content.
     pub(super) fn is_serving(&self, member: &Member) -> bool {
-        self.agent.serving_generation == Some(member.generation) || self.agent.serving_release == Some(member.release)
+        let serving = self.agent.serving_release;
+        self.agent.serving_generation == Some(member.generation)
+            || serving.is_some_and(|serving| member.release == serving || member.beside == Some(serving))
     }
 
     /// Whether a replica is being replaced.
     pub(super) fn is_old(&self, member: &Member) -> bool {
-        self.target != Some(member.generation) && self.is_serving(member)
+        self.target.is_some_and(|(target, _)| target != member.generation) && self.is_serving(member)
     }
 
     pub(super) async fn turnover(&self, settings: &AgentSettings, target: Uuid) -> Turnover {

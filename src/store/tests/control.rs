@@ -7,7 +7,6 @@ use crate::release::state::{Phase, RolloutState};
 use crate::store::StoreError;
 use crate::store::checkpoints::{Schema, ensure_schema};
 use crate::store::rollouts::NewRollout;
-use crate::store::secrets::SealedSecret;
 use futures_util::future::join_all;
 
 #[tokio::test]
@@ -50,10 +49,6 @@ async fn releases_are_numbered_by_agent_and_one_rollout_of_an_agent_runs_at_a_ti
     for refused in join_all((0..4).map(|_| store.begin_rollout(agent, &unwanted, NewRollout::default()))).await {
         assert!(matches!(refused, Err(StoreError::RolloutUnderWay)), "{refused:?}");
     }
-    assert!(matches!(
-        store.begin_replacement(agent, world.release.id, NewRollout::default()).await,
-        Err(StoreError::RolloutUnderWay)
-    ));
     let first = store.running_rollout(agent).await.unwrap().unwrap();
     store.finish_rollout(&first, &PhaseTime { phase: Phase::Switch, seconds: 1.0 }, 60.0).await.unwrap();
     assert_eq!(store.find_agent("agent").await.unwrap().unwrap().serving_generation, Some(first.generation));
@@ -65,7 +60,7 @@ async fn releases_are_numbered_by_agent_and_one_rollout_of_an_agent_runs_at_a_ti
     let (release, rollout) = &begun[0];
     assert_eq!((release.version, rollout.from_release_id), (2, Some(world.release.id)));
     let found = store.find_release(release.id).await.unwrap().unwrap();
-    assert_eq!((found.image.as_str(), found.secret_names), ("two", vec!["KEY".to_owned()]));
+    assert_eq!((found.image.as_str(), found.secret_set), ("two", Some(1)));
     let other = store.ensure_agent("other").await.unwrap();
     assert_eq!(store.begin_rollout(other.id, &new_release("x"), NewRollout::default()).await.unwrap().0.version, 1);
 
@@ -129,36 +124,6 @@ async fn a_new_administrators_token_revokes_the_old_one_and_an_old_one_can_come_
     assert_eq!((state(1).await, state(2).await), (TokenState::Revoked, TokenState::Active));
     store.set_admin_token(&[1; 32]).await.unwrap();
     assert_eq!((state(1).await, state(2).await), (TokenState::Active, TokenState::Revoked));
-}
-
-#[tokio::test]
-async fn secrets_are_replaced_as_a_whole_and_only_when_a_value_changed() {
-    let world = World::new().await;
-    let (store, agent) = (&world.store, world.agent.id);
-    // Sealed anew each time: only the digest tells whether a value is the same.
-    let secret = |name: &str, sealed: u8, mac: u8| SealedSecret {
-        name: name.into(),
-        sealed: vec![sealed],
-        mac: vec![mac],
-        by_hand: false,
-    };
-    // Names whose order differs between languages and bytes.
-    let deploy = async |secrets: &[SealedSecret]| store.deploy_secrets(agent, secrets).await.unwrap().changed;
-    assert!(deploy(&[secret("b", 1, 1), secret("A_KEY", 2, 2), secret("a", 3, 3)]).await);
-    assert!(!deploy(&[secret("a", 9, 3), secret("b", 9, 1), secret("A_KEY", 9, 2)]).await);
-    assert_eq!(store.list_secrets(agent).await.unwrap().len(), 3);
-    assert!(deploy(&[secret("a", 4, 4)]).await);
-    let listed = store.list_secrets(agent).await.unwrap();
-    assert_eq!((listed.len(), listed[0].sealed.as_slice()), (1, [4].as_slice()));
-    // Whoever goes back to a release is told what came, went or changed since.
-    sqlx::query("UPDATE releases SET secret_names = '{gone,a,b}'").execute(store.pool()).await.unwrap();
-    let since = async || store.secrets_changed_since(agent, world.release.id).await.unwrap();
-    assert_eq!(since().await, ["a", "b", "gone"]);
-    sqlx::query("UPDATE secrets SET updated_at = now() - interval '1 day'").execute(store.pool()).await.unwrap();
-    assert_eq!(since().await, ["b", "gone"]);
-    assert!(deploy(&[secret("a", 9, 4), secret("came", 5, 5)]).await);
-    assert_eq!(since().await, ["b", "came", "gone"]);
-    assert!(deploy(&[]).await);
 }
 
 #[tokio::test]

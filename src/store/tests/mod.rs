@@ -128,7 +128,7 @@ fn new_release(image: &str) -> NewRelease {
         inputs_digest: format!("inputs of {image}"),
         manifest: json!({ "graphs": {} }),
         folder: "project".into(),
-        secret_names: vec!["KEY".into()],
+        spec: json!({}),
         source_revision: None,
         copy_of: None,
         pushed: None,

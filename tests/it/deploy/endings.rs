@@ -76,7 +76,7 @@ fn every_way_a_deploy_can_end() {
     let plan = server.deploy_with(&project, &["--dry-run", "--exit-code"]).exits(8);
     assert_eq!(
         plan.out,
-        "secret GREETING: changed\ne2e-ends: a deploy would replace the replicas, for their secrets\n"
+        "secret GREETING: changed\ne2e-ends: a deploy would roll out a release of the same image with other secrets\n"
     );
     assert_eq!(ends(&deploy(&server, &project, &[]), 0)["outcome"], "secrets");
 
@@ -106,13 +106,13 @@ fn every_way_a_deploy_can_end() {
     // 6: the release does not get ready; what served before serves.
     let broken = Project::new("e2e-ends").graph(&format!("raise SystemExit('no')\n{ECHO}"));
     let last = ends(&deploy(&server, &broken, &[]), 6);
-    assert_eq!((&last["serving"], &last["version"], &last["phase"]), (&json!(1), &json!(2), &json!("ready")));
+    assert_eq!((&last["serving"], &last["version"], &last["phase"]), (&json!(2), &json!(3), &json!("ready")));
     assert_eq!(last["class"], "rollout-failed");
-    server.until_status("e2e-ends", "e2e-ends v1 running");
+    server.until_status("e2e-ends", "e2e-ends v2 running");
 
     // 0, --detach: it is being rolled out, and is seen to its end by who asks.
     let last = ends(&deploy(&server, &Project::new("e2e-ends").graph(&slow(3)), &["--detach"]), 0);
-    assert_eq!(last["version"], 3);
+    assert_eq!(last["version"], 4);
     // 1: another is under way.
     assert_eq!(ends(&deploy(&server, &project, &[]), 1)["code"], "rollout-under-way");
     let watched = server.rapidclaw(&["rollouts", "e2e-ends", "--watch", "--json"]);
@@ -120,9 +120,9 @@ fn every_way_a_deploy_can_end() {
 
     // 7: it takes longer than anybody waits, and goes on.
     let last = ends(&deploy(&server, &Project::new("e2e-ends").graph(&slow(4)), &["--timeout", "1"]), 7);
-    assert_eq!((&last["class"], &last["version"]), (&json!("timed-out"), &json!(4)));
+    assert_eq!((&last["class"], &last["version"]), (&json!("timed-out"), &json!(5)));
     assert!(last["hints"].to_string().contains("rapidclaw status"), "{last}");
-    server.until_status("e2e-ends", "e2e-ends v4 running");
+    server.until_status("e2e-ends", "e2e-ends v5 running");
 
     // 130: who watches is interrupted; the rollout is not.
     let interrupted = {
@@ -142,7 +142,7 @@ fn every_way_a_deploy_can_end() {
     let last = stream(&out, &err).pop().unwrap();
     assert_eq!((&last["exit"], &last["class"]), (&json!(130), &json!("interrupted")));
     assert!(err.contains("hint: the rollout goes on"), "{err}");
-    server.until_status("e2e-ends", "e2e-ends v5 running");
+    server.until_status("e2e-ends", "e2e-ends v6 running");
 
     // 5: the server is lost on the way, for longer than anybody waits; back again, it goes on.
     let slow = Project::new("e2e-ends").graph(&slow(6));
@@ -160,11 +160,11 @@ fn every_way_a_deploy_can_end() {
     assert_eq!(stream(&out, &err).pop().unwrap()["class"], "unreachable");
     assert!(err.contains("the rollout goes on when the server is back"), "{err}");
     server.start_again();
-    server.until_status("e2e-ends", "e2e-ends v6 running");
+    server.until_status("e2e-ends", "e2e-ends v7 running");
 
     // The other long commands stream as well.
     let rolled = server.rapidclaw(&["rollback", "--agent", "e2e-ends", "--json"]);
-    assert_eq!(ends(&rolled, 0)["to_version"], 5);
+    assert_eq!(ends(&rolled, 0)["to_version"], 6);
     assert_eq!(ends(&server.rapidclaw(&["scale", "e2e-ends", "1", "--json"]), 0)["ready"], 1);
     let logs = server.rapidclaw(&["logs", "e2e-ends", "--json"]).ok();
     assert!(kinds(&logs).contains(&"log".to_owned()), "{logs}");

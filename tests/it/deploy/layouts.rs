@@ -281,7 +281,7 @@ fn a_machine_that_never_built_a_project_knows_that_nothing_changed() {
     assert!(tags().is_empty());
     // Other secrets alone make no other image either.
     let project = project.env("GREETING=bonjour\n");
-    server.deploy(&project).ok().prints("e2e-elsewhere v1 live with its new secrets in ").hides("build 1/");
+    server.deploy(&project).ok().prints("e2e-elsewhere v2 live with its new secrets in ").hides("build 1/");
     assert!(tags().is_empty());
     assert_eq!(server.turn("e2e-elsewhere", &key, "t", "one"), "bonjour 1: one");
     // Another line of code does.

@@ -48,7 +48,7 @@ fn a_server_that_lost_everything_comes_back_from_its_backup() {
     let who = server.rapidclaw(&["whoami", "--json"]).ok().json();
     who["server"]["id"].as_str().unwrap().clone_into(&mut server.id);
     assert_ne!(server.id, old_id);
-    server.until_status("e2e-backup", "e2e-backup v1 running 1 replica");
+    server.until_status("e2e-backup", "e2e-backup v2 running 1 replica");
     assert_eq!(server.turn("e2e-backup", &key, "t", "two"), "bonjour 2: one");
     server.rapidclaw(&["secrets", "list", "e2e-backup"]).ok().prints("GREETING").prints("TOKEN");
     server.deploy(&project).ok();

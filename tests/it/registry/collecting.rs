@@ -36,7 +36,7 @@ async fn what_tags_and_releases_name_stays_and_the_rest_goes() {
         inputs_digest: "sha256:inputs".into(),
         manifest: json!({}),
         folder: String::new(),
-        secret_names: vec![],
+        spec: json!({}),
         source_revision: None,
         copy_of: None,
         pushed: Some(released_digest.to_string()),

@@ -89,7 +89,7 @@ impl World {
             inputs_digest: "sha256:inputs".into(),
             manifest: json!({}),
             folder: "project".into(),
-            secret_names: vec![],
+            spec: json!({}),
             source_revision: None,
             copy_of: None,
             pushed: None,
