@@ -8,7 +8,7 @@ use rapidclaw::egress::host::{Authority, Host};
 use rapidclaw::egress::{client_hello, head};
 use rapidclaw::image::context::Root;
 use rapidclaw::image::plan::recipe::Bounds;
-use rapidclaw::image::requirements::Requirements;
+use rapidclaw::image::requirement_set::Requirements;
 use rapidclaw::image::sent::{self, SentError};
 use rapidclaw::image::{pyproject, spec, steps};
 use rapidclaw::manifest::{

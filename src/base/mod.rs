@@ -1,4 +1,4 @@
-//! Floor 0: identifiers, environment, folders, the machine's memory and disks, secrets and what blots them out, shutdown, telemetry. Imports nothing of ours.
+//! Layer 0: identifiers, environment, folders, the machine's memory and disks, secrets and what blots them out, shutdown, telemetry. Imports nothing of ours.
 
 pub mod disk;
 pub mod env;

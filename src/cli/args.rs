@@ -1,7 +1,9 @@
 //! What can be typed.
 
+mod manifest;
 mod operations;
 
+pub use manifest::ManifestArg;
 pub use operations::{
     DoctorArgs, HistoryArgs, LogsArgs, Replicas, RolloutsArgs, RunsArgs, RunsCommand, ScaleArgs, SecretsArgs,
     SecretsCommand, ThreadsArgs, ThreadsCommand, TokensArgs, TokensCommand, WaitArgs,
@@ -106,14 +108,6 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Print a shell's completions
     Completions(CompletionsArgs),
-}
-
-/// Where the manifest is.
-#[derive(Debug, Clone, Args)]
-pub struct ManifestArg {
-    /// The manifest
-    #[arg(long, short, value_name = "FILE", default_value = "langgraph.json")]
-    pub manifest: PathBuf,
 }
 
 /// `validate`.

@@ -238,14 +238,7 @@ impl Execution {
             });
             (input, None)
         };
-        let mut metadata = Value::Object(config.metadata);
-        if let Some(metadata) = metadata.as_object_mut() {
-            metadata.extend(self.metadata.as_object().cloned().unwrap_or_default());
-            metadata.insert("run_id".into(), json!(self.run));
-            metadata.insert("thread_id".into(), json!(thread));
-            metadata.insert("graph_id".into(), json!(self.graph));
-            metadata.insert("release".into(), json!(format!("v{}", self.serving.version)));
-        }
+        let metadata = self.metadata_over(config.metadata);
         Ok(Start {
             run: self.run.to_string(),
             attempt: u32::try_from(self.attempt).unwrap_or_default(),
@@ -269,6 +262,16 @@ impl Execution {
 }
 
 impl Execution {
+    /// The run's metadata: what the request gives, what the run was accepted with, and what it is.
+    fn metadata_over(&self, mut metadata: Map<String, Value>) -> Value {
+        metadata.extend(self.metadata.as_object().cloned().unwrap_or_default());
+        metadata.insert("run_id".into(), json!(self.run));
+        metadata.insert("thread_id".into(), json!(self.thread.to_string()));
+        metadata.insert("graph_id".into(), json!(self.graph));
+        metadata.insert("release".into(), json!(format!("v{}", self.serving.version)));
+        Value::Object(metadata)
+    }
+
     /// Whether a checkpoint is of this run.
     fn has_begun(&self, tuple: &Tuple) -> bool {
         #[derive(serde::Deserialize)]

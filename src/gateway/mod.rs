@@ -15,14 +15,14 @@ pub mod outcome;
 mod places;
 pub mod replica;
 pub mod route;
+mod start;
 pub mod state_size;
 pub mod suspects;
+mod takeover;
 pub mod turn;
 
-use crate::base::ids;
 use crate::base::secret::token_hash;
 use crate::base::shutdown::Shutdown;
-use crate::store::checkpoints::CheckpointError;
 use crate::store::{Store, StoreError};
 use committer::{Committer, Key};
 use outcome::Outcome;
@@ -69,28 +69,6 @@ pub enum KeyOwner {
 }
 
 impl Gateway {
-    /// A gateway on this store; its tasks end with `shutdown`.
-    pub fn new(store: Store, shutdown: &Shutdown) -> Self {
-        let committer = Committer::start(&store, shutdown);
-        let gateway = Self(Arc::new(Inner {
-            id: ids::new_id(),
-            store,
-            committer,
-            routes: RwLock::default(),
-            keys: RwLock::default(),
-            waiting: Mutex::default(),
-            followed: Mutex::default(),
-            follows: Notify::new(),
-            executing: Mutex::default(),
-            places: Places::default(),
-            shutdown: shutdown.clone(),
-            runs: shutdown.beside(),
-        }));
-        let own = gateway.clone();
-        shutdown.supervise("runs that end elsewhere", move || follow::run(own.clone()));
-        gateway
-    }
-
     /// Its id: leases and attempts bear it.
     pub fn id(&self) -> Uuid {
         self.0.id
@@ -109,23 +87,6 @@ impl Gateway {
     /// The way to an agent, where it has one.
     pub fn route(&self, agent: &str) -> Option<Arc<Route>> {
         self.0.routes.read().unwrap_or_else(PoisonError::into_inner).get(agent).cloned()
-    }
-
-    /// The way to an agent, made when there is none.
-    pub fn ensure_route(&self, agent: &crate::store::agents::Agent) -> Result<Arc<Route>, CheckpointError> {
-        let mut routes = self.0.routes.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(route) = routes.get(&agent.name).filter(|route| route.agent == agent.id) {
-            return Ok(Arc::clone(route));
-        }
-        let route = Arc::new(Route::new(agent)?);
-        routes.insert(agent.name.clone(), Arc::clone(&route));
-        let (gateway, own) = (self.clone(), Arc::clone(&route));
-        let make = move || dispatch::run(gateway.clone(), Arc::clone(&own));
-        self.0.shutdown.supervise(format!("queue of {}", agent.name), make);
-        let (gateway, own) = (self.clone(), Arc::clone(&route));
-        let make = move || suspects::run(gateway.clone(), Arc::clone(&own));
-        self.0.shutdown.supervise(format!("suspects of {}", agent.name), make);
-        Ok(route)
     }
 
     /// Closes the way to an agent that is gone.

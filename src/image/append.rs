@@ -49,16 +49,6 @@ pub struct Appended {
     layer_bytes: u64,
 }
 
-/// Whether the engine that describes an image so can be given a part of one. With containerd's image
-/// store an image has a descriptor (API 1.48), and its layers no data of a graph driver.
-pub fn can_append(image: &ImageInspect) -> bool {
-    let layers = image.root_fs.as_ref().and_then(|root| root.layers.as_ref());
-    let driver = image.graph_driver.as_ref();
-    image.descriptor.is_none()
-        && layers.is_some_and(|layers| !layers.is_empty())
-        && driver.is_some_and(|driver| driver.name != "overlayfs" && driver.name != "io.containerd.snapshotter.v1")
-}
-
 impl Appended {
     /// Makes the layer and the config. Blocks: it reads the files.
     pub fn make(
@@ -174,7 +164,7 @@ fn is_empty(step: &ImageHistoryResponseItem) -> bool {
 mod tests {
     use super::*;
     use crate::image::archive::Content;
-    use bollard::models::{DriverData, ImageConfig, ImageInspectRootFs, OciDescriptor};
+    use bollard::models::{DriverData, ImageConfig, ImageInspectRootFs};
 
     fn image() -> ImageInspect {
         ImageInspect {
@@ -263,18 +253,5 @@ mod tests {
         assert!(told(&history, 1).is_none());
         let told = told(&history, 2).unwrap();
         assert_eq!(told.iter().map(|step| step["empty_layer"] == true).collect::<Vec<_>>(), [false, true, false]);
-    }
-
-    #[test]
-    fn an_engine_with_containerds_store_is_not_asked() {
-        let with = |change: fn(&mut ImageInspect)| {
-            let mut image = image();
-            change(&mut image);
-            can_append(&image)
-        };
-        assert!(with(|_| ()));
-        assert!(!with(|image| image.descriptor = Some(OciDescriptor::default())));
-        assert!(!with(|image| image.graph_driver.as_mut().unwrap().name = "overlayfs".into()));
-        assert!(!with(|image| image.root_fs = None));
     }
 }

@@ -1,10 +1,10 @@
 //! The base image: there or fetched, and which Python it has.
 
 use crate::base::paths;
-use crate::image::build::BuildReporter;
+use crate::engine::{self, PullError};
 use crate::image::error::BuildError;
+use crate::image::report::BuildReporter;
 use crate::manifest::Manifest;
-use crate::runtime::docker::engine::{self, PullError};
 use bollard::Docker;
 use bollard::errors::Error as DockerError;
 use bollard::models::{ContainerCreateBody, HostConfig, ImageInspect};

@@ -4,17 +4,21 @@
 
 use crate::base::pipe::piped;
 use crate::base::shutdown::CancellationToken;
-use crate::image::append::{Addition, Appended, can_append};
+use crate::engine::images::{
+    LABEL_AGENT, LABEL_BASE, LABEL_DEPS, LABEL_INPUTS, LABEL_REVISION, LABEL_STANDS_ON, can_append,
+};
+use crate::engine::names::{self, Scope};
+use crate::image::append::{Addition, Appended};
 use crate::image::archive::{self, ArchiveError, Entry};
 use crate::image::base;
 use crate::image::bounds::StepBounds;
 use crate::image::context::Project;
 use crate::image::error::BuildError;
-use crate::image::names::{self, Scope};
 use crate::image::origin::Origin;
 use crate::image::output::Parser;
 use crate::image::plan::{COPY_DEPS, DOCKERFILE, Digests, Plan, PlanError, READY};
 use crate::image::progress::Progress;
+use crate::image::report::{BuildReporter, Built};
 use crate::image::steps_left::{self, Replaced, Steps};
 use crate::image::unsteady::READINGS;
 use crate::image::way::Way;
@@ -28,20 +32,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
-
-/// The agent that an image is of.
-pub const LABEL_AGENT: &str = "rapidclaw.agent";
-/// The digest of all that an image was built from.
-pub const LABEL_INPUTS: &str = "rapidclaw.inputs";
-/// The commit of its source.
-pub const LABEL_REVISION: &str = "org.opencontainers.image.revision";
-
-/// On an image of everything but the code: the digest of that.
-pub const LABEL_DEPS: &str = "rapidclaw.deps";
-/// On an image with code: the digest of everything else.
-pub const LABEL_STANDS_ON: &str = "rapidclaw.stands-on";
-/// On an image with code: the base image, as it was named.
-pub const LABEL_BASE: &str = "rapidclaw.base";
 
 /// How long a build may take to put the engine in order behind it.
 const CLEAR_UP: Duration = Duration::from_secs(10);
@@ -83,43 +73,6 @@ pub struct Deployed {
     pub image_id: String,
     /// The digest of its inputs.
     pub inputs_digest: String,
-}
-
-/// Hears how a build goes on. It is called between two lines of output and should not block.
-pub trait BuildReporter: Send + Sync {
-    /// A step began. `title` is empty for those that are not worth a word.
-    fn step_started(&self, number: usize, total: usize, title: &str);
-    /// The step that began is the same as in an earlier build.
-    fn step_cached(&self, number: usize, total: usize, title: &str);
-    /// A line that the current step printed.
-    fn output(&self, line: &str);
-    /// The image is there.
-    fn finished(&self, built: &Built);
-}
-
-/// What came of a build.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Built {
-    /// The engine's id of the image: `sha256:…`.
-    pub image_id: String,
-    /// Its tag: `rapidclaw/AGENT:`, whom it is for, and the first 12 digits of the inputs' digest.
-    pub tag: String,
-    /// The digest of the inputs: `sha256:…`.
-    pub inputs_digest: String,
-    /// Whether it was there already.
-    pub cached: bool,
-    /// Whether it is [`BuildOptions::deployed`], which this machine's engine may not have.
-    pub deployed: bool,
-    /// The Python in it, `3.13.5`; empty where it is not known.
-    pub python: String,
-    /// What should be said.
-    pub notes: Vec<String>,
-    /// How long it took.
-    pub seconds: f64,
-    /// The code, where it is a layer of its own: what a push can make again without the engine.
-    pub code: Option<Arc<Vec<Entry>>>,
-    /// The config's bytes, where they were made here.
-    pub config: Option<Arc<Vec<u8>>>,
 }
 
 /// The digest that an image of the project would have among its labels: nothing is built.

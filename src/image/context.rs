@@ -3,8 +3,8 @@
 
 use crate::image::archive::Content;
 use crate::image::unsteady::{self, Unsteady};
+use crate::manifest::folders::{context_root, local_dependencies, private_files};
 use crate::manifest::ignore::IgnoreRules;
-use crate::manifest::project::{context_root, local_dependencies, private_files};
 use crate::manifest::{Manifest, to_name};
 use std::collections::BTreeSet;
 use std::io;

@@ -5,7 +5,7 @@
 
 use crate::image::archive::{Content, Entry};
 use crate::image::context::{Context, Kind, OWN, Root};
-use crate::image::requirements::Requirements;
+use crate::image::requirement_set::{Described, Requirements};
 use crate::image::spec;
 use crate::manifest::workspace::{project, read_pyproject, tool};
 use std::collections::{BTreeMap, BTreeSet};
@@ -52,13 +52,6 @@ const COMPILING: [&str; 8] = [
     "rust_extensions",
     "scikit_build_core",
 ];
-
-/// A package that its backend describes, as the installation finds it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Described {
-    /// Where its code will be in the image.
-    pub target: String,
-}
 
 /// Takes along what describes the root; nothing is taken where its code is compiled.
 pub fn take(found: &mut Requirements, context: &Context, root: &Root) -> bool {

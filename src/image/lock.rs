@@ -5,7 +5,7 @@ use crate::image::archive::Content;
 use crate::image::context::{Context, Kind, Root};
 use crate::image::package::Package;
 use crate::image::pyproject::{Origin, add_search, extras, origin, renamed, requirement_name, strings};
-use crate::image::requirements::{BUILD_DIR, Requirements, RequirementsError};
+use crate::image::requirement_set::{BUILD_DIR, Lock, Requirements, RequirementsError};
 use crate::image::spec;
 use crate::manifest::Manifest;
 use crate::manifest::ignore::normalize;
@@ -14,19 +14,6 @@ use crate::manifest::requires;
 use crate::manifest::workspace::{self, PyprojectError, normalized_name, own_package, read_pyproject, tool};
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
-
-/// How a root's lock is installed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lock {
-    /// The root's name.
-    pub root: String,
-    /// The package of the workspace; none: the root's own.
-    pub package: Option<String>,
-    /// Packages that are folders of the project: they come with the code.
-    pub folders: Vec<String>,
-    /// Versions that hold whatever packages ask for (`override-dependencies`): the lock was made with them.
-    pub overrides: Vec<String>,
-}
 
 /// What the locked root `index` depends on; none where its lock is not what is to be installed. The lock of
 /// `source` counts as it stands. One that lies beside the pyproject.toml of a folder of `dependencies` counts, too

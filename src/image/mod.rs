@@ -1,6 +1,6 @@
-//! Floor 2: from a project to an image. `context` finds the files, `requirements` what they depend
-//! on (`pyproject`, `spec`, `lock`, `described`), `plan` writes the Dockerfile (`steps`), `archive` the tar, `build` has the engine build it, `append` lays
-//! the code on what is built already; `names` says what images are called, `steps_left` and `tidy` take away what is of no use.
+//! Layer 2: from a project to an image. `context` finds the files, `requirements` what they depend
+//! on (`requirement_set`, `pyproject`, `spec`, `lock`, `described`), `plan` writes the Dockerfile (`steps`), `archive` the tar, `build` has the engine build it, `append` lays
+//! the code on what is built already; `steps_left` and `tidy` take away what is of no use.
 
 mod append;
 pub mod archive;
@@ -11,8 +11,8 @@ pub mod context;
 mod described;
 pub mod error;
 mod hashing;
+mod layout;
 mod lock;
-pub mod names;
 mod origin;
 mod output;
 mod package;
@@ -21,6 +21,8 @@ mod progress;
 mod proxies;
 pub mod push;
 pub mod pyproject;
+mod report;
+pub mod requirement_set;
 pub mod requirements;
 mod revision;
 pub mod sent;
@@ -32,15 +34,14 @@ mod unsteady;
 mod way;
 pub use revision::find_revision;
 
-pub use append::can_append;
 pub use bounds::StepBounds;
-pub use build::{BuildOptions, BuildReporter, Built, Deployed, build, build_from, find_built, inputs_digest};
+pub use build::{BuildOptions, Deployed, build, build_from, find_built, inputs_digest};
 pub use context::{Context, ContextError, Project};
 pub use error::BuildError;
-pub use names::is_builders_tag;
 pub use origin::{Origin, Sent};
 pub use plan::{Plan, PlanError};
 pub use proxies::proxies;
+pub use report::{BuildReporter, Built};
 pub use tidy::{forget, tidy};
 pub use unsteady::{READINGS, Unsteady};
 pub use way::SOCKET as WAY_SOCKET;

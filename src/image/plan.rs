@@ -8,8 +8,10 @@ use crate::base::secret::{ExposeSecret as _, SecretString, hex, sha256_digest};
 use crate::image::archive::{self, ArchiveError, Content, Entry, Seen};
 use crate::image::context::{self, Context, ContextFile, DEPS, Kind, OWN, Project};
 use crate::image::described::BESIDE;
+use crate::image::layout::UID;
 use crate::image::lock;
-use crate::image::requirements::{self, BUILD_DIR, Backend, Requirements, RequirementsError};
+use crate::image::requirement_set::{BUILD_DIR, Requirements, RequirementsError};
+use crate::image::requirements::{self, Backend};
 use crate::image::steps;
 use crate::image::steps_left::LABEL_STEP;
 use crate::manifest::ignore::normalize;
@@ -28,9 +30,6 @@ use std::sync::Arc;
 
 mod instructions;
 pub mod recipe;
-
-/// Who runs in a replica.
-pub const UID: u32 = 10001;
 
 /// Where the Dockerfile lies in the archive.
 pub const DOCKERFILE: &str = ".rapidclaw/Dockerfile";

@@ -1,9 +1,9 @@
 //! Where a build is, as the builder tells it, and what its error is where it ends.
 
-use super::build::BuildReporter;
 use super::error::BuildError;
 use super::output::{Event, begins_resolution, resolution_failure};
 use super::plan::Plan;
+use super::report::BuildReporter;
 use super::steps_left::Steps;
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};

@@ -1,6 +1,6 @@
 //! What a pyproject.toml says of itself without being built: dependencies, where its packages lie.
 
-use crate::image::requirements::{Requirements, RequirementsError};
+use crate::image::requirement_set::{Requirements, RequirementsError};
 use crate::manifest::ignore::normalize;
 use crate::manifest::requirement_line::is_archive;
 use crate::manifest::workspace::{self, normalized_name, read_pyproject, tool};

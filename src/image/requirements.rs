@@ -6,83 +6,17 @@
 
 use crate::image::archive::{Content, Entry};
 use crate::image::context::{Context, OWN, Root};
-use crate::image::described::{self, Described};
-use crate::image::lock::Lock;
+use crate::image::described;
 use crate::image::package::Package;
 use crate::image::pyproject::{self, dynamic_files, search_path};
+use crate::image::requirement_set::{BUILD_DIR, Requirements, RequirementsError};
 use crate::image::spec;
 use crate::manifest::ignore::normalize;
-use crate::manifest::lower_bound;
 use crate::manifest::requirement_line::{Line, classify, places};
 use crate::manifest::requires;
-use crate::manifest::workspace::{self, PyprojectError, read_pyproject, tool};
-use std::io;
+use crate::manifest::workspace::{self, read_pyproject, tool};
 use std::path::{Path, PathBuf};
 use toml::Value;
-
-/// Where the requirements lie in the stage that installs them.
-pub const BUILD_DIR: &str = "/opt/build";
-
-/// What one root depends on.
-#[derive(Debug, Default, PartialEq)]
-pub struct Requirements {
-    /// Lines of a requirements file.
-    pub lines: Vec<String>,
-    /// Files that the lines refer to, below [`BUILD_DIR`].
-    pub files: Vec<Entry>,
-    /// Folders for `sys.path`, relative to the root, `""` for itself.
-    pub search: Vec<String>,
-    /// The packages in it.
-    pub packages: Vec<Package>,
-    /// How its `uv.lock` is installed, where that is what counts.
-    pub lock: Option<Lock>,
-    /// What its build backend describes.
-    pub described: Option<Described>,
-    /// A file of versions that hold, below [`BUILD_DIR`].
-    pub constraints: Option<String>,
-    /// A file that uv itself asks what to install (`pyproject.toml`, `setup.py`), below [`BUILD_DIR`].
-    pub project: Option<String>,
-    /// Packages that are imported by another name than their folder's: name and folder, relative to the root.
-    pub renamed: Vec<(String, String)>,
-    /// What it asks of Python (`requires-python`).
-    pub python: Option<String>,
-    /// Whether something comes from a Git repository.
-    pub git: bool,
-    /// What should be known.
-    pub notes: Vec<String>,
-}
-
-/// Why it cannot be said.
-#[derive(Debug, thiserror::Error)]
-pub enum RequirementsError {
-    /// A file cannot be read.
-    #[error("{} cannot be read", path.display())]
-    Unreadable {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A pyproject.toml says nothing.
-    #[error(transparent)]
-    Pyproject(#[from] PyprojectError),
-    /// A file that another one includes is not there, or outside of its folder.
-    #[error("{} includes {included}, which is not in its folder", path.display())]
-    Include {
-        /// Which file.
-        path: PathBuf,
-        /// What it includes.
-        included: String,
-    },
-    /// A lock holds a LangGraph that the runner does not serve.
-    #[error("{} locks langgraph {version}; {} or newer is needed: `uv lock --upgrade-package langgraph`", path.display(), lower_bound::lowest())]
-    Langgraph {
-        /// The lock.
-        path: PathBuf,
-        /// What it holds.
-        version: String,
-    },
-}
 
 /// What a build backend gets of a package that only it can describe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,74 +79,10 @@ impl Requirements {
                 continue;
             }
             let path = root.path.join(&file);
-            let text =
-                std::fs::read(&path).map_err(|source| RequirementsError::Unreadable { path: path.clone(), source })?;
-            let text = decoded(&text);
-            let folder = Path::new(&file).parent().unwrap_or(Path::new(""));
+            let text = std::fs::read(&path).map_err(|source| RequirementsError::Unreadable { path, source })?;
             let mut kept = String::new();
-            for line in text.lines() {
-                let mut line = line.to_owned();
-                match classify(&line.clone()) {
-                    Line::Include(name) => {
-                        let inner = normalize(&folder.join(name));
-                        let escapes = folder.join(name).components().fold(0_i32, |depth, part| match part {
-                            std::path::Component::ParentDir if depth >= 0 => depth - 1,
-                            std::path::Component::Normal(_) => depth + 1,
-                            _ => depth,
-                        }) < 0;
-                        if escapes || !root.path.join(&inner).is_file() {
-                            return Err(RequirementsError::Include { path, included: name.to_owned() });
-                        }
-                        // Without the space some readers of such files lose it.
-                        line = format!(
-                            "{} {name}",
-                            if line.trim_start().starts_with("-c") || line.contains("--constraint") {
-                                "-c"
-                            } else {
-                                "-r"
-                            }
-                        );
-                        pending.push(inner.to_string_lossy().into_owned());
-                    }
-                    Line::Local(name) | Line::Named(_, name) => {
-                        let Some(inner) = inside(root, &file, name) else {
-                            if !matches!(name, "." | "./") {
-                                let place = if folder == Path::new("") {
-                                    String::new()
-                                } else {
-                                    format!(" in {}", folder.display())
-                                };
-                                self.notes.push(format!(
-                                    "{file}{place} names the folder {name}: add it to `dependencies` so that what it needs is installed"
-                                ));
-                            }
-                            continue;
-                        };
-                        let there = format!("{BUILD_DIR}/{}/{}", root.name, inner.display());
-                        self.files.push(spec::entry(
-                            root,
-                            &inner.display().to_string(),
-                            Content::File(root.path.join(&inner)),
-                        ));
-                        // The installation stands elsewhere.
-                        line = match classify(&line) {
-                            Line::Named(head, _) => format!("{head} @ file://{there}"),
-                            _ => line.replacen(name, &there, 1),
-                        };
-                    }
-                    Line::FindLinks(name) => {
-                        let places = places(Path::new(&file), name);
-                        let Some(inner) =
-                            places.into_iter().find(|place| is_below(place) && root.path.join(place).is_dir())
-                        else {
-                            return Err(RequirementsError::Include { path, included: name.to_owned() });
-                        };
-                        spec::bring_all(self, root, &root.path.join(&inner));
-                        line = format!("--find-links {BUILD_DIR}/{}/{}", root.name, inner.display());
-                    }
-                    Line::Rewritten(text) => line = text,
-                    Line::Refused(_) | Line::Other => {}
-                }
+            for line in decoded(&text).lines() {
+                let Some(line) = self.moved(root, &file, line, &mut pending)? else { continue };
                 self.git |= line.contains("git+");
                 kept += &line;
                 kept.push('\n');
@@ -220,6 +90,62 @@ impl Requirements {
             self.files.push(Entry::text(target, kept));
         }
         Ok(())
+    }
+
+    /// A line of a requirements file as the installation reads it, which stands elsewhere; what it names comes along,
+    /// and the files that it includes become `pending`. Nothing where it is left out.
+    fn moved(
+        &mut self,
+        root: &Root,
+        file: &str,
+        line: &str,
+        pending: &mut Vec<String>,
+    ) -> Result<Option<String>, RequirementsError> {
+        let not_there =
+            |name: &str| RequirementsError::Include { path: root.path.join(file), included: name.to_owned() };
+        match classify(line) {
+            Line::Include(name) => {
+                let inner = included(root, file, name).ok_or_else(|| not_there(name))?;
+                pending.push(inner.to_string_lossy().into_owned());
+                let is_constraint = line.trim_start().starts_with("-c") || line.contains("--constraint");
+                // Without the space some readers of such files lose it.
+                Ok(Some(format!("{} {name}", if is_constraint { "-c" } else { "-r" })))
+            }
+            Line::Local(name) | Line::Named(_, name) => {
+                let Some(inner) = inside(root, file, name) else {
+                    self.note_folder(file, name);
+                    return Ok(None);
+                };
+                let there = format!("{BUILD_DIR}/{}/{}", root.name, inner.display());
+                let content = Content::File(root.path.join(&inner));
+                self.files.push(spec::entry(root, &inner.display().to_string(), content));
+                Ok(Some(match classify(line) {
+                    Line::Named(head, _) => format!("{head} @ file://{there}"),
+                    _ => line.replacen(name, &there, 1),
+                }))
+            }
+            Line::FindLinks(name) => {
+                let mut places = places(Path::new(file), name).into_iter();
+                let inner = places.find(|place| is_below(place) && root.path.join(place).is_dir());
+                let inner = inner.ok_or_else(|| not_there(name))?;
+                spec::bring_all(self, root, &root.path.join(&inner));
+                Ok(Some(format!("--find-links {BUILD_DIR}/{}/{}", root.name, inner.display())))
+            }
+            Line::Rewritten(text) => Ok(Some(text)),
+            Line::Refused(_) | Line::Other => Ok(Some(line.to_owned())),
+        }
+    }
+
+    /// Says that a file names a folder, which is no dependency by that.
+    fn note_folder(&mut self, file: &str, name: &str) {
+        if matches!(name, "." | "./") {
+            return;
+        }
+        let folder = folder_of(file);
+        let place = if folder == Path::new("") { String::new() } else { format!(" in {}", folder.display()) };
+        self.notes.push(format!(
+            "{file}{place} names the folder {name}: add it to `dependencies` so that what it needs is installed"
+        ));
     }
 
     /// Only the package's build backend knows. Where its description does not do, its code is copied before the
@@ -241,6 +167,23 @@ impl Requirements {
             root.name
         ));
     }
+}
+
+/// The folder of a file, by a path relative to the root.
+fn folder_of(file: &str) -> &Path {
+    Path::new(file).parent().unwrap_or(Path::new(""))
+}
+
+/// A file of the root that `file` includes.
+fn included(root: &Root, file: &str, name: &str) -> Option<PathBuf> {
+    let path = folder_of(file).join(name);
+    let depth = path.components().fold(0_i32, |depth, part| match part {
+        std::path::Component::ParentDir if depth >= 0 => depth - 1,
+        std::path::Component::Normal(_) => depth + 1,
+        _ => depth,
+    });
+    let inner = normalize(&path);
+    (depth >= 0 && root.path.join(&inner).is_file()).then_some(inner)
 }
 
 /// A file of the root that a line of `file` names.

@@ -5,7 +5,7 @@ use crate::image::archive::{Content, Entry};
 use crate::image::context::{OWN, Root};
 use crate::image::package::Package;
 use crate::image::pyproject::{Origin, Source, add_search, extras, origin, requirement_name, settings_of, strings};
-use crate::image::requirements::{BUILD_DIR, Requirements, RequirementsError};
+use crate::image::requirement_set::{BUILD_DIR, Requirements, RequirementsError};
 use crate::manifest::ignore::normalize;
 use crate::manifest::requirement_line::is_archive;
 use crate::manifest::workspace::{self, normalized_name, read_pyproject, tool};

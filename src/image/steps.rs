@@ -2,9 +2,8 @@
 
 use crate::base::text::percent_decoded;
 use crate::image::context::DEPS;
-use crate::image::lock::Lock;
-use crate::image::plan::UID;
-use crate::image::requirements::BUILD_DIR;
+use crate::image::layout::UID;
+use crate::image::requirement_set::{BUILD_DIR, Lock};
 use crate::runner::embed;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

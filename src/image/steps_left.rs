@@ -3,7 +3,7 @@
 //! from; after one that failed, or in which the builder itself laid the code in, the last of each stage get names, so
 //! that the next begins where this one ended.
 
-use super::names::{BUILT_PREFIX, Scope, is_steps_tag};
+use crate::engine::names::{BUILT_PREFIX, Scope, is_steps_tag};
 use bollard::Docker;
 use bollard::errors::Error as DockerError;
 use bollard::models::ImageSummary;

@@ -2,21 +2,18 @@
 //! dependencies that no image stands on any more. What a server runs or may go back to bears a name of the server's
 //! own, and stays; and each scope's builds are its own.
 
-use super::build::{LABEL_AGENT, LABEL_BASE, LABEL_DEPS, LABEL_STANDS_ON};
 use super::error::BuildError;
-use super::names::{BUILT_PREFIX, DEPS_REPOSITORY, Scope, is_builders_tag, is_of_old, is_steps_tag};
 use super::steps_left::{clear_abandoned, is_none_or_used};
+use crate::engine::images::{LABEL_AGENT, LABEL_BASE, list, now, of_old, of_scope, with_idle_dependencies};
+use crate::engine::names::{BUILT_PREFIX, DEPS_REPOSITORY, Scope, is_builders_tag, is_steps_tag};
 use bollard::Docker;
 use bollard::errors::Error as DockerError;
 use bollard::models::ImageSummary;
-use bollard::query_parameters::{ListImagesOptionsBuilder, RemoveImageOptions};
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use bollard::query_parameters::RemoveImageOptions;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How many builds of an agent stay: whoever goes back and forth between two branches builds neither again.
 const KEEP: usize = 5;
-/// How long dependencies stay that nothing has stood on yet: another build may be about to.
-const GRACE: Duration = Duration::from_secs(3_600);
 
 /// Takes away what builds of the agent before have left, on this engine; how many names.
 pub async fn tidy(docker: &Docker, agent: &str, scope: &Scope) -> Result<usize, BuildError> {
@@ -34,12 +31,6 @@ pub async fn forget(docker: &Docker, agent: &str, scope: &Scope) -> Result<usize
     remove(docker, &with_idle_dependencies(&images, of_scope(&images, agent, scope), now())).await.map_err(failed)
 }
 
-/// All images with a name of a build or a server, and all of dependencies.
-pub async fn list(docker: &Docker) -> Result<Vec<ImageSummary>, DockerError> {
-    let filter = HashMap::from([("reference", vec![format!("{BUILT_PREFIX}*"), DEPS_REPOSITORY.to_owned()])]);
-    docker.list_images(Some(ListImagesOptionsBuilder::new().filters(&filter).build())).await
-}
-
 async fn remove(docker: &Docker, names: &[String]) -> Result<usize, DockerError> {
     let mut removed = 0;
     for name in names {
@@ -53,11 +44,6 @@ async fn remove(docker: &Docker, names: &[String]) -> Result<usize, DockerError>
     Ok(removed)
 }
 
-/// Since 1970.
-pub fn now() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
-}
-
 /// The names of an agent's builds that are too many.
 fn old_builds(images: &[ImageSummary], agent: &str, scope: &Scope) -> Vec<String> {
     let own = scope.prefix(agent);
@@ -68,41 +54,6 @@ fn old_builds(images: &[ImageSummary], agent: &str, scope: &Scope) -> Vec<String
     let old = builds.split_off(builds.len().min(KEEP));
     let old = old.iter().flat_map(|image| image.repo_tags.iter().filter(is_build)).cloned();
     old.chain(of_old(images, agent)).collect()
-}
-
-/// The names of all images of an agent in a scope, and what versions before have named of it.
-pub fn of_scope(images: &[ImageSummary], agent: &str, scope: &Scope) -> Vec<String> {
-    let own = scope.prefix(agent);
-    let tags = images.iter().flat_map(|image| &image.repo_tags).filter(|tag| tag.starts_with(&own)).cloned();
-    tags.chain(of_old(images, agent)).collect()
-}
-
-fn of_old(images: &[ImageSummary], agent: &str) -> impl Iterator<Item = String> {
-    let own = format!("{BUILT_PREFIX}{agent}:");
-    let tags = images.iter().flat_map(|image| &image.repo_tags);
-    tags.filter(move |tag| tag.starts_with(&own) && is_of_old(tag)).cloned()
-}
-
-/// These names, and those of dependencies that nothing stands on when they are gone: at once where something did,
-/// else when no build can be about to any more.
-pub fn with_idle_dependencies(images: &[ImageSummary], gone: Vec<String>, now: Duration) -> Vec<String> {
-    let is_gone: HashSet<&String> = gone.iter().collect();
-    let stands_on = |image: &ImageSummary| image.labels.get(LABEL_STANDS_ON).cloned();
-    let (stay, go): (Vec<&ImageSummary>, Vec<&ImageSummary>) =
-        images.iter().partition(|image| image.repo_tags.iter().any(|tag| !is_gone.contains(tag)));
-    let stood_on: HashSet<String> = stay.into_iter().filter_map(stands_on).collect();
-    let left: HashSet<String> = go.into_iter().filter_map(stands_on).collect();
-    let is_young = |image: &ImageSummary| {
-        let created = Duration::from_secs(u64::try_from(image.created).unwrap_or_default());
-        now.saturating_sub(created) < GRACE
-    };
-    let is_idle = |image: &&ImageSummary| {
-        let digest = image.labels.get(LABEL_DEPS);
-        digest.is_some_and(|digest| !stood_on.contains(digest) && (left.contains(digest) || !is_young(image)))
-    };
-    let dependencies = images.iter().filter(is_idle).flat_map(|image| &image.repo_tags);
-    let dependencies: Vec<String> = dependencies.filter(|tag| tag.starts_with(DEPS_REPOSITORY)).cloned().collect();
-    gone.into_iter().chain(dependencies).collect()
 }
 
 /// What of rapidclaw's is on an engine, and why it is kept: a line each.
@@ -176,6 +127,9 @@ fn megabytes(bytes: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::images::{LABEL_DEPS, LABEL_STANDS_ON};
+    use std::collections::HashMap;
+    use std::time::Duration;
     use uuid::Uuid;
 
     fn image(tags: &[&str], created: i64, label: (&str, &str)) -> ImageSummary {
@@ -215,14 +169,6 @@ mod tests {
         gone.sort();
         wanted.sort_unstable();
         assert_eq!(gone, wanted);
-    }
-
-    #[test]
-    fn dependencies_that_nothing_has_stood_on_wait_for_somebody() {
-        let hour = i64::try_from(GRACE.as_secs()).unwrap();
-        let young = image(&["rapidclaw-deps:young"], hour + 1, (LABEL_DEPS, "young"));
-        let old = image(&["rapidclaw-deps:old"], hour - 1, (LABEL_DEPS, "old"));
-        assert_eq!(with_idle_dependencies(&[young, old], vec![], GRACE * 2), ["rapidclaw-deps:old"]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::diagnostic::{Diagnostic, Severity, Source, Span};
 use super::files::Files;
-use super::{EnvSource, Manifest, dotenv, elsewhere, project, sources, store};
+use super::{EnvSource, Manifest, dotenv, elsewhere, folders, sources, store};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -68,7 +68,7 @@ fn variables(manifest: &Manifest, folder: &Path) -> Option<Vec<String>> {
         EnvSource::None => None,
         EnvSource::Inline(values) => Some(values.keys().cloned().collect()),
         EnvSource::File(_) => {
-            let file = project::env_file(manifest, folder)?;
+            let file = folders::env_file(manifest, folder)?;
             Some(dotenv::read(&file.path).ok()?.into_keys().collect())
         }
     }

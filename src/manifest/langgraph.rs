@@ -5,9 +5,10 @@
 use crate::base::secret::SecretString;
 use crate::manifest::diagnostic::{Diagnostic, Severity, Source, Span};
 use crate::manifest::json::{Kind, Member, Node};
+use crate::manifest::model::is_javascript;
 use crate::manifest::reader::{Faults, mistyped, wrong_type};
-use crate::manifest::section::Section;
-use crate::manifest::syntax::{has_credentials, is_javascript, parse_target};
+use crate::manifest::section::{self, Section};
+use crate::manifest::syntax::{has_credentials, parse_target};
 use crate::manifest::{DEFAULT_PYTHON, EnvSource, Graph, Manifest, Places, UvSource, name};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -115,7 +116,7 @@ impl Reader<'_> {
             return wrong_type(&mut self.faults, "the manifest", root, "an object");
         };
         let strangers: Vec<Member> = members.iter().filter(|member| member.name != "$schema").cloned().collect();
-        self.faults.unknown(Severity::Warning, "", &strangers, &KNOWN);
+        self.faults.unknown(Severity::Warning, "", &strangers, &KNOWN, &section::KEYS);
 
         let graphs = self.graphs();
         let some_python = graphs.iter().any(|graph| !graph.is_javascript()) || graphs.is_empty();
@@ -179,7 +180,7 @@ impl Reader<'_> {
             let (path, description) = match &member.value.kind {
                 Kind::String(_) => (Some(&member.value), None),
                 Kind::Object(inner) => {
-                    self.faults.unknown(Severity::Warning, &name, inner, &["path", "description"]);
+                    self.faults.unknown(Severity::Warning, &name, inner, &["path", "description"], &[]);
                     let description = member.value.get("description").and_then(Node::as_str).map(ToOwned::to_owned);
                     let path = member.value.get("path").filter(|node| !node.is_null());
                     if path.is_none() {
@@ -267,7 +268,7 @@ impl Reader<'_> {
         let Some(members) = node.as_object() else {
             return wrong_type(&mut self.faults, "source", node, "an object");
         };
-        self.faults.unknown(Severity::Warning, "source", members, &["kind", "root", "package"]);
+        self.faults.unknown(Severity::Warning, "source", members, &["kind", "root", "package"], &[]);
         let kind = node.get("kind");
         if kind.and_then(Node::as_str) != Some("uv") {
             let span = kind.unwrap_or(node).span.clone();

@@ -6,8 +6,8 @@
 
 use super::diagnostic::{Diagnostic, Severity};
 use super::files::Files;
+use super::folders::{context_root, local_dependencies, private_files};
 use super::ignore::{IgnoreRules, normalize};
-use super::project::{context_root, private_files};
 use super::{GraphTarget, Loaded};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -58,7 +58,7 @@ pub fn missing_in_image(loaded: &Loaded, folder: &Path, said: &str) -> Option<(S
         Some(rest[1..].split_once(quote)?.0.to_owned())
     };
     let private = private_files(&loaded.manifest, folder);
-    let roots = super::project::local_dependencies(&loaded.manifest, folder);
+    let roots = local_dependencies(&loaded.manifest, folder);
     roots.into_iter().find_map(|(_, path)| {
         let rules = IgnoreRules::load(&context_root(&path, folder), &private).ok()?;
         let mut root = Root { path, rules };

@@ -5,34 +5,16 @@
 
 use crate::manifest::diagnostic::{Diagnostic, Span};
 use crate::manifest::files::Files;
+use crate::manifest::folders::{context_root, env_file, local_dependencies, private_files};
 use crate::manifest::ignore::{IgnoreRules, normalize};
 use crate::manifest::reader::Faults;
 use crate::manifest::syntax::has_credentials;
 use crate::manifest::workspace::{self, read_pyproject};
-use crate::manifest::{
-    EnvSource, Graph, GraphTarget, Loaded, Manifest, asked, code, left_out, lower_bound, requirements, sources,
-};
+use crate::manifest::{Graph, GraphTarget, Loaded, asked, code, left_out, lower_bound, requirements, sources};
 use std::path::{Path, PathBuf};
 
 /// The files of a local dependency that say what it depends on.
 const DEPENDENCY_FILES: [&str; 4] = ["requirements.txt", "pyproject.toml", "setup.py", "setup.cfg"];
-
-/// A dotenv file that a manifest names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EnvFile {
-    /// Where it is.
-    pub path: PathBuf,
-    /// Whether it is there. In CI it usually is not, and the values last deployed stay.
-    pub exists: bool,
-}
-
-/// The dotenv file of `env`, where it names one. Whether its absence is a fault is the caller's to say.
-pub fn env_file(manifest: &Manifest, folder: &Path) -> Option<EnvFile> {
-    let EnvSource::File(name) = &manifest.env else { return None };
-    let path = folder.join(name);
-    let exists = path.is_file();
-    Some(EnvFile { path, exists })
-}
 
 /// The code of a fault: a dotenv file is there and the manifest names none. A deploy with `--env-file` has none.
 pub const ENV_UNREAD: &str = "env-unread";
@@ -46,19 +28,6 @@ pub fn example_of(env_file: &Path) -> Option<PathBuf> {
     let plain = [format!("example{name}"), "env.example".to_owned()];
     let mut places = ends.into_iter().chain(plain).map(|name| env_file.with_file_name(name));
     places.find(|place| place.is_file())
-}
-
-/// The files that the manifest names and that never enter an image: its dotenv file and its pip.conf
-/// (which may hold an index' password).
-pub fn private_files(manifest: &Manifest, folder: &Path) -> Vec<PathBuf> {
-    let env = env_file(manifest, folder).map(|file| file.path);
-    env.into_iter().chain(manifest.pip_config_file.as_ref().map(|name| folder.join(name))).collect()
-}
-
-/// The folders of `dependencies`, as absolute paths without `..`, beside their index.
-pub fn local_dependencies(manifest: &Manifest, folder: &Path) -> Vec<(usize, PathBuf)> {
-    let local = manifest.dependencies.iter().enumerate().filter(|(_, name)| name.starts_with('.'));
-    local.map(|(index, name)| (index, normalize(&folder.join(name)))).collect()
 }
 
 /// Checks what lies in `folder` (absolute; the manifest's) and returns all faults.
@@ -349,11 +318,6 @@ impl Check<'_> {
 
 fn place(spans: &[Span], index: usize) -> Span {
     spans.get(index).cloned().unwrap_or(0..1)
-}
-
-/// The folder whose ignore files count for a dependency: the manifest's for what lies in it.
-pub(crate) fn context_root(dependency: &Path, folder: &Path) -> PathBuf {
-    if dependency.starts_with(folder) { folder.to_owned() } else { dependency.to_owned() }
 }
 
 /// A relative path as the manifest writes it: with a leading `./`.

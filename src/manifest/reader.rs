@@ -2,7 +2,7 @@
 
 use crate::manifest::diagnostic::{Diagnostic, Severity, Source, Span};
 use crate::manifest::json::{Kind, Member, Node};
-use crate::manifest::{section, units};
+use crate::manifest::units;
 use std::time::Duration;
 
 /// Collects faults.
@@ -24,13 +24,19 @@ impl Faults<'_> {
         self.list.iter().any(Diagnostic::is_error)
     }
 
-    /// Faults for the members that are not in `known`.
-    pub(crate) fn unknown(&mut self, severity: Severity, path: &str, members: &[Member], known: &[&str]) {
+    /// Faults for the members that are not in `known`. One of `section` was meant for the `rapidclaw` section.
+    pub(crate) fn unknown(
+        &mut self,
+        severity: Severity,
+        path: &str,
+        members: &[Member],
+        known: &[&str],
+        section: &[&str],
+    ) {
         for member in members.iter().filter(|member| !known.contains(&member.name.as_str())) {
             let place = if path.is_empty() { String::new() } else { format!(" in `{path}`") };
             let fix = match nearest(&member.name, known) {
-                // What stands at the top and is a key of the section was meant for it.
-                _ if path.is_empty() && section::KEYS.contains(&member.name.as_str()) => {
+                _ if section.contains(&member.name.as_str()) => {
                     Some(format!("did you mean `rapidclaw.{}`?", member.name))
                 }
                 near => near.map(|name| format!("did you mean `{name}`?")),
@@ -64,7 +70,7 @@ impl<'n> Fields<'n> {
         let node = node.filter(|node| !node.is_null());
         if let Some(node) = node {
             if let Some(members) = node.as_object() {
-                faults.unknown(Severity::Error, path, members, known);
+                faults.unknown(Severity::Error, path, members, known, &[]);
             } else {
                 mistyped(faults, path, node, "an object");
                 return Self { path: path.to_owned(), node: None };

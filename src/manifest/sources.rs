@@ -2,8 +2,8 @@
 
 use crate::manifest::Manifest;
 use crate::manifest::files::{Files, Kind};
+use crate::manifest::folders::{context_root, local_dependencies, private_files};
 use crate::manifest::ignore::{IgnoreRules, normalize};
-use crate::manifest::project::{context_root, local_dependencies, private_files};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 

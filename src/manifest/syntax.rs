@@ -1,14 +1,6 @@
 //! How the texts in a manifest read: import paths, versions, URLs. By langgraph-cli 0.4.40.
 
-use crate::manifest::GraphTarget;
-
-const JAVASCRIPT: [&str; 6] = ["ts", "mts", "cts", "js", "mjs", "cjs"];
-
-/// Whether the file is JavaScript, by its extension.
-pub(super) fn is_javascript(path: &str) -> bool {
-    let file = path.rsplit(['/', '\\']).next().unwrap_or(path);
-    file.rsplit_once('.').is_some_and(|(stem, extension)| !stem.is_empty() && JAVASCRIPT.contains(&extension))
-}
+use crate::manifest::model::{GraphTarget, is_javascript};
 
 /// Whether a Git URL over HTTP in `text` carries a user or password.
 pub(super) fn has_credentials(text: &str) -> bool {

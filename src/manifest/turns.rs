@@ -4,8 +4,8 @@
 //! same is told where the text leaves no doubt: an `async def` of the module's own, without decorators, that
 //! nothing else in the module rebinds. What is said here to be a turn is one; what is not may still be.
 
+use crate::manifest::folders::local_dependencies;
 use crate::manifest::ignore::normalize;
-use crate::manifest::project::local_dependencies;
 use crate::manifest::python::{self, Token};
 use crate::manifest::{Graph, GraphTarget, Manifest, code};
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! Files and folders of the registry: where what lies, and how it gets there in one step. All of it blocks.
 
+use super::error::{RegistryError, at};
 use super::names::{Digest, Repository, Tag};
-use super::{RegistryError, RegistrySettings, at};
 use crate::base::paths;
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -11,6 +11,24 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, SystemTime};
 use uuid::Uuid;
+
+/// What a registry is told.
+#[derive(Debug, Clone)]
+pub struct RegistrySettings {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Bytes of the disk that uploads leave free: Postgres lives there, too.
+    pub reserve_bytes: u64,
+    /// What nothing names stays so long after it was last asked for: a push may be about to name it.
+    pub grace: Duration,
+}
+
+impl RegistrySettings {
+    /// The usual ones for a folder.
+    pub fn new(folder: PathBuf) -> Self {
+        Self { folder, reserve_bytes: 256 << 20, grace: Duration::from_secs(3_600) }
+    }
+}
 
 /// The registry's folder.
 pub struct Disk {

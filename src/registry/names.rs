@@ -84,17 +84,10 @@ impl Digest {
 
     /// The digest of these digits.
     pub fn from_hex(text: &str) -> Option<Self> {
-        let nibble = |byte: u8| match byte {
-            b'0'..=b'9' => Some(byte - b'0'),
-            b'a'..=b'f' => Some(byte - b'a' + 10),
-            _ => None,
-        };
-        let text: &[u8; 64] = text.as_bytes().try_into().ok()?;
         let mut bytes = [0; 32];
-        for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
-            *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
-        }
-        Some(Self(bytes))
+        hex::decode_to_slice(text, &mut bytes).ok()?;
+        // One spelling of each: it names a file.
+        (!text.bytes().any(|byte| byte.is_ascii_uppercase())).then_some(Self(bytes))
     }
 
     /// The digest of some content.

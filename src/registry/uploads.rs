@@ -3,24 +3,25 @@
 
 use super::disk::{self, Disk};
 use super::names::{Digest, Repository};
-use super::{Registry, RegistryError, at};
+use super::slots::Progress;
+use super::{
+    Registry,
+    error::{RegistryError, at},
+};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use sha2::{Digest as _, Sha256};
-use std::collections::HashMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, Semaphore, mpsc};
+use tokio::sync::{OwnedMutexGuard, mpsc};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// How many requests write at the same time; each holds a thread.
-const AT_ONCE: usize = 64;
 /// How long a request waits to be one of them, or for the request before it to let go of the upload.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// A client that sends nothing for so long is gone.
@@ -29,33 +30,6 @@ const SILENCE: Duration = Duration::from_secs(60);
 const PIECES: usize = 8;
 /// After so many bytes the disk is asked for room again.
 const ROOM_EVERY: u64 = 16 << 20;
-
-/// What uploads know in memory. It can be lost: then a file is read once more.
-pub(super) struct Uploads {
-    slots: Mutex<HashMap<Uuid, Arc<Slot>>>,
-    writers: Arc<Semaphore>,
-}
-
-impl Default for Uploads {
-    fn default() -> Self {
-        Self { slots: Mutex::default(), writers: Arc::new(Semaphore::new(AT_ONCE)) }
-    }
-}
-
-#[derive(Default)]
-struct Slot {
-    progress: Arc<AsyncMutex<Progress>>,
-    /// Ends the request that writes now.
-    writer: Mutex<CancellationToken>,
-}
-
-/// How far an upload is.
-#[derive(Clone, Default)]
-struct Progress {
-    /// Of all that is in the file; nothing after a start of the server.
-    hasher: Option<Sha256>,
-    bytes: u64,
-}
 
 /// Where a chunk belongs: its first byte and its last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -216,31 +190,6 @@ where
             Ok(None) => return true,
             Ok(Some(Err(_))) | Err(_) => return false,
         }
-    }
-}
-
-impl Uploads {
-    fn slot(&self, id: Uuid) -> Arc<Slot> {
-        Arc::clone(self.slots.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_default())
-    }
-
-    fn forget(&self, id: Uuid) -> Option<Arc<Slot>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner).remove(&id)
-    }
-
-    /// Forgets those that are not told of.
-    pub(super) fn forget_all_but(&self, known: impl Fn(Uuid) -> bool) {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| known(*id));
-    }
-}
-
-impl Slot {
-    /// Ends the request that writes; the token ends the one that asks.
-    fn take_over(&self) -> CancellationToken {
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        writer.cancel();
-        *writer = CancellationToken::new();
-        writer.clone()
     }
 }
 

@@ -1,6 +1,5 @@
 //! 4121: what applications call. LangGraph's whole API takes its place here.
 
-use super::control_api::health;
 use super::error::ApiError;
 use super::extract::Caller;
 use super::routes::{Call, Routes};
@@ -26,8 +25,12 @@ pub fn router(app: App) -> Router {
         .serve::<routes::Chat, _, _>(chat)
         .into_router()
         .fallback(async || ApiError::no_route())
-        .layer(middleware::from_fn_with_state(app.clone(), hosts::check))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app.hosts), hosts::check))
         .with_state(app)
+}
+
+pub async fn health(_: Call<routes::GetHealth>) -> Result<Health, ApiError> {
+    Ok(Health::ok())
 }
 
 /// Whether runs can be given to the agent; it tells nothing else and wants no key.

@@ -5,13 +5,16 @@
 //! the archive reads no secret.
 
 mod archive;
+mod error;
 
-use super::ServerError;
+pub use error::BackupError;
+
 use super::place::{is_locked, lock};
-use super::process::key_file;
+use super::settings::key_file;
 use crate::base::paths;
-use crate::base::secret::{MasterKey, SecretError, hex};
-use crate::store::postgres::{Dump, Managed, Missing, Options, PostgresError};
+use crate::base::secret::{MasterKey, hex};
+use crate::store::postgres::{Dump, Managed, Missing, Options};
+use error::{REGISTRY, io_at};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io;
@@ -22,8 +25,6 @@ const SCHEMA: u32 = 2;
 const FIRST_SCHEMA: u32 = 1;
 /// The archive's first entry: a [`Contents`].
 const CONTENTS: &str = "backup.json";
-/// The registry's folder, in the archive as in a data folder.
-const REGISTRY: &str = "registry";
 /// What the server's key is told by, without telling the key.
 const KEY_CHECK: &[u8] = b"rapidclaw backup";
 
@@ -45,71 +46,6 @@ pub struct Contents {
     pub missing: Vec<Missing>,
     /// Keyed digest of a constant: equal for the key that opens the secrets.
     pub key_check: String,
-}
-
-/// Why there is no backup, or nothing was restored.
-#[derive(Debug, thiserror::Error)]
-pub enum BackupError {
-    /// A file or folder could not be read or written.
-    #[error("{}", path.display())]
-    Io {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The server's database is not in the data folder.
-    #[error("{} holds no Postgres that the server manages", .0.display())]
-    NoPostgres(PathBuf),
-    /// Something is there already.
-    #[error("{} is not empty", .0.display())]
-    NotEmpty(PathBuf),
-    /// The file is something else.
-    #[error("{} is no backup of rapidclaw", path.display())]
-    NotABackup {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// What was written is not what was to be written.
-    #[error("the backup was written and cannot be read back from {}", path.display())]
-    Unreadable {
-        /// Where it was.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Content of the registry is not what its name says.
-    #[error("{} is not what its name says: the disk has lost or changed it", .0.display())]
-    Damaged(PathBuf),
-    /// A later version wrote it.
-    #[error("{} was written by rapidclaw {version}, which is newer", path.display())]
-    Newer {
-        /// Which.
-        path: PathBuf,
-        /// By which.
-        version: String,
-    },
-    /// The key that the secrets are sealed with is not there.
-    #[error("the key file {} is not there", .0.display())]
-    NoKey(PathBuf),
-    /// It is another server's key.
-    #[error("the key file {} is not the one that the backup's secrets are sealed with", .0.display())]
-    WrongKey(PathBuf),
-    /// The key file.
-    #[error(transparent)]
-    Secret(#[from] SecretError),
-    /// Postgres.
-    #[error(transparent)]
-    Postgres(#[from] PostgresError),
-    /// The data folder is in use, or cannot be used.
-    #[error(transparent)]
-    Server(#[from] Box<ServerError>),
-}
-
-fn io_at(path: &Path) -> impl FnOnce(io::Error) -> BackupError + '_ {
-    move |source| BackupError::Io { path: path.to_owned(), source }
 }
 
 /// Writes all that the server of this data folder keeps into `file`, whole or not at all, readable by its

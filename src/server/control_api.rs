@@ -4,7 +4,7 @@ use super::error::ApiError;
 use super::routes::{Call, Routes};
 use super::{App, agents_api, builds_api, hosts, operations_api, registry_api, versions};
 use crate::api::control::{
-    AgentStatus, DeployPlan, DeployResponse, Health, KeyCreated, KeyView, RollbackResponse, RolloutView, ServerHealth,
+    AgentStatus, DeployPlan, DeployResponse, KeyCreated, KeyView, RollbackResponse, RolloutView, ServerHealth,
     ServerInfo, Whoami,
 };
 use crate::api::tokens::{TokenCreated, TokenView};
@@ -12,14 +12,16 @@ use crate::api::{openapi, routes};
 use crate::base::telemetry;
 use axum::{Router, middleware};
 use serde_json::Value;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The longest that a watch of a rollout waits for news.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 pub fn router(app: App) -> Router {
+    let (registry, known) = (app.registry.clone(), Arc::clone(&app.hosts));
     Routes::new()
-        .serve::<routes::GetHealth, _, _>(health)
+        .serve::<routes::GetHealth, _, _>(agents_api::health)
         .serve::<routes::GetOpenApi, _, _>(describe)
         .serve::<routes::GetWhoami, _, _>(whoami)
         .serve::<routes::GetServerHealth, _, _>(server_health)
@@ -43,13 +45,9 @@ pub fn router(app: App) -> Router {
         .into_router()
         .fallback(async || ApiError::no_route())
         .layer(middleware::from_fn(versions::check))
-        .with_state(app.clone())
-        .merge(registry_api::router(app.registry.clone()))
-        .layer(middleware::from_fn_with_state(app, hosts::check))
-}
-
-pub async fn health(_: Call<routes::GetHealth>) -> Result<Health, ApiError> {
-    Ok(Health::ok())
+        .with_state(app)
+        .merge(registry_api::router(registry))
+        .layer(middleware::from_fn_with_state(known, hosts::check))
 }
 
 async fn describe(call: Call<routes::GetOpenApi>) -> Result<Value, ApiError> {

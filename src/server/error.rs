@@ -86,6 +86,36 @@ pub(super) fn internal(code: &str, title: &str, error: &(dyn std::error::Error +
     problem
 }
 
+/// The problem of a control plane whose store did not do what it was asked for.
+fn of_store(cause: &StoreError, error: &ControlError) -> Problem {
+    match cause {
+        StoreError::RolloutUnderWay => Problem::new(409, "rollout-under-way", "a rollout of this agent is under way")
+            .hint("wait until it has ended, then deploy again"),
+        StoreError::SecretsChanged => {
+            Problem::new(409, "secrets-changed", "the agent's secrets are being changed by others at the same time")
+                .hint("try again")
+        }
+        StoreError::BeingDestroyed => Problem::new(409, "being-destroyed", "an agent of this name is being destroyed")
+            .hint("wait until its replicas have ended, then deploy again"),
+        cause if cause.is_passing() => database_away(cause),
+        _ => internal("database", "the database failed", error),
+    }
+}
+
+/// The problem of a control plane whose Docker Engine did not do what it was asked for.
+fn of_runtime(cause: &RuntimeError, error: &ControlError) -> Problem {
+    match cause {
+        RuntimeError::Unreachable(_) => away(ENGINE_AWAY, "the server's Docker Engine cannot be reached", cause),
+        RuntimeError::Refused { source, .. } if disk::says_full(&source.to_string()) => {
+            tracing::error!(error = %chain(error), "the disk of the server's Docker Engine is full");
+            disk_full("the disk of the server's Docker Engine is full").hint(
+                "`docker system df` on the server shows what takes the room, `docker image prune` takes away unused images",
+            )
+        }
+        _ => internal("runtime", "the server's Docker Engine failed", error),
+    }
+}
+
 impl From<ControlError> for ApiError {
     fn from(error: ControlError) -> Self {
         let text = error.to_string();
@@ -156,36 +186,15 @@ impl From<ControlError> for ApiError {
                     "build it on a base image for the engine's processor: --base-image, or base_image in the manifest",
                 )
             }
-            ControlError::Store(StoreError::RolloutUnderWay) => {
-                Problem::new(409, "rollout-under-way", "a rollout of this agent is under way")
-                    .hint("wait until it has ended, then deploy again")
-            }
-            ControlError::Store(StoreError::SecretsChanged) => {
-                Problem::new(409, "secrets-changed", "the agent's secrets are being changed by others at the same time")
-                    .hint("try again")
-            }
-            ControlError::Store(StoreError::BeingDestroyed) => {
-                Problem::new(409, "being-destroyed", "an agent of this name is being destroyed")
-                    .hint("wait until its replicas have ended, then deploy again")
-            }
             ControlError::TakesLonger(_) => Problem::new(504, "takes-longer", "it takes longer").detail(text),
-            ControlError::Store(cause) | ControlError::Database(cause) if cause.is_passing() => database_away(cause),
+            ControlError::Store(cause) => of_store(cause, &error),
+            ControlError::Database(cause) if cause.is_passing() => database_away(cause),
             ControlError::Database(_) => {
                 internal("agent-database", "the agent's own database could not be made", &error).hint(
                     "in a Postgres of yours the server's role needs CREATEDB and CREATEROLE; the server's log has more",
                 )
             }
-            ControlError::Store(_) => internal("database", "the database failed", &error),
-            ControlError::Runtime(cause @ RuntimeError::Unreachable(_)) => {
-                away(ENGINE_AWAY, "the server's Docker Engine cannot be reached", cause)
-            }
-            ControlError::Runtime(RuntimeError::Refused { source, .. }) if disk::says_full(&source.to_string()) => {
-                tracing::error!(error = %chain(&error), "the disk of the server's Docker Engine is full");
-                disk_full("the disk of the server's Docker Engine is full").hint(
-                    "`docker system df` on the server shows what takes the room, `docker image prune` takes away unused images",
-                )
-            }
-            ControlError::Runtime(_) => internal("runtime", "the server's Docker Engine failed", &error),
+            ControlError::Runtime(cause) => of_runtime(cause, &error),
             ControlError::Secret(_) => internal("secrets", "the agent's secrets could not be used", &error),
         })
     }

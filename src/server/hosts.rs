@@ -1,6 +1,5 @@
 //! Unknown `Host` headers are refused: a page that rebinds its name to this machine reaches nothing.
 
-use super::App;
 use super::error::ApiError;
 use crate::api::problem::Problem;
 use axum::extract::{Request, State};
@@ -9,6 +8,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// The names under which the server is called.
 #[derive(Debug, Clone, Default)]
@@ -42,7 +42,7 @@ fn without_port(host: &str) -> &str {
 }
 
 /// Refuses requests to other names, and those that name none or several (RFC 9112, 3.2).
-pub async fn check(State(app): State<App>, request: Request, next: Next) -> Response {
+pub async fn check(State(hosts): State<Arc<KnownHosts>>, request: Request, next: Next) -> Response {
     let named = request.headers().get_all(header::HOST).iter().count();
     if named > 1 || (named == 0 && request.version() == Version::HTTP_11) {
         let detail = format!("the request has {named} Host headers");
@@ -50,7 +50,7 @@ pub async fn check(State(app): State<App>, request: Request, next: Next) -> Resp
         return ApiError::new(problem).into_response();
     }
     let host = request.uri().host().or_else(|| request.headers().get("host").and_then(|host| host.to_str().ok()));
-    if host.is_some_and(|host| app.hosts.knows(host)) {
+    if host.is_some_and(|host| hosts.knows(host)) {
         return next.run(request).await;
     }
     let problem = Problem::new(421, "unknown-host", "this server is not called by that name")

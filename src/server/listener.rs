@@ -1,7 +1,7 @@
 //! Listeners, with TLS or without, that can stop to accept while connections that are open go on.
 
-use super::ServerError;
 use super::connections::{ConnectionGuard, Connections, Limits};
+use super::settings::ServerError;
 use crate::api::problem::{MEDIA_TYPE, Problem};
 use crate::base::serve::{self, Timeouts};
 use crate::base::tasks::End;

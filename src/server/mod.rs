@@ -5,46 +5,38 @@
 
 mod addresses;
 mod agents_api;
+mod app;
 pub mod backup;
 mod bodies;
 mod builds_api;
 mod connections;
 mod control_api;
+mod control_plane;
+mod database;
 mod ending;
 mod error;
 mod extract;
 mod handover;
 mod hosts;
 mod listener;
+mod listeners;
 mod names;
 mod operations_api;
 pub mod place;
-pub mod process;
+mod process;
+mod public_url;
 pub mod registry_api;
 mod routes;
+pub mod settings;
 mod signals;
+mod succession;
 mod tls;
 mod versions;
 
-pub use addresses::PublicUrl;
 pub use hosts::KnownHosts;
-pub use process::{ServerError, ServerSettings, run};
+pub use process::run;
+pub use public_url::PublicUrl;
+pub use settings::{ServerError, ServerSettings};
 pub use tls::TlsFiles;
 
-use crate::base::shutdown::CancellationToken;
-use crate::control::Control;
-use bodies::Bodies;
-use registry_api::RegistryApp;
-use std::sync::Arc;
-
-/// What handlers share.
-#[derive(Clone)]
-struct App {
-    control: Control,
-    registry: RegistryApp,
-    hosts: Arc<KnownHosts>,
-    /// Bodies that are in memory.
-    bodies: Bodies,
-    /// Cancelled when the server stops: streams end by it.
-    closing: CancellationToken,
-}
+use app::App;

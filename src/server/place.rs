@@ -1,8 +1,7 @@
 //! A data folder's server: which process has the folder, which one answers, and which are on their way out.
 
-use super::ServerError;
 use super::handover;
-use super::process::{ServerFile, server_file};
+use super::settings::{ServerError, ServerFile, server_file};
 use std::fs::{File, TryLockError};
 use std::io;
 use std::os::unix::fs::FileExt as _;

@@ -72,7 +72,10 @@ impl<'a> Batch<'a> {
         let rows = checkpoints::Rows::of(self.saves.iter().copied())?;
         let (ids, numbers): (Vec<Uuid>, Vec<i32>) = self.attempts.iter().copied().unzip();
         let endings = EndingColumns::of(self.endings.iter().copied());
-        let query = rows.bind(sqlx::query(self.schema.statements().commit.clone())).bind(ids).bind(numbers);
+        let query = rows
+            .bind(sqlx::query(self.schema.frequent(checkpoints::Frequent::Commit, commit_sql)))
+            .bind(ids)
+            .bind(numbers);
         let used = |value: fn(&Bill) -> i64| self.used.values().map(value).collect::<Vec<_>>();
         let query = endings
             .bind(query)
@@ -91,7 +94,7 @@ impl<'a> Batch<'a> {
 }
 
 /// The statement, for one agent's schema `{s}`. What is in `WITH` is carried out whether or not it is read.
-pub(super) fn commit_sql() -> String {
+fn commit_sql() -> String {
     let attempts = checkpoints::PARAMETERS + 1;
     let numbers = attempts + 1;
     let changes = checkpoints::changes("new.attempt = ANY((SELECT which FROM live)::int4[])");

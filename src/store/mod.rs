@@ -7,9 +7,12 @@ pub mod batches;
 pub mod checkpoints;
 pub mod databases;
 pub mod deploys;
+mod error;
 pub mod history;
 pub mod keys;
+pub mod limits;
 pub mod postgres;
+mod reads;
 pub mod releases;
 pub mod rollouts;
 pub mod runs;
@@ -23,9 +26,8 @@ mod testing;
 mod tests;
 pub mod tokens;
 
-use crate::runner::protocol::{Read, Tuple};
-use checkpoints::{Page, Schema};
-use postgres::{Hot, HotConnection};
+pub use error::StoreError;
+use postgres::Hot;
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -56,62 +58,6 @@ const CONNECTIONS: u32 = 8;
 
 /// How often a migration is begun again that could not have a lock.
 const MIGRATION_TRIES: u32 = 5;
-
-/// What can go wrong in the store.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// Postgres refused or could not be asked.
-    #[error("asking the database")]
-    Sql(#[from] sqlx::Error),
-    /// The tables could not be brought to this version.
-    #[error("bringing the database's tables to this version")]
-    Migrate(#[from] sqlx::migrate::MigrateError),
-    /// A stored document is not what this version writes.
-    #[error("reading a stored {what}")]
-    Stored {
-        /// Which kind.
-        what: &'static str,
-        /// Why.
-        source: serde_json::Error,
-    },
-    /// An agent's checkpoints could not be written or read.
-    #[error(transparent)]
-    Checkpoints(#[from] checkpoints::CheckpointError),
-    /// A rollout of the same agent is under way.
-    #[error("a rollout of this agent is under way")]
-    RolloutUnderWay,
-    /// Another set of secrets is current than the one that a change was judged by.
-    #[error("the agent's secrets were changed at the same time")]
-    SecretsChanged,
-    /// As many of the agent's runs wait as may.
-    #[error("{0} runs of the agent wait already")]
-    QueueFull(u32),
-    /// An agent of that name is still being destroyed.
-    #[error("an agent of this name is being destroyed")]
-    BeingDestroyed,
-}
-
-impl StoreError {
-    /// What to do about it.
-    pub fn hint(&self) -> Option<&'static str> {
-        use sqlx::migrate::MigrateError;
-        match self {
-            Self::Migrate(MigrateError::VersionMissing(_) | MigrateError::VersionTooNew(..)) => Some(
-                "a newer rapidclaw has used this database, and tables do not go back: start that version, or restore \
-                 a backup from before (`rapidclaw server restore`)",
-            ),
-            Self::Migrate(MigrateError::VersionMismatch(_)) => Some(
-                "another build of rapidclaw has made these tables in another way: start that one, or use another database",
-            ),
-            Self::Migrate(_) => Some(
-                "each step is done whole or not at all, and the version before still runs on these tables; the cause is \
-                 above: Postgres' disk, its rights, or a lock that somebody holds",
-            ),
-            Self::Sql(_) => Some("`rapidclaw doctor` says whether Postgres answers"),
-            _ => None,
-        }
-    }
-}
 
 /// The store: small fixed sets of connections. Clones share them.
 #[derive(Clone, Debug)]
@@ -157,31 +103,10 @@ impl Store {
     /// A transaction whose statements may take minutes: changes of whole threads.
     pub async fn begin_slow(&self) -> Result<sqlx::Transaction<'static, sqlx::Postgres>, StoreError> {
         let mut transaction = self.pool.begin().await?;
-        let limit = postgres::limits::SLOW_STATEMENT.as_millis();
+        let limit = limits::SLOW_STATEMENT.as_millis();
         let sql = format!("SET LOCAL statement_timeout = {limit}");
         sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut *transaction).await?;
         Ok(transaction)
-    }
-
-    /// The newest checkpoint of a thread's root graph.
-    pub async fn newest_checkpoint(&self, schema: &Schema, thread: &str) -> Result<Option<Tuple>, StoreError> {
-        let ask = async |connection: &mut HotConnection| {
-            Ok(checkpoints::get(&mut **connection, schema, thread, "", None).await?)
-        };
-        self.reads.ask(ask).await
-    }
-
-    /// The document that a target keeps of a thread, as text.
-    pub async fn document(&self, schema: &Schema, thread: &str, target: &str) -> Result<Option<String>, StoreError> {
-        let ask = async |connection: &mut HotConnection| {
-            Ok(checkpoints::document(&mut **connection, schema, thread, target).await?)
-        };
-        self.reads.ask(ask).await
-    }
-
-    /// Answers what a replica asks of its threads.
-    pub async fn read_checkpoints(&self, schema: &Schema, read: &Read) -> Result<Page, StoreError> {
-        self.reads.ask(async |connection| Ok(checkpoints::read(connection, schema, read).await?)).await
     }
 
     /// Closes all connections, each when it is done with what it does.

@@ -5,7 +5,7 @@ mod destruction;
 mod shares;
 
 use rapidclaw::base::secret::{ExposeSecret as _, MasterKey};
-use rapidclaw::server::process::key_file;
+use rapidclaw::server::settings::key_file;
 use rapidclaw::store::Store;
 use rapidclaw::store::agents::Agent;
 use rapidclaw::store::databases::{self, database_name};

@@ -1,6 +1,6 @@
 //! What operators type from day to day.
 
-use super::ManifestArg;
+use super::manifest::ManifestArg;
 use crate::api::access::Role;
 use crate::base::env;
 use crate::manifest::units::parse_duration;

@@ -4,7 +4,7 @@ use crate::cli::args::RestoreArgs;
 use crate::cli::exit::{Exit, Failure, key_hint};
 use crate::cli::ui::{Format, Printer};
 use crate::server::backup::{self, BackupError, Contents};
-use crate::server::process::key_file;
+use crate::server::settings::key_file;
 use indicatif::HumanBytes;
 use serde_json::json;
 use std::path::Path;

@@ -8,8 +8,8 @@ use crate::cli::args::{BuildOptions, BuildPlace, DeployArgs, Global};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::ui::Printer;
 use crate::client::Client;
+use crate::engine::{self, Engine};
 use crate::image::Built;
-use crate::runtime::docker::engine::{self, Engine};
 use crate::runtime::docker::engine_info;
 
 /// Who builds.

@@ -14,9 +14,9 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::session;
 use crate::cli::ui::{Format, Printer, ways};
 use crate::client::{Client, ClientError};
-use crate::image::names::Scope;
+use crate::engine::names::Scope;
 use crate::image::{Built, Deployed, find_revision};
-use crate::manifest::{EnvSource, database, dotenv, left_out, project};
+use crate::manifest::{EnvSource, database, dotenv, folders, left_out, project};
 use crate::release::state::Phase;
 use serde_json::json;
 use std::path::Path;
@@ -254,7 +254,7 @@ fn secrets(
         (Some(path), _) => path.to_owned(),
         (None, EnvSource::None) => return Ok(Some(SecretMap::default())),
         (None, EnvSource::Inline(values)) => return Ok(Some(SecretMap(values.clone()))),
-        (None, EnvSource::File(_)) => match project::env_file(manifest, &checked.folder) {
+        (None, EnvSource::File(_)) => match folders::env_file(manifest, &checked.folder) {
             Some(file) if file.exists => file.path,
             Some(_) if deployed_before || env::var(env::CI).is_some() => return Ok(None),
             missing => {

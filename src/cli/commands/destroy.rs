@@ -5,9 +5,9 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::session;
 use crate::cli::ui::ask::ask;
 use crate::cli::ui::{Format, Printer};
+use crate::engine;
+use crate::engine::names::Scope;
 use crate::image;
-use crate::image::names::Scope;
-use crate::runtime::docker::engine;
 use serde_json::json;
 use std::time::Duration;
 

@@ -11,7 +11,7 @@ use crate::cli::ui::{Format, Printer};
 use crate::client::contexts::{Contexts, Store};
 use crate::client::keyring::{self, KeyringError};
 use crate::client::{Client, address};
-use crate::server::{place, process};
+use crate::server::{place, settings};
 use serde_json::json;
 use std::path::Path;
 
@@ -219,7 +219,7 @@ async fn local(data_dir: &Path, args: &LoginArgs, printer: &Printer) -> Result<(
         let presented = present(args, &running.url, printer).await?;
         return Ok((running.url, presented));
     }
-    let path = process::admin_token_file(data_dir);
+    let path = settings::admin_token_file(data_dir);
     let token = fs_err::read_to_string(&path).map_err(|error| {
         let denied = error.kind() == std::io::ErrorKind::PermissionDenied;
         let failure = Failure::new(if denied { Exit::NotAllowed } else { Exit::Failed }, error);

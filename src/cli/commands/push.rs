@@ -4,12 +4,12 @@ use crate::api::images::LayersRequest;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::ui::{Printer, Progress};
 use crate::client::Client;
-use crate::client::registry::docker_config::{self, DockerConfigError};
-use crate::client::registry::{Login, RegistryClientError, RepositoryClient};
+use crate::client::registry::{RegistryClientError, RepositoryClient};
+use crate::engine::Engine;
+use crate::engine::credentials::{self, DockerConfigError, Login};
+use crate::engine::names::short;
 use crate::image::Built;
-use crate::image::names::short;
 use crate::image::push::{self, Known, LATEST, PushError, Pushed};
-use crate::runtime::docker::engine::Engine;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -65,8 +65,8 @@ pub async fn to_registry(
 ) -> Result<Moved, Failure> {
     let began = Instant::now();
     let host = registry.split('/').next().unwrap_or_default();
-    let login = match docker_config::folder() {
-        Some(folder) => docker_config::login(&folder, host).await?,
+    let login = match credentials::folder() {
+        Some(folder) => credentials::login(&folder, host).await?,
         None => Login::None,
     };
     let repository = RepositoryClient::of(registry, agent, login)?;

@@ -8,7 +8,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::ui::{Format, Printer};
 use crate::client::Client;
 use crate::server::place;
-use crate::server::process::{self, ServerFile};
+use crate::server::settings::{self, ServerFile};
 use crate::server::{ServerSettings, TlsFiles, run as run_server};
 use crate::store::postgres;
 use serde_json::json;
@@ -398,7 +398,7 @@ async fn status(data_dir: &Path, printer: &Printer) -> Exit {
 
 /// What the server says is wrong with it, to whoever may read the administrator's token.
 async fn problems(data_dir: &Path, running: &ServerFile) -> Vec<String> {
-    let token = std::fs::read_to_string(process::admin_token_file(data_dir)).unwrap_or_default();
+    let token = std::fs::read_to_string(settings::admin_token_file(data_dir)).unwrap_or_default();
     let token = SecretString::from(token.trim().to_owned());
     let Ok(client) = Client::new(&running.url, token, None) else { return Vec::new() };
     let asked = tokio::time::timeout(ASK, client.server_health()).await;

@@ -109,7 +109,7 @@ fn is_read_by_github() -> bool {
 }
 
 fn say(command: &str) {
-    super::on_stderr(command);
+    super::terminal::on_stderr(command);
 }
 
 fn append(path: Option<&Path>, text: &str) {

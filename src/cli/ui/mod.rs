@@ -27,7 +27,7 @@ use owo_colors::OwoColorize as _;
 use record::value;
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -257,19 +257,19 @@ impl Printer {
     pub fn note(&self, text: impl AsRef<str>) {
         self.event("note", json!({ "message": text.as_ref() }));
         if !self.quiet {
-            on_stderr(&text::escaped_lines(text.as_ref()));
+            terminal::on_stderr(&text::escaped_lines(text.as_ref()));
         }
     }
 
     /// Something that should be looked at.
     pub fn warn(&self, text: impl AsRef<str>) {
         self.event("warning", json!({ "message": text.as_ref() }));
-        on_stderr(&format!("{} {}", "warning:".yellow().bold(), text::escaped_lines(text.as_ref())));
+        terminal::on_stderr(&format!("{} {}", "warning:".yellow().bold(), text::escaped_lines(text.as_ref())));
     }
 
     /// Text as it is, on stderr (diagnostics).
     pub fn text(&self, text: impl AsRef<str>) {
-        on_stderr(&text::escaped_lines(text.as_ref().trim_end()));
+        terminal::on_stderr(&text::escaped_lines(text.as_ref().trim_end()));
     }
 
     /// A moving line for what takes long.
@@ -309,14 +309,6 @@ impl Printer {
                 failure.hints.iter().map(|hint| format!("{} {}", "hint:".cyan().bold(), text::escaped_lines(hint))),
             );
         }
-        on_stderr(&lines.join("\n"));
+        terminal::on_stderr(&lines.join("\n"));
     }
-}
-
-/// Writes a line, or several, to stderr in one piece: where both streams go into one log, none is torn. Without
-/// colours where they are not wanted.
-fn on_stderr(text: &str) {
-    let mut whole = anstream::AutoStream::new(Vec::new(), anstream::AutoStream::choice(&std::io::stderr()));
-    let _ = writeln!(whole, "{text}");
-    let _ = std::io::stderr().write_all(&whole.into_inner());
 }

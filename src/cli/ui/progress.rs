@@ -32,7 +32,7 @@ impl Lines {
 
     fn show(&self, text: &str) {
         if !self.quiet {
-            super::on_stderr(&text::escaped_lines(text));
+            super::terminal::on_stderr(&text::escaped_lines(text));
         }
     }
 }

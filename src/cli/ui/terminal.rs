@@ -1,6 +1,7 @@
-//! What the terminal is: its size, and whether text on it can move.
+//! What the terminal is: its size, whether text on it can move, and how lines get onto it.
 
 use crate::base::env;
+use std::io::Write as _;
 
 /// Columns and rows of the terminal behind stdout; `None` where there is none, or where it does not say (serial
 /// lines, some CI systems and editors have one of 0x0).
@@ -12,4 +13,12 @@ pub fn size() -> Option<(usize, usize)> {
 /// Whether the terminal takes no commands, so that what is written stays where it is.
 pub fn is_dumb() -> bool {
     env::var(env::TERM).is_some_and(|term| term == "dumb")
+}
+
+/// Writes a line, or several, to stderr in one piece: where both streams go into one log, none is torn. Without
+/// colours where they are not wanted.
+pub fn on_stderr(text: &str) {
+    let mut whole = anstream::AutoStream::new(Vec::new(), anstream::AutoStream::choice(&std::io::stderr()));
+    let _ = writeln!(whole, "{text}");
+    let _ = std::io::stderr().write_all(&whole.into_inner());
 }

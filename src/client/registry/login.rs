@@ -1,61 +1,12 @@
 //! Logins of registries: Basic, and Docker's tokens (docs.docker.com/reference/api/registry/auth).
 
+use super::challenge::Challenge;
 use super::{ANSWER, RegistryClientError, RepositoryClient};
+use crate::engine::credentials::Login;
 use reqwest::Url;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use std::sync::PoisonError;
-
-/// What a registry is shown.
-#[derive(Clone)]
-pub enum Login {
-    /// Nothing.
-    None,
-    /// A user and a password.
-    Password {
-        /// The user.
-        user: String,
-        /// The password.
-        password: SecretString,
-    },
-    /// A refresh token, as credential helpers give one for the user `<token>`.
-    Identity(SecretString),
-}
-
-/// What a registry asks for.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) enum Challenge {
-    /// What this is a client of does not say, or says what is not known.
-    #[default]
-    Basic,
-    /// A token from elsewhere.
-    Token { realm: String, service: Option<String>, scope: Option<String> },
-}
-
-impl Challenge {
-    pub(super) fn parse(text: &str) -> Self {
-        let Some((scheme, rest)) = text.trim().split_once(' ') else { return Self::Basic };
-        let mut found: [Option<String>; 3] = [None, None, None];
-        let mut rest = rest.trim_start();
-        while let Some((name, after)) = rest.split_once("=\"") {
-            let Some((value, after)) = after.split_once('"') else { break };
-            let place = match name.trim_matches([',', ' ']) {
-                "realm" => Some(0),
-                "service" => Some(1),
-                "scope" => Some(2),
-                _ => None,
-            };
-            if let Some(place) = place {
-                found[place] = Some(value.to_owned());
-            }
-            rest = after;
-        }
-        match (scheme.eq_ignore_ascii_case("bearer"), found) {
-            (true, [Some(realm), service, scope]) => Self::Token { realm, service, scope },
-            _ => Self::Basic,
-        }
-    }
-}
 
 #[derive(Deserialize)]
 struct Token {
@@ -118,27 +69,5 @@ impl RepositoryClient {
         let token = token.token.or(token.access_token).ok_or_else(|| self.strange("its login gives no token"))?;
         *self.token.lock().unwrap_or_else(PoisonError::into_inner) = Some(token);
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn challenges_are_read() {
-        let text =
-            r#"Bearer realm="https://auth.example/token",service="registry.example",scope="repository:a/b:pull,push""#;
-        let want = Challenge::Token {
-            realm: "https://auth.example/token".into(),
-            service: Some("registry.example".into()),
-            scope: Some("repository:a/b:pull,push".into()),
-        };
-        assert_eq!(Challenge::parse(text), want);
-        let bare = Challenge::Token { realm: "r".into(), service: None, scope: None };
-        assert_eq!(Challenge::parse(r#"bearer realm="r", error="x""#), bare);
-        for text in ["", "Basic realm=\"x\"", "Basic", "Bearer service=\"x\""] {
-            assert_eq!(Challenge::parse(text), Challenge::Basic, "{text}");
-        }
     }
 }

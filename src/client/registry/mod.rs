@@ -1,14 +1,14 @@
 //! A client of any registry that speaks the distribution specification: the server's own, or another one.
 
-pub mod docker_config;
+mod challenge;
 mod login;
 mod upload;
 
-pub use login::Login;
 pub use upload::{Blob, Content};
 
 use crate::base::http::{self, Way};
-use login::Challenge;
+use crate::engine::credentials::Login;
+use challenge::Challenge;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header};
 use secrecy::{ExposeSecret as _, SecretString};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -3,7 +3,7 @@
 
 use super::{BuildsError, Control, Received};
 use crate::api::builds::{BuildDone, BuildEvent, BuildFault};
-use crate::image::names::Scope;
+use crate::engine::names::Scope;
 use crate::image::{self, BuildReporter, Built, Origin};
 use std::collections::VecDeque;
 use std::future::Future;

@@ -1,7 +1,8 @@
 //! One batch: committed whole, or taken apart until what the database does not take is found.
 
-use super::{Ended, Item, Key, TAKEN_OVER, chain, patiently, reply};
+use super::item::{Ended, Item, Key, TAKEN_OVER, patiently, reply};
 use crate::api::problem::RunFault;
+use crate::base::telemetry::chain;
 use crate::runner::protocol::Reply;
 use crate::store::batches::{Batch, Committed};
 use crate::store::runs::{Ending, RunStatus};

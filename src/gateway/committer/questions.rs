@@ -1,8 +1,9 @@
 //! What replicas ask, answered on tasks of their own: never more at once than leaves connections for others, and
 //! of one agent never so many that others wait for it.
 
-use super::{Item, Key, TAKEN_OVER, chain, patiently, reply};
+use super::item::{Item, Key, TAKEN_OVER, patiently, reply};
 use crate::base::shutdown::Shutdown;
+use crate::base::telemetry::chain;
 use crate::run::cost::Bill;
 use crate::run::loss::Loss;
 use crate::runner::protocol::Reply;

@@ -2,25 +2,26 @@
 //! and goes over this program's own connection. So it works with any engine (Docker Desktop's virtual machine
 //! included), needs no setting of it, and a changed line moves one small layer.
 
+mod error;
 mod pack;
 mod save;
 
 use crate::api::images::LayerBlob;
 use crate::base::secret::sha256_digest;
-use crate::client::registry::{Blob, Content, RegistryClientError, RepositoryClient};
-use crate::image::append::can_append;
+use crate::client::registry::{Blob, Content, RepositoryClient};
+use crate::engine::images::can_append;
 use crate::image::archive::{self, ArchiveError};
-use crate::image::build::Built;
+use crate::image::report::Built;
 use crate::registry::manifest::{DOCKER_MANIFEST, Manifest, OCI_MANIFEST, diff_ids};
 use bollard::Docker;
-use bollard::errors::Error as DockerError;
 use bytes::Bytes;
+pub use error::PushError;
+use error::{disk, engine};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use pack::Packed;
+use pack::{DOCKER_GZIP, Packed};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use tempfile::TempDir;
@@ -29,10 +30,8 @@ use tempfile::TempDir;
 const AT_ONCE: usize = 3;
 
 const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
-const DOCKER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
 const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const OCI_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
-const OCI_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 
 /// The tag of what was pushed last into a repository.
 pub const LATEST: &str = "latest";
@@ -47,44 +46,6 @@ pub struct Pushed {
     pub digest: String,
     /// Bytes of layers and config that were not there.
     pub bytes: u64,
-}
-
-/// Why an image could not be pushed.
-#[derive(Debug, thiserror::Error)]
-pub enum PushError {
-    /// The registry.
-    #[error(transparent)]
-    Registry(#[from] RegistryClientError),
-    /// The engine.
-    #[error("{doing}")]
-    Engine {
-        /// What it was doing.
-        doing: &'static str,
-        /// What it says.
-        source: Box<DockerError>,
-    },
-    /// The project's files.
-    #[error(transparent)]
-    Archive(#[from] ArchiveError),
-    /// This machine's disk.
-    #[error("packing a layer below {folder}")]
-    Disk {
-        /// Where.
-        folder: String,
-        /// Why it failed.
-        source: io::Error,
-    },
-    /// The engine's archive is not what is known.
-    #[error("the engine gave another image than was asked for: {0}")]
-    Archived(String),
-}
-
-fn engine(doing: &'static str) -> impl Fn(DockerError) -> PushError {
-    move |source| PushError::Engine { doing, source: Box::new(source) }
-}
-
-fn disk(folder: &Path) -> impl Fn(io::Error) -> PushError + '_ {
-    move |source| PushError::Disk { folder: folder.display().to_string(), source }
 }
 
 /// Digests of the image's layers, uncompressed; lowest first.
@@ -269,6 +230,7 @@ fn manifest<'l>(config: &str, size: u64, layers: impl Iterator<Item = &'l LayerB
 
 #[cfg(test)]
 mod tests {
+    use super::pack::OCI_ZSTD;
     use super::*;
 
     #[test]

@@ -1,6 +1,5 @@
 //! Layers as registries keep them: packed, always to the same bytes. All of it blocks.
 
-use super::{DOCKER_GZIP, OCI_ZSTD};
 use crate::api::images::LayerBlob;
 use crate::base::secret::hex;
 use crate::image::hashing::Hashing;
@@ -10,6 +9,10 @@ use sha2::{Digest as _, Sha256};
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+
+/// The media types of layers.
+pub const DOCKER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+pub const OCI_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 
 /// Quick, as layers wait for it; a second more saves less of the wire than it costs.
 const LEVEL: u32 = 3;

@@ -1,8 +1,8 @@
 //! An image as an engine writes it (`docker save`): Docker's own form, and since Engine 25 OCI's with Docker's
 //! `manifest.json` in it.
 
+use super::error::{PushError, disk, engine};
 use super::pack::{self, Packed};
-use super::{PushError, disk, engine};
 use bollard::Docker;
 use futures_util::StreamExt as _;
 use serde::Deserialize;

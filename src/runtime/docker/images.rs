@@ -1,10 +1,11 @@
 //! The names under which a server keeps its agents' images in the engine: its own, so that it removes none that a
 //! builder or another server on the same engine still wants.
 
-use super::{DockerRuntime, bounded, status_of};
-use crate::image::names::{BUILT_PREFIX, Scope, server_digits};
-use crate::image::tidy;
+use super::calls::{bounded, status_of};
+use crate::engine::images;
+use crate::engine::names::{BUILT_PREFIX, Scope, server_digits};
 use crate::runtime::RuntimeError;
+use bollard::Docker;
 use bollard::models::ImageSummary;
 use bollard::query_parameters::{RemoveImageOptions, TagImageOptionsBuilder};
 use std::collections::HashSet;
@@ -25,11 +26,11 @@ pub fn name(server: Uuid, agent: &str, image: &str) -> String {
 }
 
 /// Gives an image the server's name.
-pub async fn keep(runtime: &DockerRuntime, agent: &str, image: &str) -> Result<(), RuntimeError> {
-    let name = name(runtime.server, agent, image);
+pub async fn keep(docker: &Docker, server: Uuid, agent: &str, image: &str) -> Result<(), RuntimeError> {
+    let name = name(server, agent, image);
     let (repository, tag) = name.split_once(':').unwrap_or((&name, "latest"));
     let options = TagImageOptionsBuilder::new().repo(repository).tag(tag).build();
-    match bounded("naming an agent's image", runtime.docker.tag_image(image, Some(options))).await {
+    match bounded("naming an agent's image", docker.tag_image(image, Some(options))).await {
         Err(RuntimeError::Refused { source, .. }) if status_of(source.as_ref()) == Some(404) => {
             Err(RuntimeError::NoImage(image.to_owned()))
         }
@@ -39,32 +40,35 @@ pub async fn keep(runtime: &DockerRuntime, agent: &str, image: &str) -> Result<(
 
 /// Takes the server's names from the agent's images, but for those of `kept`; how many names have gone, with those
 /// of dependencies on which nothing stands any more.
-pub async fn release(runtime: &DockerRuntime, agent: &str, kept: &HashSet<String>) -> Result<usize, RuntimeError> {
-    let images = list(runtime).await?;
-    let gone = superfluous(&images, &prefix(runtime.server, agent), kept);
-    remove(runtime, tidy::with_idle_dependencies(&images, gone, tidy::now())).await
+pub async fn release(
+    docker: &Docker,
+    server: Uuid,
+    agent: &str,
+    kept: &HashSet<String>,
+) -> Result<usize, RuntimeError> {
+    let images = list(docker).await?;
+    let gone = superfluous(&images, &prefix(server, agent), kept);
+    remove(docker, images::with_idle_dependencies(&images, gone, images::now())).await
 }
 
 /// Takes all names from the agent's images that this server, or a build for it, has given them, with what only they
 /// stood on.
-pub async fn release_all(runtime: &DockerRuntime, agent: &str) -> Result<usize, RuntimeError> {
-    let images = list(runtime).await?;
-    let mut gone = superfluous(&images, &prefix(runtime.server, agent), &HashSet::new());
-    gone.extend(tidy::of_scope(&images, agent, &Scope::of_server(runtime.server)));
-    remove(runtime, tidy::with_idle_dependencies(&images, gone, tidy::now())).await
+pub async fn release_all(docker: &Docker, server: Uuid, agent: &str) -> Result<usize, RuntimeError> {
+    let images = list(docker).await?;
+    let mut gone = superfluous(&images, &prefix(server, agent), &HashSet::new());
+    gone.extend(images::of_scope(&images, agent, &Scope::of_server(server)));
+    remove(docker, images::with_idle_dependencies(&images, gone, images::now())).await
 }
 
-async fn list(runtime: &DockerRuntime) -> Result<Vec<ImageSummary>, RuntimeError> {
-    bounded("listing agents' images", tidy::list(&runtime.docker)).await
+async fn list(docker: &Docker) -> Result<Vec<ImageSummary>, RuntimeError> {
+    bounded("listing agents' images", images::list(docker)).await
 }
 
 /// An image goes with its last name, unless a container is made from it: then it keeps the name, too.
-async fn remove(runtime: &DockerRuntime, names: Vec<String>) -> Result<usize, RuntimeError> {
+async fn remove(docker: &Docker, names: Vec<String>) -> Result<usize, RuntimeError> {
     let mut removed = 0;
     for name in names {
-        match bounded("removing an agent's image", runtime.docker.remove_image(&name, None::<RemoveImageOptions>, None))
-            .await
-        {
+        match bounded("removing an agent's image", docker.remove_image(&name, None::<RemoveImageOptions>, None)).await {
             Ok(_) => removed += 1,
             Err(RuntimeError::Refused { source, .. }) if matches!(status_of(source.as_ref()), Some(404 | 409)) => {}
             Err(error) => return Err(error),

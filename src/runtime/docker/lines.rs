@@ -1,6 +1,6 @@
 //! A replica's log as the engine keeps it, with the time of each line.
 
-use super::{CALL, refused};
+use super::calls::{CALL, refused};
 use crate::runtime::{LineRange, RuntimeError, WrittenLine};
 use bollard::Docker;
 use bollard::query_parameters::LogsOptionsBuilder;

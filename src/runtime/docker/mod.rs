@@ -1,28 +1,28 @@
 //! Replicas as containers of a Docker Engine (API 1.41 and up): no network, a read-only root, no
 //! capabilities, uid 10001, two mounted folders.
 
-pub mod engine;
+mod calls;
 mod images;
 mod lines;
-pub mod place;
 pub mod programs;
+mod replicas;
 mod spec;
 mod watcher;
 
+use self::calls::{CALL, bounded, refused, status_of};
+use self::replicas::{container_name, label, list};
 use self::watcher::Watcher;
 use super::folders::REPLICA_SIDE;
-use super::{
-    ImageArchive, KnownReplica, LineRange, ReplicaExit, ReplicaSpec, Runtime, RuntimeError, Stage, WrittenLine,
-};
+use super::{ImageArchive, KnownReplica, LineRange, ReplicaExit, ReplicaSpec, Runtime, RuntimeError, WrittenLine};
 use crate::api::control::EngineInfo;
 use crate::base::shutdown::Shutdown;
-use crate::image::can_append;
+use crate::engine::images::can_append;
 use async_trait::async_trait;
 use bollard::errors::Error as DockerError;
-use bollard::models::{ContainerSummaryStateEnum, NetworkCreateRequest};
+use bollard::models::NetworkCreateRequest;
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, ImportImageOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder,
-    RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, ImportImageOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
+    StopContainerOptionsBuilder,
 };
 use bollard::{Docker, body_try_stream};
 use futures_util::StreamExt as _;
@@ -33,18 +33,6 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, mpsc, watch};
 use uuid::Uuid;
 
-/// The labels of what we make, so that a new start finds it again.
-mod label {
-    pub const SERVER: &str = "rapidclaw.server";
-    pub const AGENT: &str = "rapidclaw.agent";
-    pub const RELEASE: &str = "rapidclaw.release";
-    pub const ROLLOUT: &str = "rapidclaw.rollout";
-    pub const REPLICA: &str = "rapidclaw.replica";
-    pub const VERSION: &str = "rapidclaw.version";
-}
-
-/// How long one call to the engine may take.
-const CALL: Duration = Duration::from_secs(60);
 /// How long an image may take on its way in.
 const LOAD: Duration = Duration::from_secs(600);
 
@@ -237,15 +225,15 @@ impl Runtime for DockerRuntime {
     }
 
     async fn keep_image(&self, agent: &str, image: &str) -> Result<(), RuntimeError> {
-        images::keep(self, agent, image).await
+        images::keep(&self.docker, self.server, agent, image).await
     }
 
     async fn release_images(&self, agent: &str, kept: &HashSet<String>) -> Result<usize, RuntimeError> {
-        images::release(self, agent, kept).await
+        images::release(&self.docker, self.server, agent, kept).await
     }
 
     async fn remove_agent(&self, agent: &str) -> Result<(), RuntimeError> {
-        images::release_all(self, agent).await?;
+        images::release_all(&self.docker, self.server, agent).await?;
         match bounded("removing the agent's network", self.docker.remove_network(&self.network(agent))).await {
             Err(RuntimeError::Refused { source, .. }) if status_of(source.as_ref()) == Some(404) => Ok(()),
             other => other,
@@ -262,7 +250,7 @@ impl Runtime for DockerRuntime {
     }
 
     async fn sees(&self, path: &Path) -> bool {
-        engine::sees(path).await
+        crate::engine::sees(path).await
     }
 
     async fn has_folder(&self, id: Uuid, folder: &Path) -> Option<bool> {
@@ -317,59 +305,6 @@ pub async fn engine_info(docker: &Docker) -> Result<EngineInfo, RuntimeError> {
         other => other.to_owned(),
     };
     Ok(EngineInfo { id: info.id.unwrap_or_default(), version: info.server_version.unwrap_or_default(), architecture })
-}
-
-fn container_name(server: Uuid, replica: Uuid) -> String {
-    let (server, id) = (server.simple().to_string(), replica.simple().to_string());
-    format!("rapidclaw-{}-{}", &server[server.len() - 8..], &id[id.len() - 12..])
-}
-
-/// All replicas of a server.
-async fn list(docker: &Docker, server: Uuid) -> Result<Vec<KnownReplica>, RuntimeError> {
-    let filter = HashMap::from([("label", vec![format!("{}={}", label::SERVER, server)])]);
-    let options = ListContainersOptionsBuilder::new().all(true).filters(&filter).build();
-    let all = bounded("listing replicas", docker.list_containers(Some(options))).await?;
-    Ok(all
-        .into_iter()
-        .filter_map(|one| {
-            let labels = one.labels?;
-            Some(KnownReplica {
-                id: labels.get(label::REPLICA)?.parse().ok()?,
-                agent: labels.get(label::AGENT)?.clone(),
-                release: labels.get(label::RELEASE)?.parse().ok()?,
-                rollout: labels.get(label::ROLLOUT)?.parse().ok()?,
-                stage: match one.state? {
-                    ContainerSummaryStateEnum::CREATED => Stage::Made,
-                    ContainerSummaryStateEnum::EXITED | ContainerSummaryStateEnum::DEAD => Stage::Ended,
-                    _ => Stage::Running,
-                },
-            })
-        })
-        .collect())
-}
-
-async fn bounded<T>(what: &'static str, call: impl Future<Output = Result<T, DockerError>>) -> Result<T, RuntimeError> {
-    match tokio::time::timeout(CALL, call).await {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(refused(what, error)),
-        Err(elapsed) => Err(RuntimeError::Unreachable(Box::new(elapsed))),
-    }
-}
-
-fn refused(what: &'static str, error: DockerError) -> RuntimeError {
-    match error {
-        DockerError::DockerResponseServerError { .. } | DockerError::DockerStreamError { .. } => {
-            RuntimeError::Refused { what, source: Box::new(error) }
-        }
-        other => RuntimeError::Unreachable(Box::new(other)),
-    }
-}
-
-fn status_of(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Option<u16> {
-    match error.downcast_ref::<DockerError>() {
-        Some(DockerError::DockerResponseServerError { status_code, .. }) => Some(*status_code),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

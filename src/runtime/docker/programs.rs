@@ -1,8 +1,8 @@
 //! Programs out of an image, where this machine has none: run to their end, or left running beside the server.
 //! They see folders of this machine under the same paths, its processes, and no network.
 
-use super::engine::{self, PullError};
-use super::{bounded, status_of};
+use super::calls::{bounded, refused, status_of};
+use crate::engine::{self, PullError};
 use crate::runtime::RuntimeError;
 use bollard::Docker;
 use bollard::models::{
@@ -90,7 +90,7 @@ impl ImagePrograms {
             match tokio::time::timeout(PULL, engine::pull(&docker, image, None)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(PullError::Unavailable { message, .. })) => return Err(ProgramsError::Unavailable(message)),
-                Ok(Err(PullError::Engine(source))) => return Err(super::refused("fetching an image", source).into()),
+                Ok(Err(PullError::Engine(source))) => return Err(refused("fetching an image", source).into()),
                 Err(_) => return Err(ProgramsError::TimedOut(PULL.as_secs())),
             }
         }
@@ -113,7 +113,7 @@ impl ImagePrograms {
     }
 
     async fn watch(&self, name: &str) -> Result<Ended, RuntimeError> {
-        let lost = |error| super::refused("reading what a program says", error);
+        let lost = |error| refused("reading what a program says", error);
         // Attached before the start, so that nothing is missed.
         let options = AttachContainerOptionsBuilder::new().stdout(true).stderr(true).stream(true).build();
         let attach = self.docker.attach_container(name, Some(options));

@@ -1,6 +1,6 @@
 //! A replica's container: deny by default (`facts/docker.md` 5 and 10).
 
-use super::label;
+use super::replicas::label;
 use crate::runtime::ReplicaSpec;
 use crate::runtime::folders::{REPLICA_SIDE, REPLICA_UID, SERVER_SIDE};
 use bollard::models::{

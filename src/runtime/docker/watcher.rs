@@ -1,6 +1,7 @@
 //! Follows an engine's events: which replicas end, and whether the engine itself is there.
 
-use super::{bounded, container_name, label, list};
+use super::calls::bounded;
+use super::replicas::{container_name, label, list};
 use crate::base::telemetry::chain;
 use crate::runtime::{ReplicaExit, RuntimeError, Stage};
 use bollard::Docker;

@@ -1,6 +1,6 @@
 //! The archive's entries: each is hashed as it is written, and all are read back.
 
-use super::{BackupError, REGISTRY, io_at};
+use super::error::{BackupError, REGISTRY, io_at};
 use crate::base::secret::hex;
 use sha2::{Digest as _, Sha256};
 use std::fs::{self, File};

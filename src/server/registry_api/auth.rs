@@ -1,8 +1,9 @@
 //! Who may: a token of the control API is the password of any user name, or the Bearer token itself. Docker's
 //! login gets a short-lived token for it (docs.docker.com/reference/api/registry/auth).
 
+use super::app::RegistryApp;
 use super::error::Fault;
-use super::{RegistryApp, parameters};
+use super::wire::parameters;
 use crate::api::access::Permission;
 use crate::api::tokens::TokenState;
 use crate::registry::RegistryError;

@@ -1,7 +1,8 @@
 //! `NAME/blobs/DIGEST`
 
+use super::app::RegistryApp;
 use super::error::Fault;
-use super::{CONTENT_DIGEST, RegistryApp, empty, put_headers};
+use super::wire::{CONTENT_DIGEST, empty, put_headers};
 use crate::registry::names::{Digest, Repository};
 use axum::body::Body;
 use axum::http::request::Parts;

@@ -1,5 +1,6 @@
 //! Errors in the specification's form: `{"errors":[{"code","message","detail"}]}`.
 
+use super::wire::{put_headers, range};
 use crate::gateway::committer::chain;
 use crate::registry::RegistryError;
 use crate::registry::path::NoTarget;
@@ -65,7 +66,7 @@ impl IntoResponse for Fault {
             error["detail"] = detail;
         }
         let mut response = (status, Json(json!({"errors": [error]}))).into_response();
-        super::put_headers(&mut response, headers);
+        put_headers(&mut response, headers);
         response
     }
 }
@@ -113,16 +114,16 @@ impl From<RegistryError> for Fault {
             RegistryError::InUse(_) => said(StatusCode::FORBIDDEN, "DENIED"),
             RegistryError::UploadUnknown => said(StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN"),
             RegistryError::OutOfOrder { received, .. } => {
-                said(StatusCode::RANGE_NOT_SATISFIABLE, "BLOB_UPLOAD_INVALID")
-                    .header(header::RANGE, super::uploads::range(received))
+                said(StatusCode::RANGE_NOT_SATISFIABLE, "BLOB_UPLOAD_INVALID").header(header::RANGE, range(received))
             }
             RegistryError::Size { said: wanted, came } => {
                 said(StatusCode::BAD_REQUEST, "SIZE_INVALID").detail(json!({"said": wanted, "came": came}))
             }
             RegistryError::Digest { asked, found } => said(StatusCode::BAD_REQUEST, "DIGEST_INVALID")
                 .detail(json!({"asked": asked.to_string(), "found": found.to_string()})),
-            RegistryError::BrokeOff { received } => said(StatusCode::BAD_REQUEST, "BLOB_UPLOAD_INVALID")
-                .header(header::RANGE, super::uploads::range(received)),
+            RegistryError::BrokeOff { received } => {
+                said(StatusCode::BAD_REQUEST, "BLOB_UPLOAD_INVALID").header(header::RANGE, range(received))
+            }
             RegistryError::Busy => said(StatusCode::CONFLICT, "BLOB_UPLOAD_INVALID"),
             RegistryError::TooMany => {
                 said(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS").header(header::RETRY_AFTER, "5")

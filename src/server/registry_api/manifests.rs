@@ -1,8 +1,9 @@
 //! `NAME/manifests/REFERENCE`, `NAME/tags/list`, `NAME/referrers/DIGEST`, `_catalog`
 
+use super::app::RegistryApp;
 use super::auth::Visitor;
 use super::error::Fault;
-use super::{CONTENT_DIGEST, RegistryApp, empty, parameter, put_headers};
+use super::wire::{CONTENT_DIGEST, empty, parameter, put_headers};
 use crate::registry::RegistryError;
 use crate::registry::manifest::{MAX_MANIFEST, OCI_INDEX};
 use crate::registry::names::{Digest, Reference, Repository};

@@ -1,21 +1,20 @@
 //! `/v2/` on 4120: the distribution specification 1.1 (opencontainers/distribution-spec, spec.md) over the
 //! registry, with Docker's token login before it.
 
+mod app;
 mod auth;
 mod blobs;
 mod error;
 mod manifests;
 mod uploads;
+mod wire;
 
-use crate::base::secret::MasterKey;
-use crate::control::access::Tokens;
-use crate::registry::Registry;
+pub use app::RegistryApp;
+
 use crate::registry::path::Target;
-use crate::server::PublicUrl;
-use crate::store::Store;
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{Path, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
 use axum::{Json, Router};
@@ -25,26 +24,6 @@ use tower_http::set_header::SetResponseHeaderLayer;
 
 /// Docker's own names.
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
-const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
-
-/// What the registry's routes share.
-#[derive(Clone)]
-pub struct RegistryApp {
-    /// The content.
-    pub registry: Registry,
-    /// What releases name.
-    pub store: Store,
-    /// Whose tokens there are.
-    pub tokens: Tokens,
-    /// Seals the tokens of logins.
-    pub key: MasterKey,
-    /// How the server is called from elsewhere.
-    pub url: String,
-    /// The name that it has for others, where it was given one: a proxy with TLS may stand there.
-    pub public: Option<PublicUrl>,
-    /// Whether this listener speaks TLS.
-    pub tls: bool,
-}
 
 /// All routes below `/v2/`.
 pub fn router(app: RegistryApp) -> Router {
@@ -91,34 +70,5 @@ async fn target(State(app): State<RegistryApp>, Path(path): Path<String>, reques
         (Target::Blob(..), _) => Err(Fault::method("GET, HEAD, DELETE")),
         (Target::Uploads(_), _) => Err(Fault::method("POST")),
         (Target::Upload(..), _) => Err(Fault::method("GET, PATCH, PUT, DELETE")),
-    }
-}
-
-/// A parameter of the query.
-fn parameter(head: &Parts, name: &str) -> Option<String> {
-    parameters(head, name).into_iter().next()
-}
-
-/// All of that name.
-fn parameters(head: &Parts, name: &str) -> Vec<String> {
-    let pairs = Query::<Vec<(String, String)>>::try_from_uri(&head.uri).map(|Query(pairs)| pairs).unwrap_or_default();
-    pairs.into_iter().filter(|(found, _)| found == name).map(|(_, value)| value).collect()
-}
-
-/// An answer without a body.
-fn empty(status: StatusCode, headers: impl IntoIterator<Item = (HeaderName, String)>) -> Response {
-    let mut response = status.into_response();
-    put_headers(&mut response, headers);
-    if status != StatusCode::NO_CONTENT {
-        response.headers_mut().entry(header::CONTENT_LENGTH).or_insert(HeaderValue::from_static("0"));
-    }
-    response
-}
-
-fn put_headers(response: &mut Response, headers: impl IntoIterator<Item = (HeaderName, String)>) {
-    for (name, value) in headers {
-        if let Ok(value) = HeaderValue::from_str(&value) {
-            response.headers_mut().insert(name, value);
-        }
     }
 }

@@ -1,8 +1,9 @@
 //! `NAME/blobs/uploads/`: whole, in chunks, and on from where it broke off.
 
+use super::app::RegistryApp;
 use super::auth::Visitor;
 use super::error::Fault;
-use super::{CONTENT_DIGEST, RegistryApp, empty, parameter};
+use super::wire::{CONTENT_DIGEST, empty, parameter, range};
 use crate::registry::names::{Digest, Repository};
 use crate::registry::{Chunk, ChunkRange};
 use axum::body::{Body, BodyDataStream};
@@ -13,11 +14,6 @@ use uuid::Uuid;
 
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 const MIN_CHUNK: HeaderName = HeaderName::from_static("oci-chunk-min-length");
-
-/// `0-N`, N being the last byte that has come. The form knows no way to say that none has.
-pub fn range(received: u64) -> String {
-    format!("0-{}", received.saturating_sub(1))
-}
 
 /// An upload; one that is whole at once, and one of content that another repository has.
 pub async fn begin(

@@ -1,6 +1,6 @@
 //! Writing: the operations of one or several runs, as parts of one statement (`store/batches.rs`).
 
-use super::CheckpointError;
+use super::error::CheckpointError;
 use crate::runner::protocol::{Checkpoint, Writes};
 use sqlx::Postgres;
 use sqlx::postgres::PgArguments;
@@ -91,7 +91,7 @@ pub async fn apply<'a>(
     let rows = Rows::of(ops.into_iter().map(|op| (1, op)))?;
     let sql = schema.sql(&format!("WITH {} SELECT 1", changes("true")));
     let query = rows.bind(sqlx::query(sql)).execute(connection).await;
-    query.map(drop).map_err(super::failed("store checkpoints"))
+    query.map(drop).map_err(super::error::failed("store checkpoints"))
 }
 
 /// The columns of what a batch leaves behind: each key of an attempt once, as one statement can touch a row only

@@ -4,7 +4,9 @@
 //! channel holds the document's text. So it goes with its thread, is in each backup, is fenced as checkpoints
 //! are, and LangGraph's own `PostgresSaver` can read it: nothing of the tables is new.
 
-use super::{CheckpointError, Op, Schema, failed};
+use super::batch::Op;
+use super::error::{CheckpointError, failed};
+use super::schema::{Frequent, Schema};
 use crate::runner::protocol::Checkpoint;
 use serde_json::{Value, json};
 use sqlx::postgres::PgExecutor;
@@ -64,7 +66,7 @@ impl From<Document> for Op {
 }
 
 /// The statement of [`document`].
-pub(super) fn document_sql() -> String {
+fn document_sql() -> String {
     format!(
         "SELECT checkpoint -> 'channel_values' ->> '{CHANNEL}' FROM {{s}}.checkpoints
          WHERE thread_id = $1 AND checkpoint_ns = $2 AND checkpoint_id = '{ID}'"
@@ -78,7 +80,8 @@ pub async fn document(
     thread_id: &str,
     target: &str,
 ) -> Result<Option<String>, CheckpointError> {
-    let query = sqlx::query_scalar(schema.statements().document.clone()).bind(thread_id).bind(namespace(target));
+    let query =
+        sqlx::query_scalar(schema.frequent(Frequent::Document, document_sql)).bind(thread_id).bind(namespace(target));
     let found: Option<Option<String>> = query.fetch_optional(executor).await.map_err(failed("read a document"))?;
     Ok(found.flatten())
 }

@@ -3,7 +3,8 @@
 //! Several statements each: the caller's transaction makes them one. Where a run appends to the thread
 //! meanwhile, its newer checkpoints stay, and with them every blob that they name.
 
-use super::{CheckpointError, Schema, failed};
+use super::error::{CheckpointError, failed};
+use super::schema::Schema;
 use sqlx::{PgConnection, Row as _};
 use std::collections::{BTreeMap, HashSet};
 

@@ -1,6 +1,7 @@
 //! Reading: a checkpoint, or the history of a thread, each with one statement.
 
-use super::{CheckpointError, Schema, failed};
+use super::error::{CheckpointError, failed};
+use super::schema::{Frequent, Schema};
 use crate::runner::protocol::{Json, Tuple};
 use crate::store::postgres::HotConnection;
 use futures_util::TryStreamExt as _;
@@ -61,7 +62,7 @@ CROSS JOIN LATERAL (
 }
 
 /// The statement of [`get`].
-pub(super) fn get_sql(by_id: bool) -> String {
+fn get_sql(by_id: bool) -> String {
     let which = if by_id { "AND checkpoint_id = $3" } else { "ORDER BY checkpoint_id DESC LIMIT 1" };
     select(&format!("SELECT * FROM {{s}}.checkpoints WHERE thread_id = $1 AND checkpoint_ns = $2 {which}"))
 }
@@ -74,10 +75,9 @@ pub async fn get(
     ns: &str,
     checkpoint_id: Option<&str>,
 ) -> Result<Option<Tuple>, CheckpointError> {
-    let statements = schema.statements();
     let query = match checkpoint_id {
-        Some(id) => sqlx::query(statements.get.clone()).bind(thread_id).bind(ns).bind(id),
-        None => sqlx::query(statements.get_newest.clone()).bind(thread_id).bind(ns),
+        Some(id) => sqlx::query(schema.frequent(Frequent::Get, || get_sql(true))).bind(thread_id).bind(ns).bind(id),
+        None => sqlx::query(schema.frequent(Frequent::GetNewest, || get_sql(false))).bind(thread_id).bind(ns),
     };
     let row = query.fetch_optional(executor).await.map_err(failed("read a checkpoint"))?;
     row.map(|row| tuple(&row)).transpose().map_err(failed("read a checkpoint"))

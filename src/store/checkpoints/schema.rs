@@ -1,9 +1,9 @@
 //! An agent's schema: its tables and the statements on them.
 
-use super::{CheckpointError, failed};
+use super::error::{CheckpointError, failed};
 use sqlx::postgres::PgPool;
 use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// The version of the tables' layout: the last migration of `langgraph-checkpoint-postgres` 3.2.
 const LAYOUT: i32 = 9;
@@ -19,16 +19,17 @@ pub struct Schema(Arc<Inner>);
 struct Inner {
     name: String,
     quoted: String,
-    statements: Statements,
+    /// Those that have run, one for each of [`Frequent`].
+    statements: [OnceLock<SqlStr>; 4],
 }
 
-/// Statements that run often, ready for sqlx's cache of prepared statements.
-#[derive(Debug)]
-pub(in crate::store) struct Statements {
-    pub commit: SqlStr,
-    pub get: SqlStr,
-    pub get_newest: SqlStr,
-    pub document: SqlStr,
+/// A statement that runs often: it is rendered once, ready for sqlx's cache of prepared statements.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::store) enum Frequent {
+    Commit,
+    Get,
+    GetNewest,
+    Document,
 }
 
 impl Schema {
@@ -39,14 +40,7 @@ impl Schema {
             return Err(CheckpointError::SchemaName(name.to_owned()));
         }
         let quoted = format!("\"{}\"", name.replace('"', "\"\""));
-        let sql = |template: &str| render(template, &quoted);
-        let statements = Statements {
-            commit: sql(&crate::store::batches::commit_sql()),
-            get: sql(&super::read::get_sql(true)),
-            get_newest: sql(&super::read::get_sql(false)),
-            document: sql(&super::document::document_sql()),
-        };
-        Ok(Self(Arc::new(Inner { name: name.to_owned(), quoted, statements })))
+        Ok(Self(Arc::new(Inner { name: name.to_owned(), quoted, statements: <[_; 4]>::default() })))
     }
 
     /// Its name.
@@ -54,8 +48,9 @@ impl Schema {
         &self.0.name
     }
 
-    pub(in crate::store) fn statements(&self) -> &Statements {
-        &self.0.statements
+    /// A statement that runs often, by its template.
+    pub(in crate::store) fn frequent(&self, which: Frequent, template: fn() -> String) -> SqlStr {
+        self.0.statements[which as usize].get_or_init(|| self.sql(&template())).clone()
     }
 
     /// A statement with `{s}` replaced by this schema.

@@ -4,7 +4,7 @@
 //! a transaction that never ends keeps rows from being cleaned away, and one that takes all locks fails
 //! everybody's next statement.
 
-use super::{name_of, terminate, undisturbed};
+use crate::store::postgres::agent_databases::{name_of, terminate, undisturbed};
 use crate::store::{Store, StoreError};
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;

@@ -1,6 +1,8 @@
 //! The system's user that the managed Postgres runs as.
 
-use super::{PostgresError, limits};
+use super::error::PostgresError;
+use super::files::last_lines;
+use crate::store::limits;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -96,7 +98,7 @@ impl Account {
         self.uid == 0 || mode & bit != 0
     }
 
-    /// The names of the system's users whose connections are the role [`super::ROLE`].
+    /// The names of the system's users whose connections are the role [`super::options::ROLE`].
     pub async fn mapped_names(&self) -> Vec<String> {
         let mut names = vec![self.name.clone(), "root".to_owned()];
         let we = rustix::process::geteuid().as_raw();
@@ -156,7 +158,7 @@ pub(super) async fn run(
     if output.status.success() {
         return Ok(stdout);
     }
-    let said = super::cluster::last_lines(&format!("{stdout}{}", String::from_utf8_lossy(&output.stderr)));
+    let said = last_lines(&format!("{stdout}{}", String::from_utf8_lossy(&output.stderr)));
     Err(PostgresError::Failed { program: name, said })
 }
 

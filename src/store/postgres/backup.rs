@@ -6,14 +6,20 @@
 //! columns; views in place of tables): there it runs with the agent's rights alone, and what goes wrong
 //! concerns that one database.
 
+use super::Managed;
+use super::agent_databases::{self, backup_role, undisturbed, verifier};
+use super::cluster::look;
+use super::error::PostgresError;
+use super::options::{Options, ROLE};
+use super::pool::open;
 use super::programs::Programs;
-use super::{Managed, Options, PostgresError, ROLE, limits, look, open};
 use crate::base::disk;
 use crate::base::ids::random_token;
 use crate::base::paths;
 use crate::base::secret::{ExposeSecret as _, MasterKey, SecretString};
 use crate::base::telemetry::chain;
-use crate::store::databases::{self, backup_role, undisturbed, verifier};
+use crate::store::limits;
+
 use serde::{Deserialize, Serialize};
 use sqlx::{Connection as _, PgConnection, Row as _};
 use std::collections::HashMap;
@@ -132,7 +138,7 @@ impl Managed {
         let role = backup_role(name);
         let password = random_token("backup").map_err(|error| failed(sqlx::Error::Protocol(error.to_string())))?;
         let password = SecretString::from(password);
-        databases::secure(&mut connection, &self.connect_options(), name).await.map_err(failed)?;
+        agent_databases::secure(&mut connection, &self.connect_options(), name).await.map_err(failed)?;
         let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = $1)")
             .bind(&role)
             .fetch_one(&mut connection)
@@ -173,7 +179,7 @@ impl Managed {
         for (index, database) in dump.databases.iter().enumerate().filter(|(_, database)| *database != ROLE) {
             let source = folder.join(file(index)).display().to_string();
             let read = if let Some(agent) = agents.get(database) {
-                let password = databases::password(key, *agent);
+                let password = agent_databases::password(key, *agent);
                 self.restore_own(&programs, folder, database, &password, &source).await
             } else if looks_own(database) {
                 // Its agent was being destroyed.
@@ -189,8 +195,9 @@ impl Managed {
         // An agent whose database is not in the dump gets an empty one: it was deployed with one.
         for one in &dump.missing {
             if let Some(agent) = agents.get(&one.database) {
-                let password = databases::password(key, *agent);
-                let made = databases::ensure(&mut connection, &self.connect_options(), &one.database, &password).await;
+                let password = agent_databases::password(key, *agent);
+                let made =
+                    agent_databases::ensure(&mut connection, &self.connect_options(), &one.database, &password).await;
                 made.map_err(|source| PostgresError::Statement { action: "make an agent's database", source })?;
             }
         }
@@ -213,11 +220,11 @@ impl Managed {
     ) -> Result<(), PostgresError> {
         let failed = |source| PostgresError::Statement { action: "make it", source };
         let mut connection = open(&self.options_for("postgres")).await.map_err(failed)?;
-        databases::ensure(&mut connection, &self.connect_options(), name, password).await.map_err(failed)?;
+        agent_databases::ensure(&mut connection, &self.connect_options(), name, password).await.map_err(failed)?;
         let session = Session { name, role: name, password, folder };
         let read = self.in_own(programs, session, "pg_restore", &["--no-owner", "--no-tablespaces", source], "").await;
         // Whatever it has done to its own role meanwhile.
-        databases::ensure(&mut connection, &self.connect_options(), name, password).await.map_err(failed)?;
+        agent_databases::ensure(&mut connection, &self.connect_options(), name, password).await.map_err(failed)?;
         let _ = connection.close().await;
         read
     }
@@ -352,7 +359,7 @@ async fn agents(connection: &mut PgConnection) -> Result<HashMap<String, Uuid>, 
         sqlx::query_as("SELECT id, schema_name FROM rapidclaw.agents WHERE destroyed_at IS NULL")
             .fetch_all(connection)
             .await?;
-    Ok(rows.into_iter().map(|(id, schema)| (databases::name_of(id, &schema), id)).collect())
+    Ok(rows.into_iter().map(|(id, schema)| (agent_databases::name_of(id, &schema), id)).collect())
 }
 
 /// Whether a name is one that agents' databases have.

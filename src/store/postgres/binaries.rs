@@ -1,7 +1,9 @@
 //! Where this machine keeps Postgres' programs.
 
 use super::account::Account;
-use super::{PostgresError, limits};
+use super::error::PostgresError;
+use super::options::MIN_MAJOR;
+use crate::store::limits;
 use std::path::{Path, PathBuf};
 
 /// A folder with `initdb`, `pg_ctl` and `postgres` of one version.
@@ -23,7 +25,7 @@ impl Binaries {
             else {
                 continue;
             };
-            if let Some(major) = major(&said).filter(|major| *major >= super::MIN_MAJOR) {
+            if let Some(major) = major(&said).filter(|major| *major >= MIN_MAJOR) {
                 let here = Self { folder, major };
                 if wanted == Some(major) {
                     return Ok(here);

@@ -4,7 +4,9 @@
 //! `socket`. Its lock file lies beside it, out of that user's reach.
 
 use super::account::Account;
-use super::{Options, PostgresError, ROLE};
+use super::error::PostgresError;
+use super::files::{blocking, last_lines};
+use super::options::{Options, ROLE};
 use crate::base::paths;
 use std::fmt::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
@@ -14,7 +16,6 @@ use std::path::{Path, PathBuf};
 pub(super) const MAX_SOCKET_PATH: usize = 103;
 /// The socket's name in its folder: Postgres derives it from the port.
 const SOCKET_NAME: &str = ".s.PGSQL.5432";
-const LOG_LINES: usize = 15;
 
 /// Where everything lies.
 #[derive(Debug, Clone)]
@@ -347,10 +348,15 @@ fn read_end(path: &Path) -> String {
     read().map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 
-/// The last lines that say something.
-pub(super) fn last_lines(text: &str) -> String {
-    let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
-    lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
+pub(super) async fn look(layout: &Layout) -> Result<Seen, PostgresError> {
+    let layout = layout.clone();
+    blocking(move || Ok(layout.look())).await
+}
+
+/// The log's last lines.
+pub(super) async fn tail(layout: &Layout) -> String {
+    let layout = layout.clone();
+    blocking(move || Ok(layout.log_tail())).await.unwrap_or_default()
 }
 
 #[cfg(test)]

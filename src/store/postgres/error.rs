@@ -35,7 +35,7 @@ pub enum PostgresError {
         image: String,
     },
     /// The image holds no Postgres that will do.
-    #[error("the image {image} holds no Postgres {} or newer (it says {said:?})", super::MIN_MAJOR)]
+    #[error("the image {image} holds no Postgres {} or newer (it says {said:?})", super::options::MIN_MAJOR)]
     NotPostgres {
         /// Which.
         image: String,
@@ -172,7 +172,7 @@ pub enum PostgresError {
         source: sqlx::Error,
     },
     /// The database given is older than what our statements need.
-    #[error("the database at {address} is Postgres {version}; {} or newer is needed", super::MIN_MAJOR)]
+    #[error("the database at {address} is Postgres {version}; {} or newer is needed", super::options::MIN_MAJOR)]
     TooOld {
         /// Host, port and database.
         address: String,

@@ -1,6 +1,8 @@
 //! A Postgres that somebody else runs.
 
-use super::{MIN_MAJOR, PostgresError, open, pool};
+use super::error::PostgresError;
+use super::options::MIN_MAJOR;
+use super::pool::{self, open};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, Row as _};
 use std::str::FromStr as _;

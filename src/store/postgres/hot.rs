@@ -2,7 +2,8 @@
 //! statement that finds one row by its key that is as much again. These are kept beside the pool instead, and only
 //! those that something went wrong on go back to it.
 
-use super::{keep, limits};
+use super::deaths;
+use crate::store::limits;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool};
 use sqlx::{Connection as _, Postgres};
@@ -87,7 +88,7 @@ impl Hot {
         while let Some(mut kept) = self.last() {
             if kept.born.elapsed() >= limits::LIFETIME {
                 kept.connection.close().await.ok();
-            } else if kept.last_used.elapsed() < limits::PING_AFTER_IDLE && !keep::outlived(kept.born.elapsed())
+            } else if kept.last_used.elapsed() < limits::PING_AFTER_IDLE && !deaths::outlived(kept.born.elapsed())
                 || matches!(tokio::time::timeout(limits::CONNECT, kept.connection.ping()).await, Ok(Ok(())))
             {
                 return Ok((kept, place));

@@ -5,14 +5,17 @@
 //! folder, and peer authentication that maps the server's user (and root) onto its only role.
 
 mod account;
+pub(super) mod agent_databases;
 mod backup;
 mod binaries;
 mod cluster;
+mod deaths;
 mod error;
 mod external;
+mod files;
 mod hot;
 mod keep;
-pub mod limits;
+mod options;
 pub mod passage;
 mod pool;
 mod programs;
@@ -20,52 +23,30 @@ pub mod startup;
 #[cfg(test)]
 mod tests;
 
+use super::limits;
 use crate::base::disk;
 use account::Account;
 pub use backup::{Dump, Missing};
-use cluster::{Layout, Seen};
+use cluster::{Layout, Seen, look, tail};
+pub use deaths::is_full;
 pub use error::PostgresError;
 pub use external::connect;
+use files::blocking;
 pub use hot::{Hot, HotConnection};
-pub use keep::{is_full, keep};
+pub use keep::keep;
+pub use options::Options;
+use options::{CONNECTION_BYTES, ROLE};
+use pool::open;
 pub use pool::pool;
 use programs::Programs;
 pub use programs::Source;
+use sqlx::Connection as _;
 /// How to connect to a database.
 pub use sqlx::postgres::PgConnectOptions as ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::Instant;
-
-/// The managed Postgres' only role, and the database of the server in it.
-const ROLE: &str = "rapidclaw";
-/// The oldest version that we work with.
-const MIN_MAJOR: u32 = 13;
-
-/// What a managed Postgres shall be.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// The server's data folder; Postgres' own lies in it.
-    pub data_dir: PathBuf,
-    /// How many connections Postgres takes.
-    pub max_connections: u16,
-    /// Whether a commit survives a power cut. Off in tests alone.
-    pub durable: bool,
-    /// The image to take Postgres from. Absent: the machine's own, and the official image where it has none.
-    pub image: Option<String>,
-}
-
-impl Options {
-    /// The defaults of a server.
-    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
-        Self { data_dir: data_dir.into(), max_connections: 400, durable: true, image: None }
-    }
-}
-
-/// Memory of one connection: many times what the server's largest statement needs.
-const CONNECTION_BYTES: u64 = 1 << 30;
 
 /// What a new cluster takes: its tables 40 MB, its log 16 MB at once and again with the first work.
 const NEW_CLUSTER_BYTES: u64 = 96 << 20;
@@ -272,13 +253,6 @@ impl Managed {
     }
 }
 
-/// One connection, within its time.
-async fn open(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
-    tokio::time::timeout(limits::CONNECT, options.connect())
-        .await
-        .unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
-}
-
 /// The SQLSTATE that Postgres answered with.
 fn code(error: &sqlx::Error) -> Option<String> {
     error.as_database_error()?.code().map(std::borrow::Cow::into_owned)
@@ -296,26 +270,6 @@ fn is_absent(error: &sqlx::Error) -> bool {
 
 async fn timed_out(what: &'static str, limit: Duration, layout: &Layout) -> PostgresError {
     PostgresError::TimedOut { what, seconds: limit.as_secs(), log: tail(layout).await }
-}
-
-async fn look(layout: &Layout) -> Result<Seen, PostgresError> {
-    let layout = layout.clone();
-    blocking(move || Ok(layout.look())).await
-}
-
-/// The log's last lines.
-async fn tail(layout: &Layout) -> String {
-    let layout = layout.clone();
-    blocking(move || Ok(layout.log_tail())).await.unwrap_or_default()
-}
-
-/// Work on files, off the runtime's threads.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, PostgresError> + Send + 'static,
-) -> Result<T, PostgresError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
-        Err(PostgresError::Program { program: "a thread for files".into(), source: std::io::Error::other(error) })
-    })
 }
 
 /// Held while the cluster is made and started; ends with the process that holds it.

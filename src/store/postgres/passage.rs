@@ -2,11 +2,12 @@
 //! passed to Postgres. Each connection says who it is before anything is passed: none enters as another role
 //! or another database than the agent's own. A planned restart of the server hands open ones to the next.
 
+use super::agent_databases;
 use super::startup::{self, First};
-use super::{ConnectOptions, limits};
 use crate::base::open_files;
 use crate::base::shutdown::Shutdown;
-use crate::store::databases;
+use crate::store::limits;
+use sqlx::postgres::PgConnectOptions as ConnectOptions;
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -79,7 +80,7 @@ impl Drop for Place {
 /// Whether an agent that has `own` of `all` open connections gets another.
 fn admits(own: usize, all: usize) -> bool {
     let room = if own < SURE_CONNECTIONS { ALL_CONNECTIONS } else { ALL_CONNECTIONS / 4 * 3 };
-    own < databases::CONNECTIONS && all < room
+    own < agent_databases::CONNECTIONS && all < room
 }
 
 /// A connection at rest: nothing of it is on the way in this process.
@@ -149,7 +150,7 @@ impl Passages {
             let Some(place) = self.enter(&name) else {
                 let message = format!(
                     "the agent's replicas have all the connections to their database that they may: {} at most",
-                    databases::CONNECTIONS
+                    agent_databases::CONNECTIONS
                 );
                 let _ = stream.try_write(&startup::refusal("53300", &message));
                 continue;
@@ -405,8 +406,8 @@ mod tests {
 
     #[test]
     fn no_agent_takes_what_the_others_need() {
-        assert!(admits(0, 0) && admits(databases::CONNECTIONS - 1, 100));
-        assert!(!admits(databases::CONNECTIONS, databases::CONNECTIONS));
+        assert!(admits(0, 0) && admits(agent_databases::CONNECTIONS - 1, 100));
+        assert!(!admits(agent_databases::CONNECTIONS, agent_databases::CONNECTIONS));
         // However many greedy ones there are, the next one gets a few.
         let (mut all, mut agents) = (0, Vec::new());
         for _ in 0..10 {

@@ -1,8 +1,9 @@
 //! Pools of connections, every way into them bounded.
 
-use super::{keep, limits};
+use super::deaths::outlived;
+use crate::store::limits;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions as _, Connection as _};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 use std::time::Duration;
 
 /// A pool of at most `max` connections, opened when they are needed.
@@ -16,7 +17,7 @@ pub fn pool(options: PgConnectOptions, max: u32) -> PgPool {
         .test_before_acquire(false)
         .before_acquire(|connection, meta| {
             Box::pin(async move {
-                if meta.idle_for < limits::PING_AFTER_IDLE && !keep::outlived(meta.age) {
+                if meta.idle_for < limits::PING_AFTER_IDLE && !outlived(meta.age) {
                     return Ok(true);
                 }
                 Ok(matches!(tokio::time::timeout(limits::CONNECT, connection.ping()).await, Ok(Ok(()))))
@@ -37,4 +38,11 @@ pub(super) fn bounded(options: PgConnectOptions) -> PgConnectOptions {
             ("idle_in_transaction_session_timeout", millis(limits::IDLE_IN_TRANSACTION)),
         ])
         .disable_statement_logging()
+}
+
+/// One connection, within its time.
+pub(super) async fn open(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
+    tokio::time::timeout(limits::CONNECT, options.connect())
+        .await
+        .unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
 }

@@ -7,10 +7,13 @@
 
 use super::account::{self, Account};
 use super::binaries::Binaries;
-use super::cluster::{Layout, Seen};
-use super::{MIN_MAJOR, Options, PostgresError, limits, look, tail};
+use super::cluster::{Layout, Seen, look, tail};
+use super::error::PostgresError;
+use super::files::{blocking, last_lines};
+use super::options::{CONNECTION_BYTES, MIN_MAJOR, Options};
 use crate::runtime::RuntimeError;
 use crate::runtime::docker::programs::{ImagePrograms, Program, ProgramsError};
+use crate::store::limits;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -227,7 +230,7 @@ impl Image {
         if ended.code == 0 {
             return Ok(ended.out);
         }
-        let said = super::cluster::last_lines(&format!("{}{}", ended.out, ended.err));
+        let said = last_lines(&format!("{}{}", ended.out, ended.err));
         Err(PostgresError::Failed { program: words.first().copied().unwrap_or_default().to_owned(), said })
     }
 
@@ -245,7 +248,7 @@ impl Image {
         let _ = tokio::fs::remove_file(layout.start_log()).await;
         let (data, log) = (layout.data.display().to_string(), layout.start_log().display().to_string());
         // Its first words go where `pg_ctl` puts them.
-        let bound = super::CONNECTION_BYTES >> 10;
+        let bound = CONNECTION_BYTES >> 10;
         let script = format!("ulimit -d {bound} 2>/dev/null; exec postgres -D \"$0\" >\"$1\" 2>&1");
         let words = ["sh", "-c", &script, &data, &log];
         let program = program(&layout.root, None, &words, account, mounts(layout));
@@ -265,7 +268,7 @@ impl Image {
     /// The image knows none of this machine's users: Postgres wants names for those who run it and who connect.
     async fn write_names(&self, layout: &Layout, account: &Account) -> Result<(), PostgresError> {
         let (layout, account, names) = (layout.clone(), account.clone(), account.passwd());
-        super::blocking(move || layout.write_names(&names, &account)).await
+        blocking(move || layout.write_names(&names, &account)).await
     }
 }
 

@@ -224,7 +224,7 @@ async fn engine_that_loads_nothing(folder: &Path) -> bollard::Docker {
             });
         }
     });
-    rapidclaw::runtime::docker::engine::connect_to(&format!("unix://{}", path.display())).await.unwrap()
+    rapidclaw::engine::connect_to(&format!("unix://{}", path.display())).await.unwrap()
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Projects as people lay them out, and graphs in every form that LangGraph takes, deployed and asked.
 
 use crate::machine::{self, Project, Said, Server, docker_said};
-use rapidclaw::image::is_builders_tag;
+use rapidclaw::engine::names::is_builders_tag;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Command;

@@ -1,9 +1,9 @@
 //! What tests of builds stand on: the real Docker Engine and the base image of scripts/base-image.sh.
 
 use rapidclaw::base::shutdown::CancellationToken;
+use rapidclaw::engine;
 use rapidclaw::image::{BuildOptions, BuildReporter, Built, Project, Unsteady, build};
 use rapidclaw::manifest;
-use rapidclaw::runtime::docker::engine;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Mutex;

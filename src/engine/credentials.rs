@@ -1,7 +1,6 @@
 //! Docker's own logins: `~/.docker/config.json`, its `auths`, `credsStore` and `credHelpers`
 //! (docs.docker.com/reference/cli/docker/login, docker-credential-helpers' protocol).
 
-use super::Login;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::SecretString;
@@ -20,6 +19,22 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const HUB: &str = "https://index.docker.io/v1/";
 /// The user of a refresh token.
 const TOKEN_USER: &str = "<token>";
+
+/// What a registry is shown.
+#[derive(Clone)]
+pub enum Login {
+    /// Nothing.
+    None,
+    /// A user and a password.
+    Password {
+        /// The user.
+        user: String,
+        /// The password.
+        password: SecretString,
+    },
+    /// A refresh token, as credential helpers give one for the user `<token>`.
+    Identity(SecretString),
+}
 
 /// Why there is no login.
 #[derive(Debug, thiserror::Error)]
