@@ -103,7 +103,11 @@ impl Control {
                 push.seconds += began.elapsed().as_secs_f64();
             }
         }
-        if self.can_run(&request.image).await? { Ok(()) } else { Err(ControlError::NoImage(request.image.clone())) }
+        if self.can_run(name, &request.image).await? {
+            Ok(())
+        } else {
+            Err(ControlError::NoImage(request.image.clone()))
+        }
     }
 
     /// Judges a deploy by the agent's current secrets and stores it: anew, where they were changed meanwhile.

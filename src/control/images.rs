@@ -52,7 +52,7 @@ impl Control {
         let image = self.0.parts.registry.on_disk(move |disk| disk.find_image(&asked, &digest)).await?;
         let image = image.ok_or_else(gone)?;
         let id = image.config_digest.to_string();
-        if self.runtime().image_architecture(&id).await?.is_some() {
+        if self.runtime().find_image(&id).await?.is_some() {
             return Ok(id);
         }
         let tag = self.runtime().image_name(agent, &id);

@@ -5,6 +5,7 @@ use crate::api::control::{GraphView, RollbackRequest, RollbackResponse, RolloutV
 use crate::gateway::route::ServedGraph;
 use crate::release::state::RolloutState;
 use crate::run::chat::choose_graph;
+use crate::runtime::FoundImage;
 use crate::store::agents::Agent;
 use crate::store::deploys::NewDeploy;
 use crate::store::releases::{NewRelease, Release};
@@ -47,12 +48,12 @@ impl Control {
             return Err(serves(serving.as_ref()));
         }
         if let Some(pushed) = &target.pushed
-            && self.runtime().image_architecture(&target.image).await?.is_none()
+            && self.runtime().find_image(&target.image).await?.is_none()
         {
             // The engine has forgotten it, the registry has not.
             target.image = self.bring_image(name, pushed, serving.as_ref()).await?;
         }
-        if !self.can_run(&target.image).await? {
+        if !self.can_run(name, &target.image).await? {
             return Err(ControlError::ImageGone { version: target.version, image: target.image });
         }
         let _named = self.keep_image(name, &target.image).await?;
@@ -131,9 +132,12 @@ impl Control {
         })
     }
 
-    /// Whether the runtime has the image; one for another processor is refused before anything starts.
-    pub(super) async fn can_run(&self, image: &str) -> Result<bool, ControlError> {
-        let Some(found) = self.runtime().image_architecture(image).await? else { return Ok(false) };
+    /// Whether the runtime has the image and it was not built for another agent: who may deploy one agent runs no other
+    /// one's code. One for another processor is refused before anything starts.
+    pub(super) async fn can_run(&self, agent: &str, image: &str) -> Result<bool, ControlError> {
+        let found = self.runtime().find_image(image).await?;
+        let own = found.filter(|found| found.agent.as_ref().is_none_or(|built_for| built_for == agent));
+        let Some(FoundImage { architecture: found, .. }) = own else { return Ok(false) };
         let engine = self.runtime().engine().await?.architecture;
         if found.is_empty() || found == engine {
             return Ok(true);

@@ -151,6 +151,15 @@ pub enum RuntimeError {
 /// An image on its way in.
 pub type ImageArchive = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
 
+/// An image that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundImage {
+    /// For which processor it is (`amd64`); empty where it does not say.
+    pub architecture: String,
+    /// The agent that it was built for, where it says.
+    pub agent: Option<String>,
+}
+
 /// Where replicas run. All calls may be repeated; each has a time-out of its own.
 #[async_trait]
 pub trait Runtime: Send + Sync {
@@ -171,8 +180,8 @@ pub trait Runtime: Send + Sync {
         range: LineRange,
         lines: mpsc::Sender<WrittenLine>,
     ) -> Result<(), RuntimeError>;
-    /// For which processor the image is (`amd64`); nothing where it is not there.
-    async fn image_architecture(&self, image: &str) -> Result<Option<String>, RuntimeError>;
+    /// What is known of an image; nothing where it is not there.
+    async fn find_image(&self, image: &str) -> Result<Option<FoundImage>, RuntimeError>;
     /// Takes an image in, as `docker save` writes one, and says by which id it is known here under its tag.
     async fn load_image(&self, archive: ImageArchive, tag: &str) -> Result<String, RuntimeError>;
     /// This server's own name for an agent's image of that id.

@@ -321,6 +321,16 @@ fn only_its_own_keys_open_an_agent() {
     }
     get(&format!("{}/v1/agents", server.url), &[]).problem(401, "not-authenticated");
 
+    // Nor does one agent run what was built for another: who may deploy the one would run the other's code.
+    let built = server.rapidclaw(&["status", "e2e-one", "--json"]).ok().json();
+    let image = &built["agents"][0]["image"];
+    let manifest = json!({ "dependencies": ["."], "graphs": { "g": "./g.py:g" }, "rapidclaw": { "name": "e2e-two" } });
+    let stolen = json!({ "manifest": manifest, "folder": "f", "image": image, "inputs_digest": "sha256:0" });
+    let bearer = format!("Bearer {}", admin.trim());
+    let deploys = format!("{}/v1/agents/e2e-two/deploys", server.url);
+    assert!(image.as_str().is_some_and(|image| image.starts_with("sha256:")), "{built}");
+    post(&deploys, &[("authorization", &bearer)], &stolen).problem(422, "no-such-image");
+
     // A second key works until it is revoked.
     let made = server.rapidclaw(&["keys", "create", "e2e-one", "--name", "ci", "--json"]).ok().json();
     let (id, key) = (made["id"].as_str().unwrap(), made["key"].as_str().unwrap());

@@ -248,7 +248,7 @@ impl Control {
         let Some(known) = self.store().find_agent(agent).await? else { return Ok(None) };
         let Some(serving) = known.serving_release else { return Ok(None) };
         let Some(release) = self.store().find_release(serving).await? else { return Ok(None) };
-        let is_there = self.runtime().image_architecture(&release.image).await?.is_some();
+        let is_there = self.runtime().find_image(&release.image).await?.is_some();
         let (image_id, inputs_digest) = (release.image, release.inputs_digest);
         Ok(is_there.then_some(Deployed { image_id, inputs_digest }))
     }

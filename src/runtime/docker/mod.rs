@@ -13,10 +13,12 @@ use self::calls::{CALL, bounded, refused, status_of};
 use self::replicas::{container_name, label, list};
 use self::watcher::Watcher;
 use super::folders::REPLICA_SIDE;
-use super::{ImageArchive, KnownReplica, LineRange, ReplicaExit, ReplicaSpec, Runtime, RuntimeError, WrittenLine};
+use super::{
+    FoundImage, ImageArchive, KnownReplica, LineRange, ReplicaExit, ReplicaSpec, Runtime, RuntimeError, WrittenLine,
+};
 use crate::api::control::EngineInfo;
 use crate::base::shutdown::Shutdown;
-use crate::engine::images::can_append;
+use crate::engine::images::{LABEL_AGENT, can_append};
 use async_trait::async_trait;
 use bollard::errors::Error as DockerError;
 use bollard::models::NetworkCreateRequest;
@@ -184,9 +186,13 @@ impl Runtime for DockerRuntime {
         lines::read(&self.docker, &self.name(id), range, &lines).await
     }
 
-    async fn image_architecture(&self, image: &str) -> Result<Option<String>, RuntimeError> {
+    async fn find_image(&self, image: &str) -> Result<Option<FoundImage>, RuntimeError> {
         match bounded("looking for the image", self.docker.inspect_image(image)).await {
-            Ok(found) => Ok(Some(found.architecture.unwrap_or_default())),
+            Ok(found) => {
+                let mut labels = found.config.and_then(|config| config.labels).unwrap_or_default();
+                let architecture = found.architecture.unwrap_or_default();
+                Ok(Some(FoundImage { architecture, agent: labels.remove(LABEL_AGENT) }))
+            }
             Err(RuntimeError::Refused { source, .. }) if status_of(source.as_ref()) == Some(404) => Ok(None),
             Err(error) => Err(error),
         }
