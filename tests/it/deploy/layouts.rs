@@ -286,6 +286,6 @@ fn a_machine_that_never_built_a_project_knows_that_nothing_changed() {
     assert_eq!(server.turn("e2e-elsewhere", &key, "t", "one"), "bonjour 1: one");
     // Another line of code does.
     let project = project.graph(&format!("{}# another\n", machine::ECHO));
-    server.deploy(&project).ok().prints("e2e-elsewhere v2 live in ");
+    server.deploy(&project).ok().prints("e2e-elsewhere v3 live in ");
     assert!(!tags().is_empty());
 }

@@ -34,7 +34,7 @@ pub const BASE: &str = "rapidclaw-base:3.13";
 /// The key that the model stub wants; no replica may ever see it.
 pub const STUB_KEY: &str = "sk-e2e-0123456789abcdef-the-real-key";
 /// How long something may take to come about.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// The checked-out repository.
