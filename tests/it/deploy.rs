@@ -533,7 +533,7 @@ fn a_destroyed_agent_leaves_nothing() {
     assert_eq!(server.replica_folders().len(), 1);
     assert_eq!(server.query(schemas), 1);
     assert_eq!(server.query("SELECT count(*) FROM agents"), 1);
-    assert_eq!(server.query("SELECT count(*) FROM secrets"), 1);
+    assert_eq!(server.query("SELECT count(*) * 10 + (SELECT count(*) FROM secret_values) FROM secret_sets"), 11);
     server.chat("e2e-gone", &key, &json!({})).problem(401, "not-authenticated");
     server.chat("e2e-gone", &kept, &json!({})).problem(404, "no-such-agent");
     assert!(server.rapidclaw(&["status"]).ok().out.starts_with("e2e-kept v1 running 1 replica "));
