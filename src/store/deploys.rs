@@ -217,6 +217,7 @@ mod tests {
     async fn a_release_that_fails_leaves_the_secrets_of_the_one_that_serves_alone() {
         let world = World::new(&[sealed("A", "1")]).await;
         let served = world.store.find_version(world.agent.id, 1).await.unwrap().unwrap();
+        assert!(world.store.has_secrets().await.unwrap());
         let new = crate::store::testing::new_release();
         let deployed = world.deploy(Some(&new), SecretChange::Deploy(&[sealed("A", "2")])).await.unwrap();
         let (release, rollout) = deployed.begun.unwrap();

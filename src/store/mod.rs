@@ -144,7 +144,9 @@ impl Store {
 
     /// Whether anything is sealed.
     pub async fn has_secrets(&self) -> Result<bool, StoreError> {
-        Ok(sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM secrets)").fetch_one(&self.pool).await?)
+        Ok(sqlx::query_scalar("SELECT EXISTS (SELECT FROM secret_values) OR EXISTS (SELECT FROM secrets)")
+            .fetch_one(&self.pool)
+            .await?)
     }
 
     /// Says it, once.
