@@ -348,6 +348,17 @@ mod tests {
             .execute(pool)
             .await
             .unwrap();
+        // Its replacement of replicas is a rolling rollout.
+        sqlx::query(
+            "INSERT INTO rollouts (id, agent_id, release_id, from_release_id, generation, state, phase)
+                     SELECT $1, id, serving_release, serving_release, $1, 'running', 'start' FROM agents WHERE id = $2",
+        )
+        .bind(ids::new_id())
+        .bind(agent)
+        .execute(pool)
+        .await
+        .unwrap();
+        assert!(world.store.running_rollout(agent).await.unwrap().unwrap().rolling);
         world.store.adopt_secrets().await.unwrap();
         let release = world.store.find_version(agent, 1).await.unwrap().unwrap();
         assert_eq!((release.secret_set, world.of(&release).await), (Some(2), vec!["B=x".to_owned()]));

@@ -196,7 +196,9 @@ impl Store {
     }
 }
 
-const COLUMNS: &str = "id, agent_id, release_id, from_release_id, generation, rolling, phase";
+/// A server of before has no word for a rolling rollout: its release is the one that serves.
+const COLUMNS: &str = "id, agent_id, release_id, from_release_id, generation,
+    rolling OR release_id IS NOT DISTINCT FROM from_release_id AS rolling, phase";
 
 pub(super) async fn running(connection: &mut PgConnection, agent: Uuid) -> Result<Option<Rollout>, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM rollouts WHERE agent_id = $1 AND state = 'running'");
