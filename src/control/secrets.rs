@@ -8,8 +8,7 @@ use crate::base::secret::{ExposeSecret as _, SecretString};
 use crate::store::StoreError;
 use crate::store::deploys::NewDeploy;
 use crate::store::rollouts::NewRollout;
-use crate::store::secrets::{SealedSecret, SecretChange};
-use std::collections::BTreeMap;
+use crate::store::secrets::{SealedSecret, SecretChange, after};
 use uuid::Uuid;
 
 /// The longest name.
@@ -44,21 +43,20 @@ impl Control {
         }
         let mut tries = 0;
         let (deployed, notes) = loop {
-            let (current, before) = self.current_secrets(Some(&agent)).await?;
+            let current = self.store().current_secret_set(agent.id).await?;
+            let before = self.store().list_secrets(agent.id, current).await?;
             // What only older sets hold is replaced there alone.
-            let set = if rotate.is_some_and(|rotated| !before.contains_key(&rotated.name)) { &[][..] } else { &set };
-            let mut wanted: BTreeMap<String, SecretString> =
-                before.into_iter().map(|(name, (value, _))| (name, value)).collect();
-            wanted.retain(|name, _| !request.unset.contains(name));
-            let named = request.set.0.iter().filter(|(name, _)| set.iter().any(|one| one.name == **name));
-            wanted.extend(named.map(|(name, value)| (name.clone(), value.clone())));
+            let is_current = |rotated: &SealedSecret| before.iter().any(|one| one.name == rotated.name);
+            let set = if rotate.is_none_or(is_current) { &set[..] } else { &[] };
+            let change = SecretChange::Edit { set, unset: &request.unset };
+            let wanted = self.open_secrets(agent.id, &after(&before, change).0)?;
             let notes = match &serving {
                 Some(serving) => self.check_models(&AgentSettings::of_release(serving, name)?, &wanted)?,
                 None => Vec::new(),
             };
             let deploy = NewDeploy {
                 release: None,
-                secrets: SecretChange::Edit { set, unset: &request.unset },
+                secrets: change,
                 current_set: current,
                 rotate,
                 key: None,

@@ -114,14 +114,19 @@ async fn owner_of_token(app: &App, headers: &HeaderMap) -> Result<TokenOwner, Ap
         )),
         TokenState::Revoked => Err(ApiError::new(
             Problem::new(401, "token-revoked", "the token was revoked")
-                .detail(format!("the token {:?} was revoked", owner.name))
+                .detail(format!("its name is {:?}", owner.name))
                 .hint("an administrator makes another one: `rapidclaw tokens create`"),
         )),
     }
 }
 
 fn not_allowed(owner: &TokenOwner, permission: Permission) -> ApiError {
-    let detail = format!("the token {:?} has the role {:?}, without {}", owner.name, owner.role, permission.as_str());
+    let detail = format!(
+        "the token {:?} has the role {:?}, and this needs the permission {:?}",
+        owner.name,
+        owner.role,
+        permission.as_str()
+    );
     ApiError::new(
         Problem::new(403, "not-allowed", "the token does not allow this")
             .detail(detail)

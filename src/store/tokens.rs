@@ -2,6 +2,7 @@
 
 use super::{Store, StoreError};
 use crate::api::access::{Grant, Permission, Role, Scope};
+pub use crate::api::tokens::ADMIN;
 use crate::api::tokens::{TokenState, TokenView};
 use crate::base::ids;
 use serde_json::Value;
@@ -9,8 +10,6 @@ use sqlx::AssertSqlSafe;
 use sqlx::FromRow;
 use uuid::Uuid;
 
-/// The name of the administrator's token, whose value is in the data folder: no other one has it.
-pub const ADMIN: &str = "admin";
 /// The stored role of an administrator's token that has a scope or an end: the version before did not know either.
 const ADMIN_LIMITED: &str = "admin-limited";
 

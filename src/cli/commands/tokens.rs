@@ -1,7 +1,7 @@
 //! `tokens create|list|revoke`.
 
 use crate::api::access::Scope;
-use crate::api::tokens::{TokenRequest, TokenState, TokenView};
+use crate::api::tokens::{ADMIN, TokenRequest, TokenState, TokenView};
 use crate::cli::args::{Global, TokensCommand};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::session;
@@ -77,7 +77,8 @@ async fn revoke(client: &Client, given: &str, global: &Global, printer: &Printer
             .hint("`rapidclaw tokens list` lists them"));
     }
     let own = client.whoami().await?.name;
-    if found.iter().any(|token| token.name == own && token.state == TokenState::Active) && !global.yes {
+    // The administrator's is never revoked: the server says why.
+    if own != ADMIN && found.iter().any(|token| token.name == own && token.state == TokenState::Active) && !global.yes {
         let what = format!("{own} is the token that you are logged in with");
         if !printer.is_interactive() {
             return Err(

@@ -107,7 +107,10 @@ pub async fn check(app: &RegistryApp, head: &Parts, target: Option<&Target>) -> 
     let refused = actions.split(',').find(|action| !visitor.may(kind, name, action));
     if let Some(action) = refused.filter(|action| !visitor.owner.allows(permission(action))) {
         let needs = permission(action).as_str();
-        let why = format!("the token {:?} has the role {:?}, without {needs}", visitor.owner.name, visitor.owner.role);
+        let why = format!(
+            "the token {:?} has the role {:?}, and this needs the permission {needs:?}",
+            visitor.owner.name, visitor.owner.role
+        );
         return Err(Fault::new(StatusCode::FORBIDDEN, "DENIED", why));
     }
     if let Some(repository) = repository.filter(|name| !visitor.reaches(name)) {
